@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Passes propose, the driver applies. A pass reads a const graph and returns a patch and log entries;
+// the driver applies it, validates, and repeats to a fixed point.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/graph.h"
+#include "graph/op.h"
+#include "graph/patch.h"
+
+namespace crease {
+
+// A rewrite or a refusal, with a stable reason code. `fold --explain`, `inspect` and `lint` print it.
+struct LogEntry {
+  std::string pass;      // "fold_batchnorm"
+  std::string code;      // stable: "folded-into-conv", "training-mode", ...
+  bool applied = false;  // a rewrite, or a refusal
+  std::string node;      // name of the node that it is about (as in the file); empty names get "#index"
+  std::string target;    // what it was folded into, or what stands in the way
+  std::string message;   // one sentence with the figures
+};
+
+using PassLog = std::vector<LogEntry>;
+
+struct PassContext {
+  const InferredTypes& types;
+  PassLog& log;
+};
+
+struct Pass {
+  std::string_view name;
+  Result<Patch> (*run)(const Graph& graph, PassContext& context);
+};
+
+struct DriverOptions {
+  int max_rounds = 1000;
+  int max_steps = -1;  // stop after this many applied patches (for bisecting); < 0: no stop
+};
+
+// Runs the passes in order, again and again until none has an edit. Refusals of the last round only
+// are kept in the log; rewrites of every round.
+Result<PassLog> RunPasses(Graph& graph, std::span<const Pass> passes, const DriverOptions& options = {});
+
+}  // namespace crease

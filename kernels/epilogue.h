@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a kernel does to its result on the way to memory.
+#pragma once
+
+#include <cstdint>
+
+namespace crease {
+
+enum class Activation : uint8_t {
+  kNone,
+  kRelu,
+  kClip,         // min(max(x, a), b); ReLU6 is Clip(0, 6); infinite bounds are allowed
+  kLeakyRelu,    // x < 0 ? a * x : x
+  kHardSwish,    // x * min(max(x / 6 + 1/2, 0), 1)
+  kHardSigmoid,  // min(max(a * x + b, 0), 1)
+  kSigmoid,      // 1 / (1 + exp(-x))
+  kSilu,         // x / (1 + exp(-x))
+  kTanh,
+  kElu,          // x < 0 ? a * (exp(x) - 1) : x
+  kGelu,         // x * (1 + erf(x / sqrt 2)) / 2
+  kMish,         // x * tanh(log(1 + exp(x)))
+};
+
+const char* Name(Activation activation);
+
+enum class Residual : uint8_t {
+  kNone,
+  kBeforeActivation,  // act(y + r): ResNet
+  kAfterActivation,   // act(y) + r: Darknet, linear bottlenecks with an activation
+};
+
+// dst = act(y + residual), or act(y) + residual. The residual is one more input tensor (the last), of
+// dst's shape and layout, with a pitch of its own; it may be the same memory as dst (in place).
+struct Epilogue {
+  Activation activation = Activation::kNone;
+  float a = 0, b = 0;  // parameters of the activation, see above
+  Residual residual = Residual::kNone;
+
+  bool empty() const { return activation == Activation::kNone && residual == Residual::kNone; }
+  friend bool operator==(const Epilogue&, const Epilogue&) = default;
+};
+
+// What is done to the source on the way in: x' = act(scale[c] * x + shift[c]), per channel. Padding
+// is zero after it (the pre-activation networks' meaning). scale and shift are constants of the plan.
+struct Prologue {
+  const float* scale = nullptr;  // null: no prologue
+  const float* shift = nullptr;
+  Activation activation = Activation::kNone;
+  float a = 0, b = 0;
+};
+
+}  // namespace crease
