@@ -1,0 +1,31 @@
+# crease_core: every object and every internal header, for our own programs and tests.
+# crease: the same objects behind the public headers alone.
+
+get_property(crease_modules GLOBAL PROPERTY CREASE_MODULES)
+set(crease_objects)
+foreach(module IN LISTS crease_modules)
+  list(APPEND crease_objects $<TARGET_OBJECTS:${module}>)
+endforeach()
+
+add_library(crease_core STATIC ${crease_objects})
+target_link_libraries(crease_core PUBLIC crease_flags crease_runtime crease_kernels crease_graph)
+if(CREASE_HAS_ONEDNN)
+  target_link_libraries(crease_core PUBLIC crease_dnnl)
+endif()
+
+add_library(crease ${crease_objects})
+add_library(crease::crease ALIAS crease)
+set_target_properties(crease PROPERTIES
+  VERSION ${PROJECT_VERSION}
+  SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+  LINKER_LANGUAGE CXX)
+target_compile_features(crease PUBLIC cxx_std_20)
+target_include_directories(crease PUBLIC
+  "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
+target_link_libraries(crease PRIVATE crease_flags crease_highway Threads::Threads)
+if(CREASE_HAS_ONEDNN)
+  target_link_libraries(crease PRIVATE crease_dnnl)
+endif()
+if(BUILD_SHARED_LIBS)
+  target_link_options(crease PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,defs)
+endif()
