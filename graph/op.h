@@ -15,9 +15,9 @@ namespace crease {
 // (weights, and int64 shape arithmetic that was folded on the way).
 class InferContext {
  public:
-  InferContext(const Node& node, int opset, std::span<const TensorType* const> inputs,
+  InferContext(const Node& of_node, int model_opset, std::span<const TensorType* const> inputs,
                std::span<const Tensor* const> constants, std::span<TensorType> outputs)
-      : node(node), opset(opset), inputs_(inputs), constants_(constants), outputs_(outputs) {}
+      : node(of_node), opset(model_opset), inputs_(inputs), constants_(constants), outputs_(outputs) {}
 
   const Node& node;
   const int opset;
