@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/targets.h"
+
+#include <hwy/highway.h>
+
+#include <cstdlib>
+#include <mutex>
+#include <string_view>
+
+namespace crease {
+namespace {
+
+// Bits below the cap's are better targets of x86; 0 for no cap.
+int64_t TargetsAbove([[maybe_unused]] std::string_view cap) {
+#if HWY_ARCH_X86
+  if (cap == "avx3") return int64_t{HWY_AVX3} - 1;
+  if (cap == "avx2") return int64_t{HWY_AVX2} - 1;
+  if (cap == "sse2") return int64_t{HWY_SSE2} - 1;
+#endif
+  return 0;
+}
+
+}  // namespace
+
+void InitTargets() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    const char* cap = std::getenv("CREASE_TARGET");
+    if (cap == nullptr) return;
+    if (const int64_t above = TargetsAbove(cap); above != 0) hwy::DisableTargets(above);
+  });
+}
+
+const char* TargetName() {
+  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  return usable == 0 ? "none" : hwy::TargetName(usable & -usable);
+}
+
+void ForEachTarget(const std::function<void(const char* name)>& f) {
+  InitTargets();
+  for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0; left &= left - 1) {
+    const int64_t target = left & -left;
+    hwy::SetSupportedTargetsForTest(target);
+    f(hwy::TargetName(target));
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
+}  // namespace crease
