@@ -28,6 +28,17 @@ crease_find_header(crease_protozero protozero/pbf_reader.hpp libprotozero-dev)
 crease_find_header(crease_xxhash xxhash.h libxxhash-dev)
 target_compile_definitions(crease_xxhash INTERFACE XXH_INLINE_ALL)
 
+# .npz archives. The static libraries, so that a consumer of libcrease.a needs neither.
+find_path(crease_minizip_INCLUDE_DIR minizip/unzip.h)
+find_library(crease_minizip_LIBRARY NAMES libminizip.a minizip)
+find_library(crease_zlib_LIBRARY NAMES libz.a z)
+if(NOT crease_minizip_INCLUDE_DIR OR NOT crease_minizip_LIBRARY OR NOT crease_zlib_LIBRARY)
+  message(FATAL_ERROR "minizip not found. Run scripts/deps.sh, or install libminizip-dev.")
+endif()
+add_library(crease_minizip INTERFACE)
+target_include_directories(crease_minizip SYSTEM INTERFACE "$<BUILD_INTERFACE:${crease_minizip_INCLUDE_DIR}>")
+target_link_libraries(crease_minizip INTERFACE ${crease_minizip_LIBRARY} ${crease_zlib_LIBRARY})
+
 # Highway: three x86 targets are enough (SSE2 as the baseline, AVX2, AVX-512 as on Skylake), since nothing in our
 # kernels gains from what lies between, and each target costs compile time. The set must be the same in every file.
 find_package(hwy 1.2 CONFIG QUIET)

@@ -33,8 +33,7 @@ Result<float> AttrFloat(const Node& node, std::string_view name, float fallback)
 Result<std::string> AttrString(const Node& node, std::string_view name, std::string_view fallback) {
   return Read<std::string>(node, name, std::string(fallback), "STRING");
 }
-Result<std::vector<int64_t>> AttrInts(const Node& node, std::string_view name,
-                                      std::vector<int64_t> fallback) {
+Result<std::vector<int64_t>> AttrInts(const Node& node, std::string_view name, std::vector<int64_t> fallback) {
   return Read<std::vector<int64_t>>(node, name, std::move(fallback), "INTS");
 }
 Result<std::vector<float>> AttrFloats(const Node& node, std::string_view name, std::vector<float> fallback) {

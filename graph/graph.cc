@@ -94,13 +94,10 @@ int ModelInfo::opset() const {
   return found == opsets.end() ? 0 : static_cast<int>(found->second);
 }
 
-bool Graph::is_output(ValueId id) const {
-  return std::find(outputs_.begin(), outputs_.end(), id) != outputs_.end();
-}
+bool Graph::is_output(ValueId id) const { return std::find(outputs_.begin(), outputs_.end(), id) != outputs_.end(); }
 
 int Graph::use_count(ValueId id) const {
-  return static_cast<int>(consumers(id).size() +
-                          static_cast<size_t>(std::count(outputs_.begin(), outputs_.end(), id)));
+  return static_cast<int>(consumers(id).size() + static_cast<size_t>(std::count(outputs_.begin(), outputs_.end(), id)));
 }
 
 const Tensor* Graph::constant(ValueId id) const {

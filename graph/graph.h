@@ -59,9 +59,8 @@ struct Subgraph {
 };
 
 struct Attribute {
-  using Data = std::variant<std::monostate /* a type Crease keeps but does not read */, int64_t, float,
-                            std::string, Tensor, std::vector<int64_t>, std::vector<float>,
-                            std::vector<std::string>, Subgraph>;
+  using Data = std::variant<std::monostate /* a type Crease keeps but does not read */, int64_t, float, std::string,
+                            Tensor, std::vector<int64_t>, std::vector<float>, std::vector<std::string>, Subgraph>;
   std::string name;
   Data data;
   RawBytes raw;  // the AttributeProto, empty for attributes that a pass made
@@ -77,10 +76,10 @@ struct Value {
 
 struct Node {
   std::string op_type;
-  std::string domain;  // "" is ai.onnx
-  std::string name;    // may be empty, need not be unique
-  std::vector<ValueId> inputs;   // kNone where an optional one is absent
-  std::vector<ValueId> outputs;  // likewise
+  std::string domain;             // "" is ai.onnx
+  std::string name;               // may be empty, need not be unique
+  std::vector<ValueId> inputs;    // kNone where an optional one is absent
+  std::vector<ValueId> outputs;   // likewise
   std::vector<ValueId> captured;  // outer values that its subgraphs use
   std::vector<Attribute> attributes;
   RawBytes raw;  // the NodeProto, kept for its unknown fields and doc_string

@@ -27,13 +27,9 @@ class InferContext {
   bool has_input(int i) const { return i < input_count() && inputs_[static_cast<size_t>(i)] != nullptr; }
   const TensorType& input(int i) const { return *inputs_[static_cast<size_t>(i)]; }  // needs has_input(i)
   // The input's value if it is known, else null.
-  const Tensor* constant(int i) const {
-    return i < input_count() ? constants_[static_cast<size_t>(i)] : nullptr;
-  }
+  const Tensor* constant(int i) const { return i < input_count() ? constants_[static_cast<size_t>(i)] : nullptr; }
   TensorType& output(int i) { return outputs_[static_cast<size_t>(i)]; }
-  bool has_output(int i) const {
-    return i < output_count() && node.outputs[static_cast<size_t>(i)] != kNone;
-  }
+  bool has_output(int i) const { return i < output_count() && node.outputs[static_cast<size_t>(i)] != kNone; }
 
  private:
   std::span<const TensorType* const> inputs_;
@@ -55,8 +51,8 @@ struct EvalContext {
 
 struct OpDef {
   std::string_view name;
-  std::string_view domain;  // "" is ai.onnx
-  int min_opset;            // first ai.onnx opset whose meaning this definition covers
+  std::string_view domain;       // "" is ai.onnx
+  int min_opset;                 // first ai.onnx opset whose meaning this definition covers
   int min_inputs, max_inputs;    // max < 0: variadic
   int min_outputs, max_outputs;  // likewise
   // Sets every output's type as far as inputs tell; fails on what the operator forbids (bad
@@ -77,10 +73,8 @@ std::span<const OpDef* const> AllOps();
 Result<int64_t> AttrInt(const Node& node, std::string_view name, int64_t fallback);
 Result<float> AttrFloat(const Node& node, std::string_view name, float fallback);
 Result<std::string> AttrString(const Node& node, std::string_view name, std::string_view fallback);
-Result<std::vector<int64_t>> AttrInts(const Node& node, std::string_view name,
-                                      std::vector<int64_t> fallback);
-Result<std::vector<float>> AttrFloats(const Node& node, std::string_view name,
-                                      std::vector<float> fallback);
+Result<std::vector<int64_t>> AttrInts(const Node& node, std::string_view name, std::vector<int64_t> fallback);
+Result<std::vector<float>> AttrFloats(const Node& node, std::string_view name, std::vector<float> fallback);
 bool HasAttr(const Node& node, std::string_view name);
 
 // Makes attributes for nodes that passes and tests build.
@@ -94,8 +88,8 @@ Attribute MakeAttr(std::string_view name, Tensor value);
 // Types of every value, in order, from the graph inputs' types (those given override the file's) and
 // from constants; integer and bool values of up to 1,024 elements are computed where they can be.
 struct InferredTypes {
-  std::vector<TensorType> types;      // by ValueId
-  std::vector<Tensor> constants;      // by ValueId; undefined() where unknown. Initializers included.
+  std::vector<TensorType> types;  // by ValueId
+  std::vector<Tensor> constants;  // by ValueId; undefined() where unknown. Initializers included.
 };
 struct InputOverride {
   ValueId value;

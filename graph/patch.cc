@@ -81,9 +81,7 @@ void Patch::SetType(ValueId value, TensorType type) {
   types_.emplace_back(value, std::move(type));
 }
 
-bool Patch::touches(NodeId id) const {
-  return id < graph_.node_count() && touched_[static_cast<size_t>(id)];
-}
+bool Patch::touches(NodeId id) const { return id < graph_.node_count() && touched_[static_cast<size_t>(id)]; }
 
 Result<void> Patch::ApplyTo(Graph& graph) && {
   if (&graph != &graph_) return Error{ErrorCode::kInternal, "a patch was applied to another graph", ""};
@@ -125,8 +123,8 @@ Result<void> Patch::ApplyTo(Graph& graph) && {
   }
   for (AttributeEdit& edit : attributes_) {
     std::vector<Attribute>& list = graph.nodes_[static_cast<size_t>(edit.node)].attributes;
-    const auto found = std::find_if(list.begin(), list.end(),
-                                    [&](const Attribute& a) { return a.name == edit.attribute.name; });
+    const auto found =
+        std::find_if(list.begin(), list.end(), [&](const Attribute& a) { return a.name == edit.attribute.name; });
     if (edit.remove) {
       if (found != list.end()) list.erase(found);
     } else if (found != list.end()) {

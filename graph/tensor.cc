@@ -79,8 +79,7 @@ To ConvertElement(From value) {
 template <typename To>
 void ConvertAll(const Tensor& src, To* dst) {
   for (int64_t i = 0; i < src.size(); ++i) {
-    dst[i] = VisitElement(src.dtype(), src.bytes(), i,
-                          [](auto value) { return ConvertElement<To>(value); });
+    dst[i] = VisitElement(src.dtype(), src.bytes(), i, [](auto value) { return ConvertElement<To>(value); });
   }
 }
 
@@ -112,20 +111,16 @@ size_t ByteSize(DType dtype) {
 }
 
 const char* Name(DType dtype) {
-  static constexpr const char* kNames[] = {"undefined", "float32", "float64", "float16", "bfloat16",
-                                           "int8",      "uint8",   "int16",   "uint16",  "int32",
-                                           "uint32",    "int64",   "uint64",  "bool"};
+  static constexpr const char* kNames[] = {"undefined", "float32", "float64", "float16", "bfloat16", "int8",   "uint8",
+                                           "int16",     "uint16",  "int32",   "uint32",  "int64",    "uint64", "bool"};
   return kNames[static_cast<size_t>(dtype)];
 }
 
 bool IsFloat(DType dtype) {
-  return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 ||
-         dtype == DType::kBFloat16;
+  return dtype == DType::kFloat32 || dtype == DType::kFloat64 || dtype == DType::kFloat16 || dtype == DType::kBFloat16;
 }
 
-bool IsInteger(DType dtype) {
-  return dtype != DType::kUndefined && dtype != DType::kBool && !IsFloat(dtype);
-}
+bool IsInteger(DType dtype) { return dtype != DType::kUndefined && dtype != DType::kBool && !IsFloat(dtype); }
 
 Result<int64_t> ElementCount(std::span<const int64_t> shape) {
   int64_t count = 1;
@@ -166,8 +161,7 @@ Result<Tensor> Tensor::Allocate(DType dtype, Shape shape) {
   std::shared_ptr<std::byte> buffer = AllocateAligned(bytes);
   if (buffer == nullptr) {
     return Error{ErrorCode::kOutOfMemory,
-                 "no memory for a tensor of shape " + ToString(shape) + " (" + std::to_string(bytes) + " bytes)",
-                 ""};
+                 "no memory for a tensor of shape " + ToString(shape) + " (" + std::to_string(bytes) + " bytes)", ""};
   }
   std::memset(buffer.get(), 0, bytes);
   Tensor tensor;
@@ -245,8 +239,7 @@ Result<Tensor> Tensor::ConvertedTo(DType dtype) const {
       break;
     case DType::kBool:
       for (int64_t i = 0; i < size_; ++i) {
-        dst[i] = VisitElement(dtype_, data_, i,
-                              [](auto value) { return value != 0 ? std::byte{1} : std::byte{0}; });
+        dst[i] = VisitElement(dtype_, data_, i, [](auto value) { return value != 0 ? std::byte{1} : std::byte{0}; });
       }
       break;
     case DType::kInt8:

@@ -47,8 +47,7 @@ constexpr DType DTypeOf() {
 template <typename T>
 class Elements {
  public:
-  Elements(const void* data, int64_t count)
-      : data_(static_cast<const std::byte*>(data)), count_(count) {}
+  Elements(const void* data, int64_t count) : data_(static_cast<const std::byte*>(data)), count_(count) {}
   int64_t size() const { return count_; }
   T operator[](int64_t i) const {
     T value;

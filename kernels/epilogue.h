@@ -16,9 +16,9 @@ enum class Activation : uint8_t {
   kSigmoid,      // 1 / (1 + exp(-x))
   kSilu,         // x / (1 + exp(-x))
   kTanh,
-  kElu,          // x < 0 ? a * (exp(x) - 1) : x
-  kGelu,         // x * (1 + erf(x / sqrt 2)) / 2
-  kMish,         // x * tanh(log(1 + exp(x)))
+  kElu,   // x < 0 ? a * (exp(x) - 1) : x
+  kGelu,  // x * (1 + erf(x / sqrt 2)) / 2
+  kMish,  // x * tanh(log(1 + exp(x)))
 };
 
 const char* Name(Activation activation);

@@ -80,7 +80,7 @@ class Kernel {
 struct Operand {
   bool present = false;
   DType dtype = DType::kFloat32;
-  Shape shape;                       // logical, (N, C, H, W)
+  Shape shape;  // logical, (N, C, H, W)
   Layout layout = Layout::kPlain;
   int64_t pitch = 0;                 // channels-last: of the view it will get
   const Tensor* constant = nullptr;  // the value, if known
@@ -107,9 +107,9 @@ struct KernelRequest {
   std::span<const Operand> dst;
   Epilogue epilogue;
   Prologue prologue;
-  int workers = 1;          // threads that will run it, for blocking choices that keep the bits
-  bool exact = false;       // Options::exact: no Winograd
-  PackCache* packs = nullptr;   // may be null: pack for yourself
+  int workers = 1;               // threads that will run it, for blocking choices that keep the bits
+  bool exact = false;            // Options::exact: no Winograd
+  PackCache* packs = nullptr;    // may be null: pack for yourself
   Executor* executor = nullptr;  // may be null; for packing in parallel
 };
 

@@ -43,9 +43,7 @@ struct BasicView {
   }
   bool dense() const { return layout == Layout::kPlain || pitch == channels(); }
 
-  operator BasicView<const void>() const
-    requires(!std::is_const_v<Void>)
-  {
+  operator BasicView<const void>() const requires(!std::is_const_v<Void>) {
     return {data, dtype, layout, rank, dims, pitch};
   }
 };

@@ -24,19 +24,19 @@ struct HostExecutor {
 
 // What a model may cost to load and run; beyond them loading fails with kLimitExceeded.
 struct Limits {
-  int64_t max_file_bytes = int64_t{2} << 30;      // the ONNX file itself
-  int64_t max_tensor_bytes = int64_t{8} << 30;    // one tensor, external data included
+  int64_t max_file_bytes = int64_t{2} << 30;    // the ONNX file itself
+  int64_t max_tensor_bytes = int64_t{8} << 30;  // one tensor, external data included
   int64_t max_nodes = 1'000'000;
-  int max_nesting = 32;                           // subgraphs inside subgraphs
-  int64_t max_arena_bytes = int64_t{16} << 30;    // activations of one plan
+  int max_nesting = 32;                         // subgraphs inside subgraphs
+  int64_t max_arena_bytes = int64_t{16} << 30;  // activations of one plan
 };
 
 struct Options {
-  int threads = 0;            // 0: what cpuset and cgroup quota allow
-  HostExecutor executor;      // used instead of own threads if parallel_for is set
-  bool fold = true;           // fold batch-norms and run graph passes
-  bool exact = false;         // direct convolution only: no Winograd
-  bool profile = false;       // keep per-node times (Session::profile)
+  int threads = 0;                   // 0: what cpuset and cgroup quota allow
+  HostExecutor executor;             // used instead of own threads if parallel_for is set
+  bool fold = true;                  // fold batch-norms and run graph passes
+  bool exact = false;                // direct convolution only: no Winograd
+  bool profile = false;              // keep per-node times (Session::profile)
   std::string external_data_folder;  // for models from memory; a file's own folder otherwise
   Limits limits;
 };
@@ -52,18 +52,18 @@ struct Input {
 struct Output {
   std::string name;
   DType dtype = DType::kFloat32;
-  Shape shape;          // as Session::output_shapes says for these inputs
+  Shape shape;  // as Session::output_shapes says for these inputs
   void* data = nullptr;
 };
 
 // One node's share of a profiled run; see Session::profile.
 struct NodeProfile {
   std::string name, op_type, kernel, layout;
-  std::string shape;     // of the first output, "(1, 64, 56, 56)"
-  double total_ms = 0;   // over all runs
+  std::string shape;    // of the first output, "(1, 64, 56, 56)"
+  double total_ms = 0;  // over all runs
   int64_t runs = 0;
-  double flops = 0;      // of one run: 2 for a multiply-add
-  double bytes = 0;      // of one run: sources and destinations, read or written once
+  double flops = 0;  // of one run: 2 for a multiply-add
+  double bytes = 0;  // of one run: sources and destinations, read or written once
 };
 
 // A loaded network: immutable, safe to run from many threads at once. Copies share everything.

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph/npz.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace crease {
+namespace {
+
+std::string TemporaryPath(const std::string& name) { return testing::TempDir() + "crease_npz_test_" + name; }
+
+void ExpectSame(const Tensor& got, const Tensor& want) {
+  EXPECT_EQ(got.dtype(), want.dtype());
+  EXPECT_EQ(got.shape(), want.shape());
+  ASSERT_EQ(got.byte_size(), want.byte_size());
+  EXPECT_EQ(std::memcmp(got.bytes(), want.bytes(), want.byte_size()), 0);
+}
+
+TEST(Npz, RoundTripsEveryShapeKind) {
+  const NamedTensors written = {
+      {"scalar", Tensor::Scalar(2.5f)},
+      {"vector", Tensor::From<int64_t>({3}, {1, -2, 3})},
+      {"matrix", Tensor::From<double>({2, 3}, {1, 2, 3, 4, 5, 6})},
+      {"empty", Tensor::From<float>({0, 4}, {})},
+      {"bytes", Tensor::From<uint8_t>({1, 5}, {0, 1, 127, 128, 255})},
+  };
+  const std::string path = TemporaryPath("round.npz");
+  ASSERT_TRUE(WriteNpz(path, written).ok());
+  const Result<NamedTensors> read = ReadNpz(path);
+  ASSERT_TRUE(read.ok()) << read.error().ToString();
+  ASSERT_EQ(read->size(), written.size());
+  for (size_t i = 0; i < written.size(); ++i) {
+    EXPECT_EQ((*read)[i].first, written[i].first);
+    ExpectSame((*read)[i].second, written[i].second);
+  }
+}
+
+TEST(Npz, NpyRoundTripsAndHeaderIsAligned) {
+  const std::string path = TemporaryPath("one.npy");
+  const Tensor tensor = Tensor::From<float>({2, 2}, {1, 2, 3, 4});
+  ASSERT_TRUE(WriteNpy(path, tensor).ok());
+  EXPECT_EQ((std::filesystem::file_size(path) - 16) % 64, 0u);
+  const Result<Tensor> read = ReadNpy(path);
+  ASSERT_TRUE(read.ok());
+  ExpectSame(*read, tensor);
+}
+
+TEST(Npz, ReadsFortranOrder) {
+  std::string header = "{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }";
+  header.resize(117, ' ');
+  header += '\n';
+  std::string bytes("\x93NUMPY\x01\x00", 8);
+  bytes += {static_cast<char>(header.size()), '\0'};
+  bytes += header;
+  for (int32_t value : {1, 4, 2, 5, 3, 6}) bytes.append(reinterpret_cast<const char*>(&value), 4);
+  const std::string path = TemporaryPath("fortran.npy");
+  std::ofstream(path, std::ios::binary) << bytes;
+  const Result<Tensor> read = ReadNpy(path);
+  ASSERT_TRUE(read.ok()) << read.error().ToString();
+  ExpectSame(*read, Tensor::From<int32_t>({2, 3}, {1, 2, 3, 4, 5, 6}));
+}
+
+TEST(Npz, RefusesEveryTruncation) {
+  const std::string path = TemporaryPath("whole.npy");
+  ASSERT_TRUE(WriteNpy(path, Tensor::From<float>({3}, {1, 2, 3})).ok());
+  std::ifstream file(path, std::ios::binary);
+  const std::string whole((std::istreambuf_iterator<char>(file)), {});
+  for (size_t length = 0; length < whole.size(); ++length) {
+    const std::string cut = TemporaryPath("cut.npy");
+    std::ofstream(cut, std::ios::binary) << whole.substr(0, length);
+    EXPECT_FALSE(ReadNpy(cut).ok()) << length;
+  }
+}
+
+TEST(Npz, RefusesHugeShapesBeforeAllocating) {
+  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 4096), }";
+  header.resize(117, ' ');
+  header += '\n';
+  std::string bytes("\x93NUMPY\x01\x00", 8);
+  bytes += {static_cast<char>(header.size()), '\0'};
+  const std::string path = TemporaryPath("huge.npy");
+  std::ofstream(path, std::ios::binary) << bytes + header;
+  const Result<Tensor> read = ReadNpy(path);
+  ASSERT_FALSE(read.ok());
+  EXPECT_EQ(read.error().code, ErrorCode::kLimitExceeded);
+}
+
+TEST(Npz, NamesTheFileThatIsMissingOrNoArchive) {
+  EXPECT_EQ(ReadNpz(TemporaryPath("absent.npz")).error().code, ErrorCode::kIo);
+  const std::string path = TemporaryPath("text.npz");
+  std::ofstream(path) << "hello";
+  const Result<NamedTensors> read = ReadNpz(path);
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.error().ToString().find("text.npz"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace crease
