@@ -16,8 +16,14 @@ namespace crease {
 class InferContext {
  public:
   InferContext(const Node& of_node, int model_opset, std::span<const TensorType* const> inputs,
-               std::span<const Tensor* const> constants, std::span<TensorType> outputs)
-      : node(of_node), opset(model_opset), inputs_(inputs), constants_(constants), outputs_(outputs) {}
+               std::span<const Tensor* const> constants, std::span<TensorType> outputs,
+               std::span<const std::vector<Dim>* const> shape_values = {})
+      : node(of_node),
+        opset(model_opset),
+        inputs_(inputs),
+        constants_(constants),
+        outputs_(outputs),
+        shape_values_(shape_values) {}
 
   const Node& node;
   const int opset;
@@ -28,6 +34,11 @@ class InferContext {
   const TensorType& input(int i) const { return *inputs_[static_cast<size_t>(i)]; }  // needs has_input(i)
   // The input's value if it is known, else null.
   const Tensor* constant(int i) const { return i < input_count() ? constants_[static_cast<size_t>(i)] : nullptr; }
+  // The elements of an integer input of rank 0 or 1 that comes from a Shape, as far as they are known
+  // (symbols included), else null. Only where constant(i) is null.
+  const std::vector<Dim>* shape_value(int i) const {
+    return i < static_cast<int>(shape_values_.size()) ? shape_values_[static_cast<size_t>(i)] : nullptr;
+  }
   TensorType& output(int i) { return outputs_[static_cast<size_t>(i)]; }
   bool has_output(int i) const { return i < output_count() && node.outputs[static_cast<size_t>(i)] != kNone; }
 
@@ -35,6 +46,7 @@ class InferContext {
   std::span<const TensorType* const> inputs_;
   std::span<const Tensor* const> constants_;
   std::span<TensorType> outputs_;
+  std::span<const std::vector<Dim>* const> shape_values_;
 };
 
 // Inputs of the slow, obvious meaning. Floating tensors arrive as float64 whatever the file's dtype
