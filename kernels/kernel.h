@@ -69,9 +69,14 @@ class Kernel {
   // For `inspect` and profiles, with the choices made: "winograd f4x4 t14 k64".
   virtual std::string Describe() const = 0;
   virtual size_t scratch_bytes(int /*workers*/) const { return 0; }
+  // Whether Run reads the data of constant source `src`. Where it does not (packed, or copied, when the
+  // kernel was made) the view's data is null and the file's pages need not stay in memory.
+  virtual bool ReadsConstant(size_t /*src*/) const { return true; }
   // src and dst are as in the request, with data; the residual, if any, is the last src. A constant
   // input's view may have null data where the kernel packed it at creation. The same inputs give the
   // same bits at any number of workers: work is split by output, no reduction by thread.
+  // Element-wise kernels (LayoutRule::kAny) allow dst to be exactly one of their sources (same pointer,
+  // shape and pitch), as every kernel does for the residual; no other overlap occurs.
   virtual void Run(const RunContext& context, std::span<const ConstTensorView> src,
                    std::span<const TensorView> dst) const = 0;
 };
@@ -107,6 +112,7 @@ struct KernelRequest {
   std::span<const Operand> dst;
   Epilogue epilogue;
   Prologue prologue;
+  bool residual_in_place = false;  // Run will always get the residual in dst's own memory
   int workers = 1;               // threads that will run it, for blocking choices that keep the bits
   bool exact = false;            // Options::exact: no Winograd
   PackCache* packs = nullptr;    // may be null: pack for yourself

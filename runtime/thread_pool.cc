@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/thread_pool.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <system_error>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+namespace crease {
+namespace {
+
+// Longer than the serial work between two loops of a network, shorter than anyone would call spinning.
+constexpr std::chrono::microseconds kSpin{60};
+// Pauses between two looks at the clock: a pause is 40 to 140 cycles.
+constexpr int kPausesPerLook = 32;
+
+std::atomic<uint64_t> fork_generation{0};
+
+// What the current thread is doing, for nested loops and for requests.
+thread_local bool in_loop = false;
+thread_local const ThreadPool* open_request = nullptr;
+
+class InLoop {
+ public:
+  InLoop() { in_loop = true; }
+  ~InLoop() { in_loop = false; }
+};
+
+void CountForks() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); });
+  });
+}
+
+void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Spins until done() or the time is up; returns done().
+template <typename Done>
+bool Spin(const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (done()) return true;
+      Pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  CountForks();
+  fork_generation_ = fork_generation.load(std::memory_order_relaxed);
+  // Workers read only the members above threads_, and their own number, so they may start while it
+  // grows; workers() is first asked for after construction.
+  for (int worker = 1; worker < threads; ++worker) {
+    try {
+      threads_.push_back(std::make_unique<std::thread>([this, worker] { WorkerMain(worker); }));
+    } catch (const std::system_error&) {
+      break;  // the system's limit: run with those we have
+    }
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  if (fork_generation_ != fork_generation.load(std::memory_order_relaxed)) {
+    // A forked child: the threads do not exist here, so their handles can be neither joined nor freed.
+    for (auto& thread : threads_) static_cast<void>(thread.release());
+    return;
+  }
+  shared_.stop.store(true, std::memory_order_seq_cst);
+  wake_.fetch_add(1, std::memory_order_seq_cst);
+  wake_.notify_all();
+  for (auto& thread : threads_) thread->join();
+}
+
+std::shared_ptr<ThreadPool> ThreadPool::Shared(int threads) {
+  struct Registry {
+    std::mutex mutex;
+    std::map<int, std::weak_ptr<ThreadPool>> pools;
+    uint64_t generation = 0;
+  };
+  // Never destroyed: sessions with static storage duration may outlive it otherwise.
+  static Registry* const registry = new Registry;
+  const std::lock_guard<std::mutex> lock(registry->mutex);
+  const uint64_t generation = fork_generation.load(std::memory_order_relaxed);
+  if (generation != registry->generation) {  // a forked child starts pools of its own
+    registry->pools.clear();
+    registry->generation = generation;
+  }
+  std::weak_ptr<ThreadPool>& slot = registry->pools[threads];
+  std::shared_ptr<ThreadPool> pool = slot.lock();
+  if (!pool) slot = pool = std::make_shared<ThreadPool>(threads);
+  return pool;
+}
+
+bool ThreadPool::WaitForJob(uint32_t seen) const {
+  const auto ready = [&] {
+    return shared_.job.load(std::memory_order_acquire) != seen ||
+           shared_.stop.load(std::memory_order_relaxed);
+  };
+  const auto ready_or_idle = [&] {
+    return ready() || !shared_.active.load(std::memory_order_relaxed);
+  };
+  Spin(ready_or_idle);
+  return ready();
+}
+
+void ThreadPool::WorkerMain(int worker) {
+  in_loop = true;  // all that a worker ever runs is a part of a loop
+  uint32_t seen = 0;
+  for (;;) {
+    const uint32_t wake = wake_.load(std::memory_order_seq_cst);
+    if (!WaitForJob(seen)) {
+      // Announce, look again, sleep: the caller publishes, then looks for sleepers. With sequential
+      // consistency one of the two sees the other.
+      sleepers_.fetch_add(1, std::memory_order_seq_cst);
+      if (shared_.job.load(std::memory_order_seq_cst) == seen &&
+          !shared_.stop.load(std::memory_order_seq_cst)) {
+        wake_.wait(wake, std::memory_order_seq_cst);
+      }
+      sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+      continue;
+    }
+    if (shared_.job.load(std::memory_order_acquire) == seen) return;  // stop
+    ++seen;
+    RunPart(worker);
+    // The loop's memory (function, count) may be gone right after this.
+    if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) remaining_.notify_one();
+  }
+}
+
+void ThreadPool::RunPart(int worker) {
+  const int64_t count = shared_.count;
+  const int64_t parts = std::min<int64_t>(count, workers());
+  if (worker >= parts) return;
+  // count / parts and the rest, not count * worker / parts: no overflow at any count.
+  const int64_t each = count / parts, rest = count % parts;
+  const int64_t begin = worker * each + std::min<int64_t>(worker, rest);
+  (*shared_.function)(begin, begin + each + (worker < rest ? 1 : 0), worker);
+}
+
+void ThreadPool::WakeSleepers() {
+  if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+  wake_.fetch_add(1, std::memory_order_seq_cst);
+  wake_.notify_all();
+}
+
+void ThreadPool::RunLoop(int64_t count, RangeFunction f) {
+  shared_.count = count;
+  shared_.function = &f;
+  remaining_.store(static_cast<int32_t>(threads_.size()), std::memory_order_relaxed);
+  shared_.job.fetch_add(1, std::memory_order_seq_cst);
+  WakeSleepers();
+  {
+    const InLoop guard;
+    RunPart(0);
+  }
+  const auto done = [&] { return remaining_.load(std::memory_order_acquire) == 0; };
+  if (Spin(done)) return;
+  for (;;) {
+    const int32_t left = remaining_.load(std::memory_order_acquire);
+    if (left == 0) return;
+    remaining_.wait(left, std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::ParallelFor(int64_t count, RangeFunction f) {
+  if (count <= 0) return;
+  const bool serial =
+      count == 1 || in_loop || threads_.empty() ||
+      fork_generation_ != fork_generation.load(std::memory_order_relaxed);
+  const bool mine = open_request == this;
+  if (serial || (!mine && taken_.exchange(true, std::memory_order_acquire))) {
+    const bool outer = in_loop;
+    in_loop = true;
+    f(0, count, 0);
+    in_loop = outer;
+    return;
+  }
+  RunLoop(count, f);
+  if (!mine) taken_.store(false, std::memory_order_release);
+}
+
+bool ThreadPool::BeginRequest() {
+  if (threads_.empty() || in_loop || open_request != nullptr ||
+      fork_generation_ != fork_generation.load(std::memory_order_relaxed) ||
+      taken_.exchange(true, std::memory_order_acquire)) {
+    return false;
+  }
+  open_request = this;
+  shared_.active.store(true, std::memory_order_seq_cst);
+  WakeSleepers();
+  return true;
+}
+
+void ThreadPool::EndRequest() {
+  shared_.active.store(false, std::memory_order_relaxed);
+  open_request = nullptr;
+  taken_.store(false, std::memory_order_release);
+}
+
+void HostExecutorAdapter::ParallelFor(int64_t count, RangeFunction f) {
+  if (count <= 0) return;
+  const int parts = static_cast<int>(std::min<int64_t>(count, workers()));
+  if (parts == 1 || in_loop) {
+    f(0, count, 0);
+    return;
+  }
+  const struct {
+    int64_t each, rest;
+    RangeFunction f;
+  } loop{count / parts, count % parts, f};
+  // Captures one pointer, which std::function holds without an allocation.
+  host_.parallel_for(parts, [&loop](int part) {
+    const int64_t begin = part * loop.each + std::min<int64_t>(part, loop.rest);
+    const bool outer = in_loop;
+    in_loop = true;
+    loop.f(begin, begin + loop.each + (part < loop.rest ? 1 : 0), part);
+    in_loop = outer;
+  });
+}
+
+}  // namespace crease
