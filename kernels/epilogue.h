@@ -6,6 +6,12 @@
 
 namespace crease {
 
+// GCC 12 sees Activation::kNone as a shadow of crease::kNone, which it is not.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
+
 enum class Activation : uint8_t {
   kNone,
   kRelu,
@@ -28,6 +34,10 @@ enum class Residual : uint8_t {
   kBeforeActivation,  // act(y + r): ResNet
   kAfterActivation,   // act(y) + r: Darknet, linear bottlenecks with an activation
 };
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 // dst = act(y + residual), or act(y) + residual. The residual is one more input tensor (the last), of
 // dst's shape and layout, with a pitch of its own; it may be the same memory as dst (in place).

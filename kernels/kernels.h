@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every function that makes a kernel, by family; kernels/table.cc says which operator asks which.
+//
+// Operators of Crease's own, which the planner makes (domain kInternalDomain):
+//   Silu(X)                    x / (1 + exp(-x))
+//   Affine(X, scale, shift)    scale[c] * x + shift[c]; scale, shift: (C), channel axis 1
+//   ChannelShuffle(X)          attribute groups: channel g * (C/groups) + i goes to i * groups + g
+//   Reorder(X)                 the same values in the destination's layout
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "kernels/kernel.h"
+
+namespace crease {
+
+inline constexpr std::string_view kInternalDomain = "crease";
+
+using KernelResult = Result<std::unique_ptr<Kernel>>;
+
+// kernels/reference.cc: any operator that graph/ops defines; slow, allocates.
+KernelResult MakeReference(const KernelRequest& request);
+
+}  // namespace crease
