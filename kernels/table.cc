@@ -16,6 +16,12 @@ using Section = std::span<const KernelEntry>;
 
 constexpr std::string_view kReferenceName = "reference";
 
+constexpr KernelEntry kDense[] = {
+    {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
+    {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},
+    {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},
+};
+
 // Rows in the order of the sections, grouped by operator, a reference row at the end of each group.
 class Table {
  public:
@@ -45,7 +51,8 @@ class Table {
 }  // namespace
 
 std::span<const KernelEntry> KernelsFor(std::string_view op_type) {
-  static const Table table(std::span<const Section>{});
+  static constexpr Section kSections[] = {kDense};
+  static const Table table(kSections);
   return table.Find(op_type);
 }
 
