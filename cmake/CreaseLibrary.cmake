@@ -1,5 +1,6 @@
 # crease_core: every object and every internal header, for our own programs and tests.
-# crease: the same objects behind the public headers alone.
+# crease: the same objects behind the public headers alone. What it exports is what those headers declare, see
+# packaging/export_list.sh.
 
 get_property(crease_modules GLOBAL PROPERTY CREASE_MODULES)
 set(crease_objects)
@@ -22,10 +23,23 @@ set_target_properties(crease PROPERTIES
 target_compile_features(crease PUBLIC cxx_std_20)
 target_include_directories(crease PUBLIC
   "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
-target_link_libraries(crease PRIVATE crease_flags crease_highway crease_minizip Threads::Threads)
+target_link_libraries(crease PRIVATE crease_flags crease_highway Threads::Threads)
 if(CREASE_HAS_ONEDNN)
   target_link_libraries(crease PRIVATE crease_dnnl)
 endif()
+
+set(crease_exports "${PROJECT_BINARY_DIR}/package/exports")
+add_custom_command(
+  OUTPUT "${crease_exports}.list" "${crease_exports}.map"
+  COMMAND "${PROJECT_SOURCE_DIR}/packaging/export_list.sh" $<TARGET_FILE:crease_core> "${crease_exports}"
+  DEPENDS crease_core "${PROJECT_SOURCE_DIR}/packaging/export_list.sh"
+  COMMENT "Listing what the public headers declare"
+  VERBATIM)
+add_custom_target(crease_exports DEPENDS "${crease_exports}.list" "${crease_exports}.map")
+
 if(BUILD_SHARED_LIBS)
-  target_link_options(crease PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,defs)
+  add_dependencies(crease crease_exports)
+  set_target_properties(crease PROPERTIES LINK_DEPENDS "${crease_exports}.map")
+  target_link_options(crease PRIVATE
+    -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,defs "-Wl,--version-script=${crease_exports}.map")
 endif()

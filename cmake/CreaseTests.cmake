@@ -10,9 +10,9 @@ cmake_path(NORMAL_PATH crease_shared_default)
 set(CREASE_SHARED_DIR "${crease_shared_default}" CACHE PATH "Networks that the larger tests run on")
 
 set(crease_test_environment
-  "CREASE_SOURCE_DIR=${PROJECT_SOURCE_DIR}" "CREASE_SHARED_DIR=${CREASE_SHARED_DIR}")
+  "CREASE_SOURCE_DIR=${PROJECT_SOURCE_DIR}" "CREASE_SHARED=${CREASE_SHARED_DIR}")
 if(TARGET crease_cli)
-  list(APPEND crease_test_environment "CREASE_BINARY=$<TARGET_FILE:crease_cli>")
+  list(APPEND crease_test_environment "CREASE_BIN=$<TARGET_FILE:crease_cli>")
 endif()
 
 # The slow, obvious twins of our kernels, and what tests share.

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace crease {
+namespace [[gnu::visibility("default")]] crease {
 
 // What a model may cost to load and run; beyond them loading fails with kLimitExceeded.
 struct Limits {

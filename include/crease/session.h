@@ -14,7 +14,7 @@
 #include "crease/status.h"
 #include "crease/tensor.h"
 
-namespace crease {
+namespace [[gnu::visibility("default")]] crease {
 
 // Threads that the host owns. Crease calls `parallel_for` with a count and a task; the host calls
 // task(i) once for every i in [0, count), on any threads, and returns when all are done.

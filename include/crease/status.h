@@ -7,7 +7,7 @@
 #include <utility>
 #include <variant>
 
-namespace crease {
+namespace [[gnu::visibility("default")]] crease {
 
 enum class ErrorCode {
   kInvalidArgument,  // the caller's argument is wrong: a name, a shape, a dtype, an option

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace crease {
+namespace [[gnu::visibility("default")]] crease {
 
 enum class DType : uint8_t {
   kUndefined,

@@ -22,11 +22,12 @@ note() { printf '       %s\n' "$*"; }
 fail() { printf '%s%s failed: %s%s\n' "$red" "$(basename "$0")" "$*" "$plain" >&2; exit 1; }
 
 # logged NAME COMMAND...: runs a command with its output in a log, its last line shown every 20 seconds. A failure
-# shows the end of the log and returns the command's status.
+# shows the end of the log and returns the command's status. $crease_last_log is the log.
 logged() {
   local name="$1" log status=0 started=$SECONDS said=$SECONDS pid
   shift
   log="$crease_log_dir/$(basename "$0").$$.${name//[^A-Za-z0-9]/-}.log"
+  crease_last_log="$log"
   "$@" >"$log" 2>&1 &
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do

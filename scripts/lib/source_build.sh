@@ -44,14 +44,26 @@ onednn_options=(
 # Highway's sorting library takes most of its build and none of it is used.
 highway_prune() { rm -f hwy/contrib/sort/vqsort_*.cc; }
 
-# Leaving a primitive out of ONEDNN_ENABLE_PRIMITIVE leaves its sources in the build, unreachable. They go here, for
-# the version that this was tried with; onednn_check proves that nothing needed them.
+# Leaving a primitive out of ONEDNN_ENABLE_PRIMITIVE leaves its sources in the build, unreachable; so do the AMX
+# convolutions. They go here, and with them, struck from the tables, the int8 and bf16 convolutions that brgemm does
+# better and the reorders of 4- and 8-bit floats and of 4-bit integers. Only for the version that this was tried with;
+# onednn_check proves that nothing else needed them.
 onednn_prune() {
   grep -q "set(PROJECT_VERSION \"$onednn_version\")" CMakeLists.txt || return 0
-  rm -f src/cpu/rnn/*.cpp src/cpu/x64/{rnn,lrn,prelu,shuffle}/*.cpp src/cpu/x64/jit_brgemm_conv_bwd_w.cpp
-  find src/cpu -maxdepth 2 -name '*.cpp' ! -name '*_list.cpp' \
-    -regextype posix-extended \
+  local x64=src/cpu/x64
+  rm -f src/cpu/rnn/*.cpp $x64/{rnn,lrn,prelu,shuffle}/*.cpp
+  find src/cpu $x64 -maxdepth 1 -name '*.cpp' ! -name '*_list.cpp' -regextype posix-extended \
     -regex '.*(normalization|pooling|pool_kernel|lrn|prelu|resampling|reduction|shuffle|softmax)[^/]*' -delete
+  rm -f $x64/jit_uni_{eltwise,eltwise_int,binary,binary_kernel,xf16_sum}.cpp $x64/matmul/jit_uni_sparse_matmul.cpp \
+    $x64/jit_brgemm_conv_bwd_w.cpp $x64/jit_avx512_core_amx_{1x1,conv,deconv}*.cpp
+
+  sed -i -E '/^ *CPU_INSTANCE[A-Z0-9_]*\((jit_avx512_core_bf16_|gemm_bf16_conv|(jit|gemm)_(\w*_)?x8s8s32x_\w*conv)/d' \
+    src/cpu/cpu_{convolution,deconvolution}_list.cpp
+  rm -f $x64/jit_avx512_core_bf16_{1x1_conv,conv}*.cpp $x64/gemm_bf16_convolution.cpp \
+    $x64/jit_*x8s8s32x*.cpp src/cpu/gemm_x8s8s32x_conv*.cpp
+
+  sed -i -E '/&(regular_(fp4|f32_fp8|fp8|s4|u4)|comp_bf16_s8)_impl_list_map/d' src/cpu/reorder/cpu_reorder.cpp
+  rm -f src/cpu/reorder/cpu_reorder_{regular_{fp4,f32_fp8,fp8,s4,u4},comp_bf16_s8}.cpp
 }
 
 highway_check() { test -f "$1/lib/libhwy.a"; }

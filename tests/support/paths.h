@@ -16,10 +16,10 @@ inline std::filesystem::path PathFromEnvironment(const char* name, const char* f
 inline std::filesystem::path SourceDir() { return PathFromEnvironment("CREASE_SOURCE_DIR", "."); }
 
 // Networks and expected outputs that come beside a checkout. May not exist: tests that need it are then skipped.
-inline std::filesystem::path SharedDir() { return PathFromEnvironment("CREASE_SHARED_DIR", "../shared"); }
+inline std::filesystem::path SharedDir() { return PathFromEnvironment("CREASE_SHARED", "../shared"); }
 
 // The crease program under test.
-inline std::filesystem::path CreaseBinary() { return PathFromEnvironment("CREASE_BINARY", "build/dev/crease"); }
+inline std::filesystem::path CreaseBinary() { return PathFromEnvironment("CREASE_BIN", "build/dev/crease"); }
 
 }  // namespace crease::test
 

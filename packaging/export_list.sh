@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# export_list.sh ARCHIVE PREFIX: from the archive of all our objects, PREFIX.list with the mangled names of the
+# functions that include/crease declares, one a line, and PREFIX.map, a linker's version script that exports them.
+#
+# Everything is compiled with hidden visibility; the public headers open `namespace crease` with default visibility.
+# Nested classes inherit that, so Session::Impl is taken out again.
+set -euo pipefail
+mkdir -p "$(dirname "$2")"
+readelf --symbols --wide "$1" |
+  awk '$4 == "FUNC" && $5 == "GLOBAL" && $6 == "DEFAULT" && $7 != "UND" {print $8}' |
+  { grep -E '^_ZN?K?6crease' || true; } | { grep -v 'Session4Impl' || true; } | sort -u >"$2.list"
+{
+  echo "{"
+  if [[ -s "$2.list" ]]; then
+    echo "  global:"
+    sed 's/.*/    &;/' "$2.list"
+  fi
+  echo "  local: *;"
+  echo "};"
+} >"$2.map"
