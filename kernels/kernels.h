@@ -22,4 +22,17 @@ using KernelResult = Result<std::unique_ptr<Kernel>>;
 // kernels/reference.cc: any operator that graph/ops defines; slow, allocates.
 KernelResult MakeReference(const KernelRequest& request);
 
+// kernels/affine.cc: BatchNormalization at inference and Affine, f32, constant parameters.
+KernelResult MakeAffine(const KernelRequest& request);
+
+// kernels/elementwise.cc: f32 activations, unary and binary operators with broadcasting.
+KernelResult MakeElementwise(const KernelRequest& request);
+
+// kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
+KernelResult MakeConvGemm(const KernelRequest& request);
+
+// kernels/gemm.cc: products with a constant second matrix.
+KernelResult MakeGemm(const KernelRequest& request);
+KernelResult MakeMatMul(const KernelRequest& request);
+
 }  // namespace crease

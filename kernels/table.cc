@@ -16,6 +16,50 @@ using Section = std::span<const KernelEntry>;
 
 constexpr std::string_view kReferenceName = "reference";
 
+constexpr KernelEntry kDense[] = {
+    {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
+    {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},
+    {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},
+};
+
+constexpr KernelEntry kElementwise[] = {
+    {"BatchNormalization", "affine", LayoutRule::kAny, MakeAffine},
+    {"Affine", "affine", LayoutRule::kAny, MakeAffine},
+    {"Identity", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Dropout", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Abs", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Neg", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Sqrt", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Reciprocal", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Exp", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Erf", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Floor", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Ceil", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Round", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Softplus", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Log", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Add", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Sum", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Sub", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Mul", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Div", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Max", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Min", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Pow", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"PRelu", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Relu", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"LeakyRelu", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"HardSwish", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"HardSigmoid", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Sigmoid", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Silu", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Tanh", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Elu", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Gelu", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Mish", "elementwise", LayoutRule::kAny, MakeElementwise},
+    {"Clip", "elementwise", LayoutRule::kAny, MakeElementwise},
+};
+
 // Rows in the order of the sections, grouped by operator, a reference row at the end of each group.
 class Table {
  public:
@@ -45,7 +89,8 @@ class Table {
 }  // namespace
 
 std::span<const KernelEntry> KernelsFor(std::string_view op_type) {
-  static const Table table(std::span<const Section>{});
+  static constexpr Section kSections[] = {kDense, kElementwise};
+  static const Table table(kSections);
   return table.Find(op_type);
 }
 

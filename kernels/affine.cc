@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/affine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "graph/ops/batch_norm.h"
+#include "kernels/kernels.h"
+#include "kernels/loop_nest.h"
+
+namespace crease {
+namespace {
+
+// The pattern stays in L1 beside the data.
+constexpr int64_t kMaxPeriod = 2048;
+// Floats of the widest vector: a multiple of it never needs a masked tail.
+constexpr int64_t kVector = 16;
+// Work is handed out in runs of this many elements (64 bytes of the narrowest type), so that no two
+// workers write the same cache line of an aligned tensor.
+constexpr int64_t kGrain = 64;
+
+struct Parameters {
+  std::vector<float> scale, shift;
+};
+
+Result<Parameters> ParametersOf(const KernelRequest& request, int64_t channels) {
+  const bool batch_norm = request.node.op_type == "BatchNormalization";
+  const size_t count = batch_norm ? 5 : 3;
+  if (request.src.size() < count) return Refuse("too few inputs");
+  for (size_t i = 1; i < count; ++i) {
+    const Operand& operand = request.src[i];
+    if (!operand.present || operand.constant == nullptr) return Refuse("parameters are not constant");
+    if (operand.constant->size() != channels) return Refuse("parameter length differs from the channels");
+  }
+  Parameters parameters;
+  if (!batch_norm) {
+    for (int64_t c = 0; c < channels; ++c) {
+      parameters.scale.push_back(static_cast<float>(request.src[1].constant->AsDouble(c)));
+      parameters.shift.push_back(static_cast<float>(request.src[2].constant->AsDouble(c)));
+    }
+    return parameters;
+  }
+  CREASE_ASSIGN_OR_RETURN(const auto attributes, ops::ParseBatchNorm(request.node, request.opset));
+  if (attributes.training) return Refuse("training mode");
+  CREASE_ASSIGN_OR_RETURN(const ops::BatchNormAffine affine,
+                          ops::ResolveBatchNorm(attributes, *request.src[1].constant, *request.src[2].constant,
+                                                *request.src[3].constant, *request.src[4].constant));
+  parameters.scale.assign(affine.scale.begin(), affine.scale.end());
+  parameters.shift.assign(affine.shift.begin(), affine.shift.end());
+  return parameters;
+}
+
+class AffineKernel final : public Kernel {
+ public:
+  AffineKernel(const KernelRequest& request, Parameters parameters)
+      : epilogue_(request.epilogue),
+        planes_(FindAffinePlanes(DType::kFloat32, epilogue_.activation, epilogue_.residual)),
+        pixels_(FindAffinePixels(DType::kFloat32, epilogue_.activation, epilogue_.residual)),
+        pattern_(MakeAffinePattern(std::move(parameters.scale), std::move(parameters.shift))) {}
+
+  std::string Describe() const override { return "affine"; }
+
+  void Run(const RunContext& context, std::span<const ConstTensorView> src,
+           std::span<const TensorView> dst) const override {
+    const ConstTensorView& x = src[0];
+    if (x.size() == 0) return;
+    const ConstTensorView& r = src.back();
+    AffineArgs args;
+    args.src = x.data;
+    args.dst = dst[0].data;
+    args.scale = pattern_.scale.data();
+    args.shift = pattern_.shift.data();
+    args.a = epilogue_.a;
+    args.b = epilogue_.b;
+    const bool has_residual = epilogue_.residual != Residual::kNone;
+    if (has_residual) args.residual = r.data;
+    const int64_t channels = x.channels();
+    const int64_t pixels = x.batch() * x.spatial();
+    const bool plain = x.layout == Layout::kPlain && x.spatial() > 1;
+    if (plain) {
+      RunAffinePlain(context, planes_, args, x.dtype, x.batch(), channels, x.spatial());
+    } else if (x.dense() && dst[0].dense() && (!has_residual || r.dense())) {
+      RunAffineDense(context, pixels_, args, x.dtype, pattern_.period, pixels * channels);
+    } else {
+      const AffinePitches pitches = {PitchOf(x), has_residual ? PitchOf(r) : 0, PitchOf(dst[0])};
+      RunAffinePitched(context, pixels_, args, channels, pitches, pixels);
+    }
+  }
+
+ private:
+  static int64_t PitchOf(const ConstTensorView& view) {
+    return view.layout == Layout::kPlain ? view.channels() : view.pitch;
+  }
+
+  Epilogue epilogue_;
+  AffinePlanes planes_;
+  AffinePixels pixels_;
+  AffinePattern<float> pattern_;
+};
+
+}  // namespace
+
+template <typename T>
+AffinePattern<T> MakeAffinePattern(std::vector<T> scale, std::vector<T> shift) {
+  const auto channels = static_cast<int64_t>(scale.size());
+  AffinePattern<T> pattern{std::move(scale), std::move(shift), channels};
+  if (channels == 0) return pattern;
+  const int64_t whole = std::lcm(channels, kVector);
+  if (whole > kMaxPeriod) return pattern;
+  // Short periods are repeated, so that a row is worth its loop.
+  pattern.period = whole * std::max<int64_t>(1, 256 / whole);
+  pattern.scale.reserve(static_cast<size_t>(pattern.period));
+  pattern.shift.reserve(static_cast<size_t>(pattern.period));
+  for (auto i = static_cast<size_t>(channels); i < static_cast<size_t>(pattern.period); ++i) {
+    pattern.scale.push_back(pattern.scale[i - static_cast<size_t>(channels)]);
+    pattern.shift.push_back(pattern.shift[i - static_cast<size_t>(channels)]);
+  }
+  return pattern;
+}
+
+template AffinePattern<float> MakeAffinePattern(std::vector<float>, std::vector<float>);
+template AffinePattern<double> MakeAffinePattern(std::vector<double>, std::vector<double>);
+
+bool ShouldStream(int64_t bytes) {
+  static const int64_t limit = [] {
+    const long last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return last_level > 0 ? static_cast<int64_t>(last_level) : int64_t{32} << 20;
+  }();
+  return bytes > limit;
+}
+
+void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,
+                    int64_t channels, int64_t plane) {
+  const int64_t count = batch * channels * plane;
+  args.stream = ShouldStream(count * static_cast<int64_t>(ByteSize(dtype)));
+  ParallelForCost(context, (count + kGrain - 1) / kGrain, count, [&](int64_t begin, int64_t end) {
+    rows(args, channels, plane, begin * kGrain, std::min(end * kGrain, count));
+  });
+}
+
+void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t period,
+                    int64_t count) {
+  args.stream = ShouldStream(count * static_cast<int64_t>(ByteSize(dtype)));
+  const AffinePitches pitches = {period, period, period};
+  const int64_t whole = count / period;
+  ParallelForCost(context, whole, count,
+                  [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
+  if (whole * period == count) return;
+  const int64_t done = whole * period * static_cast<int64_t>(ByteSize(dtype));
+  args.src = static_cast<const std::byte*>(args.src) + done;
+  args.dst = static_cast<std::byte*>(args.dst) + done;
+  if (args.residual != nullptr) args.residual = static_cast<const std::byte*>(args.residual) + done;
+  rows(args, count - whole * period, pitches, 0, 1);
+}
+
+void RunAffinePitched(const RunContext& context, AffinePixels rows, const AffineArgs& args, int64_t channels,
+                      const AffinePitches& pitches, int64_t pixels) {
+  ParallelForCost(context, pixels, pixels * channels,
+                  [&](int64_t begin, int64_t end) { rows(args, channels, pitches, begin, end); });
+}
+
+KernelResult MakeAffine(const KernelRequest& request) {
+  const Operand& x = request.src[0];
+  if (!x.present || x.dtype != DType::kFloat32 || request.dst[0].dtype != DType::kFloat32) return Refuse("not float32");
+  if (x.shape.size() < 2) return Refuse("rank < 2");
+  if (request.prologue.scale != nullptr) return Refuse("prologue");
+  if (x.constant != nullptr) return Refuse("constant input");
+  for (size_t i = 1; i < request.dst.size(); ++i) {
+    if (request.dst[i].present) return Refuse("outputs beyond Y");
+  }
+  CREASE_ASSIGN_OR_RETURN(Parameters parameters, ParametersOf(request, x.shape[1]));
+  return std::unique_ptr<Kernel>(new AffineKernel(request, std::move(parameters)));
+}
+
+}  // namespace crease

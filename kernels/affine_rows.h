@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// y = scale[c] * x + shift[c] in vector code, with an epilogue: what a batch-norm is at inference.
+// Compiled for every target; ask for a pointer when a kernel is made.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/epilogue.h"
+#include "kernels/view.h"
+
+namespace crease {
+
+// Elements of src, residual and dst are of one dtype: float32, float64, float16 or bfloat16. scale and
+// shift are float, for float64 they are double. dst may be src or residual.
+struct AffineArgs {
+  const void* src = nullptr;
+  const void* residual = nullptr;  // null without one
+  void* dst = nullptr;
+  const void* scale = nullptr;
+  const void* shift = nullptr;
+  float a = 0, b = 0;   // of the activation
+  bool stream = false;  // write past the caches; ignored where lines would be written in parts
+};
+
+// NCHW: elements [begin, end) of a dense tensor of planes of `plane` elements; plane p belongs to
+// channel p % channels.
+using AffinePlanes = void (*)(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end);
+
+// Channels-last: rows [begin, end) of `channels` elements, pitches apart.
+struct AffinePitches {
+  int64_t src, residual, dst;
+};
+using AffinePixels = void (*)(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin,
+                              int64_t end);
+
+// Null for another dtype, and for an epilogue on a dtype other than float32.
+AffinePlanes FindAffinePlanes(DType dtype, Activation activation, Residual residual);
+AffinePixels FindAffinePixels(DType dtype, Activation activation, Residual residual);
+
+}  // namespace crease

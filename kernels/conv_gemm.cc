@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/conv_gemm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/conv_cache.h"
+
+namespace crease {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
+constexpr int64_t kAliasFloats = 2048 / sizeof(float);
+constexpr int64_t kLineFloats = 64 / sizeof(float);
+// Rates that only their ratio counts of: what a core computes and reads past its L2.
+constexpr double kFlopsPerSecond = 1e11;
+constexpr double kBytesPerSecond = 1.2e10;
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The largest of `workers` static shares of `count`, relative to a perfect one.
+double Imbalance(int64_t count, int workers) {
+  return static_cast<double>(DivideUp(count, workers) * workers) / static_cast<double>(count);
+}
+
+}  // namespace
+
+MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias) {
+  MatrixSource matrix;
+  matrix.values = &weights;
+  matrix.bias = bias;
+  matrix.groups = shape.groups;
+  matrix.columns = shape.group_filters();
+  matrix.taps = shape.taps();
+  matrix.channels = shape.group_channels();
+  matrix.tap_stride = 1;
+  matrix.channel_stride = shape.taps();
+  matrix.column_stride = shape.taps() * shape.group_channels();
+  matrix.group_stride = matrix.column_stride * shape.group_filters();
+  return matrix;
+}
+
+Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matrix, const Options& options) {
+  GemmConv conv;
+  conv.shape_ = shape;
+  conv.epilogue_ = options.epilogue;
+  conv.prologue_ = options.prologue;
+  conv.ops_ = &GetGemmOps();
+  switch (options.epilogue.activation) {
+    case Activation::kNone:
+      conv.lo_ = -kInfinity;
+      conv.hi_ = kInfinity;
+      break;
+    case Activation::kRelu:
+      conv.lo_ = 0;
+      conv.hi_ = kInfinity;
+      break;
+    case Activation::kClip:
+      conv.lo_ = options.epilogue.a;
+      conv.hi_ = options.epilogue.b;
+      break;
+    default:
+      conv.lo_ = -kInfinity;
+      conv.hi_ = kInfinity;
+      conv.finish_ = true;
+  }
+  conv.flat_ = shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
+               (shape.out_height - 1) * shape.stride_h < shape.height &&
+               (shape.out_width - 1) * shape.stride_w < shape.width;
+  const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
+  const int most = conv.ops_->max_rows[2];
+  const int64_t rows = 2 * line <= most ? 2 * line : DivideUp(line, DivideUp(line, most));
+  const int vectors = rows <= conv.ops_->max_rows[3] ? 3 : 2;
+  CREASE_ASSIGN_OR_RETURN(conv.packed_, PackGemm(matrix, *conv.ops_, vectors, options.cache, options.executor));
+  conv.PlanBand(options);
+  conv.PlanSplit(options.workers);
+  return conv;
+}
+
+void GemmConv::PlanBand(const Options& options) {
+  const ConvShape& s = shape_;
+  const bool wide = packed_->panels.size() > static_cast<size_t>(2 * s.groups);
+  const bool alias = options.src_pitch % kAliasFloats == 0 && wide;
+  copy_ = !flat_ || !s.pointwise() || options.prologue.scale != nullptr || alias;
+  a_pitch_ = options.src_pitch;
+  if (copy_) {
+    a_pitch_ = s.channels;
+    if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
+  }
+  const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
+  if (flat_) {
+    band_width_ = 1;
+    units_ = s.out_pixels();
+    row_stride_ = a_pitch_;
+    const int64_t most = ops_->max_rows[2];
+    unit_block_ = std::max<int64_t>(l2_floats / 3 / a_pitch_ / most, 1) * most;
+  } else {
+    band_width_ = (s.out_width - 1) * s.stride_w + s.span_w();
+    units_ = s.batch * s.out_height;
+    row_stride_ = s.stride_w * a_pitch_;
+    const int64_t row_floats = band_width_ * a_pitch_;
+    line_stride_ = s.stride_h * row_floats;
+    const int64_t rows = (l2_floats / 3 / row_floats - s.span_h()) / s.stride_h + 1;
+    unit_block_ = std::clamp<int64_t>(rows, 2, s.out_height);
+  }
+  unit_block_ = std::min(unit_block_, units_);
+  if (copy_) {
+    const int64_t rows = flat_ ? unit_block_ : (unit_block_ - 1) * s.stride_h + s.span_h();
+    worker_floats_ = static_cast<size_t>(DivideUp(rows * band_width_ * a_pitch_, kLineFloats) * kLineFloats);
+  }
+  // Neighbouring taps of all channels are one run where nothing lies between.
+  const bool runs = s.groups == 1 && s.dilation_w == 1 && a_pitch_ == s.channels;
+  segment_length_ = runs ? s.kernel_w * s.channels : s.group_channels();
+  for (int64_t i = 0; i < s.kernel_h; ++i) {
+    for (int64_t j = 0; j < (runs ? 1 : s.kernel_w); ++j) {
+      segments_.push_back((i * s.dilation_h * band_width_ + j * s.dilation_w) * a_pitch_);
+    }
+  }
+}
+
+// By units every worker reads all weights, by columns all of the source: the estimate of the slower part decides.
+void GemmConv::PlanSplit(int workers) {
+  const ConvShape& s = shape_;
+  const double flops = 2.0 * static_cast<double>(s.out_pixels() * s.filters * s.taps() * s.group_channels());
+  const double weights = 4.0 * static_cast<double>(s.filters * s.taps() * s.group_channels());
+  const double source = 4.0 * static_cast<double>(s.batch * s.height * s.width * s.channels);
+  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
+  const double ideal = flops / workers / kFlopsPerSecond;
+  const double by_units = ideal * Imbalance(units_, workers) + (weights + source / workers) / kBytesPerSecond;
+  // Each worker copies the whole band for itself.
+  const double by_columns = ideal * Imbalance(panels, workers) +
+                            (weights / workers + (copy_ ? 2 : 1) * source) / kBytesPerSecond;
+  by_columns_ = workers > 1 && by_columns < by_units;
+}
+
+std::string GemmConv::Describe() const {
+  std::string text = "gemm ";
+  text += std::to_string(packed_->panels.front().vectors * ops_->lanes) + " wide";
+  if (copy_) text += ", copied";
+  text += by_columns_ ? ", split by channels" : ", split by pixels";
+  return text;
+}
+
+void GemmConv::Run(const RunContext& context, const ConvOperands& operands) const {
+  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
+  float* scratch = reinterpret_cast<float*>(context.scratch);
+  if (by_columns_) {
+    context.ParallelFor(panels, [&](int64_t begin, int64_t end, int worker) {
+      RunRange(operands, {0, units_}, {begin, end}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    });
+  } else {
+    context.ParallelFor(units_, [&](int64_t begin, int64_t end, int worker) {
+      RunRange(operands, {begin, end}, {0, panels}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    });
+  }
+}
+
+void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const {
+  for (int64_t unit = units.begin; unit < units.end;) {
+    int64_t end = std::min(unit + unit_block_, units.end);
+    if (flat_) {
+      RunBlock(operands, PackFlat(operands, {unit, end}, scratch), panels);
+    } else {
+      // A band lies in one image.
+      end = std::min(end, (unit / shape_.out_height + 1) * shape_.out_height);
+      RunBlock(operands, PackRows(operands, {unit, end}, scratch), panels);
+    }
+    unit = end;
+  }
+}
+
+GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const {
+  const ConvShape& s = shape_;
+  Block block{pixels.begin, pixels.end - pixels.begin, 1, operands.src + pixels.begin * operands.src_pitch};
+  if (!copy_) return block;
+  block.a = scratch;
+  if (s.pointwise()) {
+    ops_->pack(operands.src + pixels.begin * operands.src_pitch, operands.src_pitch, block.line, s.channels, scratch,
+               a_pitch_, prologue_);
+    return block;
+  }
+  for (int64_t pixel = pixels.begin; pixel < pixels.end;) {
+    const int64_t row = pixel / s.out_width;
+    const int64_t x = pixel % s.out_width;
+    const int64_t count = std::min(s.out_width - x, pixels.end - pixel);
+    const int64_t y = row / s.out_height * s.height + row % s.out_height * s.stride_h;
+    ops_->pack(operands.src + (y * s.width + x * s.stride_w) * operands.src_pitch, s.stride_w * operands.src_pitch,
+               count, s.channels, scratch, a_pitch_, prologue_);
+    scratch += count * a_pitch_;
+    pixel += count;
+  }
+  return block;
+}
+
+GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, float* scratch) const {
+  const ConvShape& s = shape_;
+  const int64_t image = rows.begin / s.out_height;
+  const int64_t lines = rows.end - rows.begin;
+  const int64_t first = rows.begin % s.out_height * s.stride_h - s.pad_top;
+  const int64_t band_rows = (lines - 1) * s.stride_h + s.span_h();
+  const int64_t row_floats = band_width_ * a_pitch_;
+  const int64_t left = std::min(s.pad_left, band_width_);
+  const int64_t inside = std::clamp<int64_t>(band_width_ - left, 0, s.width);
+  const int64_t right = band_width_ - left - inside;
+  for (int64_t i = 0; i < band_rows; ++i) {
+    float* to = scratch + i * row_floats;
+    const int64_t y = first + i;
+    if (y < 0 || y >= s.height) {
+      std::fill_n(to, row_floats, 0.0f);
+      continue;
+    }
+    std::fill_n(to, left * a_pitch_, 0.0f);
+    to += left * a_pitch_;
+    ops_->pack(operands.src + (image * s.height + y) * s.width * operands.src_pitch, operands.src_pitch, inside,
+               s.channels, to, a_pitch_, prologue_);
+    std::fill_n(to + inside * a_pitch_, right * a_pitch_, 0.0f);
+  }
+  return {rows.begin * s.out_width, s.out_width, lines, scratch};
+}
+
+void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range panels) const {
+  for (int64_t p = panels.begin; p < panels.end; ++p) {
+    const GemmPanel& panel = packed_->panels[static_cast<size_t>(p)];
+    const int64_t most = ops_->max_rows[panel.vectors];
+    // Two short lines fill one tile.
+    const bool pairs = 2 * block.line <= most && block.lines > 1;
+    const int64_t chunks = DivideUp(block.line, most);
+    for (int64_t y = 0; y < block.lines; ++y) {
+      const int64_t first = y * block.line;
+      if (pairs) {
+        const bool two = y + 1 < block.lines;
+        RunTile(operands, block, panel, first, static_cast<int>(block.line * (two ? 2 : 1)));
+        y += two;
+        continue;
+      }
+      for (int64_t i = 0; i < chunks; ++i) {
+        const int64_t begin = block.line * i / chunks;
+        const int64_t end = block.line * (i + 1) / chunks;
+        RunTile(operands, block, panel, first + begin, static_cast<int>(end - begin));
+      }
+    }
+  }
+}
+
+// `first` counts the block's dst pixels. Rows past the line are those of the next line.
+void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first,
+                       int rows) const {
+  GemmTile tile;
+  const int64_t y = first / block.line;
+  const int64_t x = first % block.line;
+  tile.a = block.a + y * line_stride_ + x * row_stride_ + panel.group * shape_.group_channels();
+  tile.row_stride = row_stride_;
+  tile.half_offset = x + rows > block.line ? line_stride_ : (rows + 1) / 2 * row_stride_;
+  tile.segments = segments_.data();
+  tile.segment_count = static_cast<int64_t>(segments_.size());
+  tile.segment_length = segment_length_;
+  tile.b = packed_->panel(panel);
+  tile.last = panel.last;
+  tile.lo = lo_;
+  tile.hi = hi_;
+  const int64_t pixel = block.pixel + first;
+  float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
+  const float* residual =
+      operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + panel.column;
+  if (!finish_) {
+    tile.dst = dst;
+    tile.dst_stride = operands.dst_pitch;
+    tile.residual = residual;
+    tile.residual_stride = operands.residual_pitch;
+    tile.residual_last = epilogue_.residual == Residual::kAfterActivation;
+    ops_->tile[panel.vectors][rows](tile);
+    return;
+  }
+  alignas(64) float sums[kMaxTileRows * kMaxTileVectors * kMaxLanes];
+  tile.dst = sums;
+  tile.dst_stride = int64_t{panel.vectors} * ops_->lanes;
+  ops_->tile[panel.vectors][rows](tile);
+  FinishTile finish{sums, tile.dst_stride, dst, operands.dst_pitch, residual, operands.residual_pitch, rows,
+                    int64_t{panel.vectors - 1} * ops_->lanes + panel.last};
+  ops_->finish(finish, epilogue_);
+}
+
+}  // namespace crease

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolution as an implicit matrix product, channels-last: any kernel, stride, dilation, padding and groups.
+// The reduction runs over the source in place where its pixels line up (1x1, stride 1), else over a band
+// of rows that each worker copies with its padding, where kernel_w * channels are consecutive floats.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/conv_shape.h"
+#include "kernels/gemm_pack.h"
+#include "kernels/gemm_tile.h"
+
+namespace crease {
+
+// The weights of a convolution as matrices; `weights` and `bias` (null: none) as ONNX has them.
+MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias);
+
+class GemmConv {
+ public:
+  struct Options {
+    Epilogue epilogue;
+    Prologue prologue;
+    int64_t src_pitch = 0;
+    int workers = 1;
+    PackCache* cache = nullptr;
+    Executor* executor = nullptr;
+  };
+
+  // `matrix` holds shape.groups matrices of taps * group_channels x group_filters. Error: out of memory.
+  static Result<GemmConv> Make(const ConvShape& shape, const MatrixSource& matrix, const Options& options);
+
+  std::string Describe() const;
+  size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
+  // Thread-safe. The same bits at any number of workers: no reduction is split.
+  void Run(const RunContext& context, const ConvOperands& operands) const;
+
+ private:
+  struct Range {
+    int64_t begin, end;
+  };
+  // Consecutive dst pixels in one block, and where their source lies.
+  struct Block {
+    int64_t pixel = 0;   // the first, of all
+    int64_t line = 0;    // pixels of one line
+    int64_t lines = 0;
+    const float* a = nullptr;
+  };
+
+  GemmConv() = default;
+  void PlanBand(const Options& options);
+  void PlanSplit(int workers);
+  void RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const;
+  void RunBlock(const ConvOperands& operands, const Block& block, Range panels) const;
+  void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first, int rows) const;
+  Block PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const;
+  Block PackRows(const ConvOperands& operands, Range rows, float* scratch) const;
+
+  ConvShape shape_;
+  Epilogue epilogue_;
+  Prologue prologue_;
+  const GemmOps* ops_ = nullptr;
+  std::shared_ptr<const PackedGemm> packed_;
+  bool flat_ = false;       // lines of a block follow each other in a: units are pixels, else dst rows
+  bool copy_ = false;       // into the worker's band
+  bool by_columns_ = false;  // workers share the panels, else the units
+  int64_t units_ = 0, unit_block_ = 0;  // in all; in one block
+  int64_t a_pitch_ = 0;     // floats from one pixel to the next in a
+  int64_t band_width_ = 0;  // pixels of one band row
+  int64_t row_stride_ = 0;  // floats of a from one dst pixel to the next
+  int64_t line_stride_ = 0;  // and from one dst row to the next
+  std::vector<int64_t> segments_;
+  int64_t segment_length_ = 0;
+  size_t worker_floats_ = 0;
+  bool finish_ = false;     // the activation is more than bounds
+  float lo_ = 0, hi_ = 0;
+};
+
+}  // namespace crease

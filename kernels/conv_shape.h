@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// A convolution as its kernels see it: numbers only, axes resolved.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernel.h"
+
+namespace crease {
+
+// 2-D; a 1-D convolution is one of height 1. Padding at the bottom and the right follows from the
+// output's dimensions. dst[n, k, y, x] = bias[k] + sum over (i, j, c) of
+// src[n, g * channels / groups + c, y * stride_h + i * dilation_h - pad_top, ...] * weights[k, c, i, j].
+struct ConvShape {
+  int64_t batch = 1, height = 1, width = 1, channels = 1;
+  int64_t filters = 1, out_height = 1, out_width = 1;
+  int64_t kernel_h = 1, kernel_w = 1;
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t dilation_h = 1, dilation_w = 1;
+  int64_t pad_top = 0, pad_left = 0;
+  int64_t groups = 1;
+
+  int64_t taps() const { return kernel_h * kernel_w; }
+  int64_t group_channels() const { return channels / groups; }
+  int64_t group_filters() const { return filters / groups; }
+  int64_t out_pixels() const { return batch * out_height * out_width; }
+  bool depthwise() const { return groups == channels && filters == channels; }
+  // Every output pixel reads exactly the source pixel of its own position.
+  bool pointwise() const {
+    return taps() == 1 && stride_h == 1 && stride_w == 1 && pad_top == 0 && pad_left == 0 &&
+           out_height == height && out_width == width;
+  }
+  // Source rows or columns that one output row or column depends on, gaps included.
+  int64_t span_h() const { return (kernel_h - 1) * dilation_h + 1; }
+  int64_t span_w() const { return (kernel_w - 1) * dilation_w + 1; }
+};
+
+// A Conv request that our kernels can serve: f32, channels-last, weights constant, bias constant or
+// absent, rank 3 or 4. `residual` says whether the last src is one.
+struct ConvRequest {
+  ConvShape shape;
+  const Tensor* weights = nullptr;  // (filters, channels / groups, kernel_h, kernel_w)
+  const Tensor* bias = nullptr;     // (filters), or null
+};
+
+// Reads and checks a request. Errors: what is asked for and not served, as a refusal's reason.
+Result<ConvRequest> ReadConvRequest(const KernelRequest& request);
+
+// Where Run finds its operands.
+struct ConvOperands {
+  const float* src = nullptr;
+  int64_t src_pitch = 0;
+  float* dst = nullptr;
+  int64_t dst_pitch = 0;
+  const float* residual = nullptr;  // null without one
+  int64_t residual_pitch = 0;
+};
+ConvOperands ReadConvOperands(const Epilogue& epilogue, std::span<const ConstTensorView> src,
+                              std::span<const TensorView> dst);
+
+}  // namespace crease

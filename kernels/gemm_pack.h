@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Constant matrices in the order in which the micro-kernel reads them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "graph/tensor.h"
+#include "kernels/gemm_tile.h"
+#include "kernels/kernel.h"
+
+namespace crease {
+
+// 64-byte aligned floats, uninitialised; data is null if the memory was not to be had.
+class FloatBuffer {
+ public:
+  explicit FloatBuffer(size_t count);
+  float* data() { return data_.get(); }
+  const float* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(float* data) const;
+  };
+  std::unique_ptr<float, Free> data_;
+};
+
+// A stack of `groups` matrices of depth x columns in any order: element (g, k, j) with k = tap * channels + c
+// lies at g * group_stride + j * column_stride + tap * tap_stride + c * channel_stride of `values`.
+struct MatrixSource {
+  const Tensor* values = nullptr;
+  const Tensor* bias = nullptr;  // of groups * columns values, or of one; null for zero
+  float scale = 1, bias_scale = 1;
+  int64_t groups = 1, columns = 0, taps = 1, channels = 0;
+  int64_t group_stride = 0, column_stride = 0, tap_stride = 0, channel_stride = 0;
+
+  int64_t depth() const { return taps * channels; }
+};
+
+// Some columns of one group: rows of vectors * lanes floats, the bias first, then `depth` of the matrix.
+// Columns past the matrix are zero.
+struct GemmPanel {
+  int64_t column = 0;  // of all: group * columns + first
+  int64_t group = 0;
+  int vectors = 0;
+  int last = 0;  // columns of the last vector
+  size_t offset = 0;
+};
+
+struct PackedGemm {
+  PackedGemm(std::vector<GemmPanel> all, size_t count) : panels(std::move(all)), values(count) {}
+  const float* panel(const GemmPanel& p) const { return values.data() + p.offset; }
+
+  std::vector<GemmPanel> panels;
+  FloatBuffer values;
+};
+
+// Packs for tiles of `vectors` (the widest panel), once for each `key` and packing if there is a cache, on the
+// request's executor. Error: out of memory.
+Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
+                                                   PackCache* cache, Executor* executor);
+
+}  // namespace crease

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm_tile.h"
+
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm_tile.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h, so that each target has its own copy.
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "kernels/activation-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace crease {
+namespace HWY_NAMESPACE {
+
+// 32 registers hold 14 x 2 sums, two vectors of b and one of a; 16 hold 6 x 2. Three vectors serve tiles of
+// few rows: every load of a feeds three multiply-adds.
+constexpr int MaxRows(int vectors) {
+  constexpr bool k32Registers = HWY_TARGET <= HWY_AVX3;
+  if (k32Registers) return vectors == 3 ? 9 : 14;
+  return vectors == 3 ? 4 : 6;
+}
+
+// Rows of a are addressed from one pointer for every three: base, base + stride, base + 2 * stride.
+constexpr int kRowsPerPointer = 3;
+
+template <int kRows>
+struct RowPointers {
+  static constexpr int kHalf = (kRows + 1) / 2;
+  static constexpr int kFirst = (kHalf + kRowsPerPointer - 1) / kRowsPerPointer;
+  static constexpr int kCount = kFirst + (kRows - kHalf + kRowsPerPointer - 1) / kRowsPerPointer;
+
+  HWY_INLINE RowPointers(const GemmTile& t, ptrdiff_t offset) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kCount; ++i) {
+      p[i] = t.a + offset +
+             (i < kFirst ? i * kRowsPerPointer * t.row_stride
+                         : t.half_offset + (i - kFirst) * kRowsPerPointer * t.row_stride);
+    }
+    Pin();
+  }
+  HWY_INLINE void Advance(ptrdiff_t by) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kCount; ++i) p[i] += by;
+    Pin();
+  }
+  // Without it GCC derives every pointer from the first one inside the loop.
+  HWY_INLINE void Pin() {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(p[i]));
+  }
+  HWY_INLINE float At(int row, ptrdiff_t stride, ptrdiff_t k) const {
+    const int i = row < kHalf ? row / kRowsPerPointer : kFirst + (row - kHalf) / kRowsPerPointer;
+    const int rest = (row < kHalf ? row : row - kHalf) % kRowsPerPointer;
+    return p[i][rest * stride + k];
+  }
+
+  const float* p[kCount];
+};
+
+template <int kRows, int kVectors, class D, class V>
+HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff_t k, const float* b,
+                     V (&sum)[kRows][kVectors]) {
+  constexpr int kLanes = HWY_MAX_LANES_D(D);
+  V column[kVectors];
+  HWY_UNROLL(kMaxTileVectors)
+  for (int v = 0; v < kVectors; ++v) column[v] = hn::Load(d, b + v * kLanes);
+  HWY_UNROLL(kMaxTileRows)
+  for (int r = 0; r < kRows; ++r) {
+    const V x = hn::Set(d, a.At(r, stride, k));
+    HWY_UNROLL(kMaxTileVectors)
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(x, column[v], sum[r][v]);
+  }
+}
+
+// Loads and stores of the tile's last vector touch `last` lanes only.
+template <int kRows, int kVectors, bool kMasked, class D, class V>
+HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
+  constexpr int kLanes = HWY_MAX_LANES_D(D);
+  const V lo = hn::Set(d, t.lo);
+  const V hi = hn::Set(d, t.hi);
+  const size_t last = static_cast<size_t>(t.last);
+  HWY_UNROLL(kMaxTileRows)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(kMaxTileVectors)
+    for (int v = 0; v < kVectors; ++v) {
+      const bool masked = kMasked && v == kVectors - 1;
+      V y = sum[r][v];
+      V residual = hn::Zero(d);
+      if (t.residual != nullptr) {
+        const float* from = t.residual + r * t.residual_stride + v * kLanes;
+        residual = masked ? hn::LoadN(d, from, last) : hn::LoadU(d, from);
+        if (!t.residual_last) y = hn::Add(y, residual);
+      }
+      // Bounds first: they let NaN through.
+      y = hn::Min(hi, hn::Max(lo, y));
+      if (t.residual != nullptr && t.residual_last) y = hn::Add(y, residual);
+      float* to = t.dst + r * t.dst_stride + v * kLanes;
+      if (masked) {
+        hn::StoreN(y, d, to, last);
+      } else {
+        hn::StoreU(y, d, to);
+      }
+    }
+  }
+}
+
+template <int kRows, int kVectors>
+HWY_NOINLINE void RunTile(const GemmTile& t) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int kLanes = HWY_MAX_LANES_D(decltype(d));
+  constexpr ptrdiff_t kWidth = kVectors * kLanes;
+  constexpr ptrdiff_t kUnroll = 4;
+  // Ahead of the loads by about an L2 hit: 14 x 2 tiles take 14 cycles a step.
+  constexpr ptrdiff_t kAhead = 8 * kWidth;
+
+  V sum[kRows][kVectors];
+  HWY_UNROLL(kMaxTileVectors)
+  for (int v = 0; v < kVectors; ++v) {
+    const V bias = hn::Load(d, t.b + v * kLanes);
+    HWY_UNROLL(kMaxTileRows)
+    for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
+  }
+  const float* b = t.b + kWidth;
+  const ptrdiff_t stride = t.row_stride;
+  for (int64_t s = 0; s < t.segment_count; ++s) {
+    RowPointers<kRows> a(t, t.segments[s]);
+    ptrdiff_t left = t.segment_length;
+    for (; left >= kUnroll; left -= kUnroll) {
+      HWY_UNROLL(kUnroll)
+      for (ptrdiff_t k = 0; k < kUnroll; ++k) {
+        HWY_UNROLL(kMaxTileVectors)
+        for (int v = 0; v < kVectors; v += 16 / kLanes) hwy::Prefetch(b + k * kWidth + kAhead + v * kLanes);
+        Step(d, a, stride, k, b + k * kWidth, sum);
+      }
+      b += kUnroll * kWidth;
+      a.Advance(kUnroll);
+    }
+    for (; left > 0; --left) {
+      Step(d, a, stride, 0, b, sum);
+      b += kWidth;
+      a.Advance(1);
+    }
+  }
+  if (t.last == kLanes) {
+    StoreTile<kRows, kVectors, false>(d, t, sum);
+  } else {
+    StoreTile<kRows, kVectors, true>(d, t, sum);
+  }
+}
+
+void Finish(const FinishTile& t, const Epilogue& epilogue) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto a = hn::Set(d, epilogue.a);
+  const auto b = hn::Set(d, epilogue.b);
+  VisitActivation(epilogue.activation, [&](auto activation) HWY_ATTR {
+    for (int64_t r = 0; r < t.rows; ++r) {
+      const float* src = t.src + r * t.src_stride;
+      float* dst = t.dst + r * t.dst_stride;
+      const float* residual = t.residual == nullptr ? nullptr : t.residual + r * t.residual_stride;
+      for (int64_t c = 0; c < t.columns; c += lanes) {
+        const size_t count = static_cast<size_t>(std::min(lanes, t.columns - c));
+        auto y = hn::LoadN(d, src + c, count);
+        const auto extra = residual == nullptr ? hn::Zero(d) : hn::LoadN(d, residual + c, count);
+        if (epilogue.residual == Residual::kBeforeActivation) y = hn::Add(y, extra);
+        y = ApplyActivation<activation()>(d, y, a, b);
+        if (epilogue.residual == Residual::kAfterActivation) y = hn::Add(y, extra);
+        hn::StoreN(y, d, dst + c, count);
+      }
+    }
+  });
+}
+
+void CopyPixels(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
+                int64_t dst_stride) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  if (src_stride == channels && dst_stride == channels) {
+    channels *= count;
+    count = 1;
+  }
+  for (int64_t i = 0; i < count; ++i, src += src_stride, dst += dst_stride) {
+    int64_t c = 0;
+    for (; c + lanes <= channels; c += lanes) hn::StoreU(hn::LoadU(d, src + c), d, dst + c);
+    if (c < channels) {
+      const size_t rest = static_cast<size_t>(channels - c);
+      hn::StoreN(hn::LoadN(d, src + c, rest), d, dst + c, rest);
+    }
+  }
+}
+
+void Pack(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
+          int64_t dst_stride, const Prologue& prologue) {
+  if (prologue.scale == nullptr) return CopyPixels(src, src_stride, count, channels, dst, dst_stride);
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto a = hn::Set(d, prologue.a);
+  const auto b = hn::Set(d, prologue.b);
+  VisitActivation(prologue.activation, [&](auto activation) HWY_ATTR {
+    for (int64_t i = 0; i < count; ++i, src += src_stride, dst += dst_stride) {
+      for (int64_t c = 0; c < channels; c += lanes) {
+        const size_t width = static_cast<size_t>(std::min(lanes, channels - c));
+        const auto scale = hn::LoadN(d, prologue.scale + c, width);
+        const auto shift = hn::LoadN(d, prologue.shift + c, width);
+        const auto y = hn::MulAdd(hn::LoadN(d, src + c, width), scale, shift);
+        hn::StoreN(ApplyActivation<activation()>(d, y, a, b), d, dst + c, width);
+      }
+    }
+  });
+}
+
+template <int kVectors, int... kRowsLessOne>
+void FillTiles(GemmOps& ops, std::integer_sequence<int, kRowsLessOne...>) {
+  ((ops.tile[kVectors][kRowsLessOne + 1] = &RunTile<kRowsLessOne + 1, kVectors>), ...);
+  ops.max_rows[kVectors] = static_cast<int>(sizeof...(kRowsLessOne));
+}
+
+GemmOps MakeOps() {
+  GemmOps ops;
+  ops.lanes = static_cast<int>(hn::Lanes(hn::ScalableTag<float>()));
+  FillTiles<1>(ops, std::make_integer_sequence<int, MaxRows(1)>());
+  FillTiles<2>(ops, std::make_integer_sequence<int, MaxRows(2)>());
+  FillTiles<3>(ops, std::make_integer_sequence<int, MaxRows(3)>());
+  ops.finish = &Finish;
+  ops.pack = &Pack;
+  return ops;
+}
+
+const GemmOps& Ops() {
+  static const GemmOps ops = MakeOps();
+  return ops;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace crease
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace crease {
+
+HWY_EXPORT(Ops);
+
+const GemmOps& GetGemmOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+
+}  // namespace crease
+#endif

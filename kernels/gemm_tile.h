@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The micro-kernel under every dense convolution and matrix product: a tile of rows x vectors of dst
+// stays in registers over the whole reduction.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/epilogue.h"
+
+namespace crease {
+
+inline constexpr int kMaxTileRows = 14;
+inline constexpr int kMaxTileVectors = 3;
+inline constexpr int kMaxLanes = 16;
+
+// dst[r, j] = min(max(b[0][j] + sum_s sum_k a[row(r) + segments[s] + k] * b[1 + s * length + k][j] + residual,
+// lo), hi), where row(r) = r * row_stride in the first half of the rows and half_offset +
+// (r - half) * row_stride in the second, half = (rows + 1) / 2. The order of summation does not depend on
+// the tile's size. All strides and offsets count floats.
+struct GemmTile {
+  const float* a = nullptr;
+  int64_t row_stride = 0;
+  int64_t half_offset = 0;
+  const int64_t* segments = nullptr;
+  int64_t segment_count = 0;
+  int64_t segment_length = 0;
+  const float* b = nullptr;  // 64-byte aligned, vectors * lanes wide; row 0 is the bias
+  float* dst = nullptr;
+  int64_t dst_stride = 0;
+  int last = 0;  // columns of the last vector, 1 to lanes
+  const float* residual = nullptr;  // like dst; may be dst; null for none
+  int64_t residual_stride = 0;
+  bool residual_last = false;  // added after the bounds
+  float lo = 0, hi = 0;        // infinite for none
+};
+
+using GemmTileFunction = void (*)(const GemmTile& tile);
+
+// dst = epilogue(src), for rows x columns that a micro-kernel left in src without epilogue.
+struct FinishTile {
+  const float* src = nullptr;
+  int64_t src_stride = 0;
+  float* dst = nullptr;
+  int64_t dst_stride = 0;
+  const float* residual = nullptr;
+  int64_t residual_stride = 0;
+  int64_t rows = 0, columns = 0;
+};
+
+// What one instruction set offers.
+struct GemmOps {
+  int lanes = 0;
+  int max_rows[kMaxTileVectors + 1] = {};  // by vectors
+  GemmTileFunction tile[kMaxTileVectors + 1][kMaxTileRows + 1] = {};
+  void (*finish)(const FinishTile& tile, const Epilogue& epilogue) = nullptr;
+  // Copies `count` pixels of `channels` floats, strides in floats, through the prologue.
+  void (*pack)(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
+               int64_t dst_stride, const Prologue& prologue) = nullptr;
+};
+
+// Of the instruction set in use.
+const GemmOps& GetGemmOps();
+
+}  // namespace crease

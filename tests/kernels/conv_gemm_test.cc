@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/conv_gemm.h"
+
+#include "kernels/targets.h"
+#include "tests/kernels/conv_test_util.h"
+
+namespace crease {
+namespace {
+
+// Rounding of at most ~2,000 products in f32: 1e-5 of the rms leaves a margin of 5.
+constexpr double kBound = 1e-5;
+
+void RunCase(const ConvCase& test, int workers, ConvData& data) {
+  const MatrixSource matrix = ConvMatrix(test.shape, data.weights, test.bias ? &data.bias : nullptr);
+  ThreadsExecutor executor(workers);
+  GemmConv::Options options;
+  options.epilogue = test.epilogue;
+  options.prologue = data.prologue;
+  options.src_pitch = data.src_pitch;
+  options.workers = workers;
+  options.executor = &executor;
+  auto conv = GemmConv::Make(test.shape, matrix, options);
+  ASSERT_TRUE(conv.ok());
+  FloatBuffer scratch(conv->scratch_bytes(workers) / sizeof(float));
+  conv->Run({executor, reinterpret_cast<std::byte*>(scratch.data())}, data.operands());
+}
+
+void CheckOnEveryTarget(const std::vector<ConvCase>& cases) {
+  ForEachTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    for (const ConvCase& test : cases) {
+      ConvData one(test), three(test);
+      RunCase(test, 1, one);
+      one.Check(kBound);
+      RunCase(test, 3, three);
+      ASSERT_EQ(one.dst, three.dst) << "bits depend on the workers: " << test.ToString();
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  });
+}
+
+TEST(ConvGemm, Pointwise) {
+  std::vector<ConvCase> cases;
+  for (const int64_t c : {1, 3, 16, 37}) {
+    for (const int64_t k : {1, 7, 8, 15, 16, 17, 33, 48, 100}) {
+      cases.push_back({MakeConvShape(1, 5, 7, c, k, 1)});
+      cases.push_back({MakeConvShape(2, 1, 1, c, k, 1)});
+    }
+  }
+  for (int64_t w = 1; w <= 31; ++w) cases.push_back({MakeConvShape(1, 1, w, 19, 40, 1)});
+  cases.push_back({MakeConvShape(1, 14, 14, 512, 96, 1)});  // pixels alias in L1: copied
+  CheckOnEveryTarget(cases);
+}
+
+TEST(ConvGemm, Spatial) {
+  std::vector<ConvCase> cases;
+  for (const int64_t kernel : {2, 3, 5, 7}) {
+    for (const int64_t stride : {1, 2, 3}) {
+      cases.push_back({MakeConvShape(1, 13, 17, 3, 20, kernel, stride)});
+      cases.push_back({MakeConvShape(2, 7, 7, 17, 33, kernel, stride)});
+      cases.push_back({MakeConvShape(1, 9, 29, 5, 18, kernel, stride, 0)});
+      cases.push_back({MakeConvShape(1, 9, 8, 5, 18, kernel, stride, kernel)});  // whole windows of padding
+    }
+    cases.push_back({MakeConvShape(1, 17, 15, 6, 18, kernel, 1, -1, 2)});
+    cases.push_back({MakeConvShape(1, 17, 15, 6, 18, kernel, 2, -1, 3)});
+  }
+  cases.push_back({MakeConvShape(1, 10, 9, 8, 16, 1, 2)});
+  cases.push_back({MakeConvShape(1, 10, 9, 8, 16, 1, 3, 1)});  // padded 1x1
+  ConvCase line{MakeConvShape(1, 1, 40, 6, 10, 3)};            // a 1-D convolution
+  line.shape.kernel_h = line.shape.out_height = 1;
+  line.shape.pad_top = 0;
+  cases.push_back(line);
+  cases.push_back({MakeConvShape(1, 8, 8, 256, 20, 3, 2)});  // pixels alias in L1: padded pitch
+  CheckOnEveryTarget(cases);
+}
+
+TEST(ConvGemm, Groups) {
+  std::vector<ConvCase> cases;
+  for (const int64_t group : {1, 3, 4, 8, 16, 24}) {
+    cases.push_back({MakeConvShape(1, 9, 11, 3 * group, 3 * group, 3, 1, -1, 1, 3)});
+    cases.push_back({MakeConvShape(1, 9, 11, 2 * group, 6 * group, 3, 2, -1, 1, 2)});
+    cases.push_back({MakeConvShape(1, 5, 4, 4 * group, 2 * group, 1, 1, 0, 1, 2)});
+  }
+  CheckOnEveryTarget(cases);
+}
+
+TEST(ConvGemm, Epilogues) {
+  std::vector<ConvCase> cases;
+  for (int i = 0; i <= static_cast<int>(Activation::kMish); ++i) {
+    for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
+      for (const bool in_place : {false, true}) {
+        ConvCase test{MakeConvShape(1, 7, 5, 12, 21, 1)};
+        test.epilogue = {static_cast<Activation>(i), -0.25f, 0.75f, residual};
+        test.in_place = in_place && residual != Residual::kNone;
+        test.dst_extra = 5;
+        test.bias = i % 2 == 0;
+        cases.push_back(test);
+      }
+    }
+  }
+  CheckOnEveryTarget(cases);
+}
+
+TEST(ConvGemm, PitchesAndPrologue) {
+  std::vector<ConvCase> cases;
+  for (const int64_t kernel : {1, 3}) {
+    for (const int64_t stride : {1, 2}) {
+      ConvCase test{MakeConvShape(2, 9, 10, 21, 35, kernel, stride)};
+      test.src_extra = 11;
+      test.dst_extra = 7;
+      cases.push_back(test);
+      test.prologue = true;
+      cases.push_back(test);
+    }
+  }
+  CheckOnEveryTarget(cases);
+}
+
+}  // namespace
+}  // namespace crease

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the convolution tests share: cases, random data, the double-precision definition.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernels/conv_shape.h"
+
+namespace crease {
+
+// Ranges on threads of their own, as a pool would deal them out.
+class ThreadsExecutor final : public Executor {
+ public:
+  explicit ThreadsExecutor(int workers) : workers_(workers) {}
+  int workers() const override { return workers_; }
+  void ParallelFor(int64_t count, RangeFunction f) override {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < workers_; ++i) {
+      const int64_t begin = count * i / workers_, end = count * (i + 1) / workers_;
+      if (begin < end) threads.emplace_back([=] { f(begin, end, i); });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+ private:
+  int workers_;
+};
+
+struct ConvCase {
+  ConvShape shape;
+  Epilogue epilogue = {};
+  bool bias = true;
+  bool prologue = false;
+  bool in_place = false;      // the residual is dst itself
+  int64_t src_extra = 0;      // pitch beyond the channels
+  int64_t dst_extra = 0;
+
+  std::string ToString() const {
+    const ConvShape& s = shape;
+    const auto pair = [](int64_t a, int64_t b) { return std::to_string(a) + "x" + std::to_string(b); };
+    return std::to_string(s.batch) + "x" + pair(s.height, s.width) + " " + std::to_string(s.channels) + "->" +
+           std::to_string(s.filters) + " kernel " + pair(s.kernel_h, s.kernel_w) + " stride " +
+           pair(s.stride_h, s.stride_w) + " dilation " + pair(s.dilation_h, s.dilation_w) + " pad " +
+           pair(s.pad_top, s.pad_left) + " groups " + std::to_string(s.groups) + " " + Name(epilogue.activation) +
+           " residual " + std::to_string(static_cast<int>(epilogue.residual)) + (prologue ? " prologue" : "") +
+           (in_place ? " in place" : "");
+  }
+};
+
+// A shape with symmetric padding; out_height and out_width follow.
+inline ConvShape MakeConvShape(int64_t batch, int64_t h, int64_t w, int64_t c, int64_t k, int64_t kernel,
+                               int64_t stride = 1, int64_t pad = -1, int64_t dilation = 1, int64_t groups = 1) {
+  ConvShape s;
+  s.batch = batch;
+  s.height = h;
+  s.width = w;
+  s.channels = c;
+  s.filters = k;
+  s.kernel_h = s.kernel_w = kernel;
+  s.stride_h = s.stride_w = stride;
+  s.dilation_h = s.dilation_w = dilation;
+  s.pad_top = s.pad_left = pad < 0 ? (kernel - 1) * dilation / 2 : pad;
+  s.groups = groups;
+  s.out_height = (h + 2 * s.pad_top - s.span_h()) / stride + 1;
+  s.out_width = (w + 2 * s.pad_left - s.span_w()) / stride + 1;
+  return s;
+}
+
+inline double ActivateDouble(Activation activation, double a, double b, double x) {
+  switch (activation) {
+    case Activation::kNone: return x;
+    case Activation::kRelu: return x < 0 ? 0 : x;
+    case Activation::kClip: return std::fmin(std::fmax(x, a), b);
+    case Activation::kLeakyRelu: return x < 0 ? a * x : x;
+    case Activation::kHardSwish: return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
+    case Activation::kHardSigmoid: return std::fmin(std::fmax(a * x + b, 0), 1);
+    case Activation::kSigmoid: return 1 / (1 + std::exp(-x));
+    case Activation::kSilu: return x / (1 + std::exp(-x));
+    case Activation::kTanh: return std::tanh(x);
+    case Activation::kElu: return x < 0 ? a * std::expm1(x) : x;
+    case Activation::kGelu: return x * std::erfc(-x / std::sqrt(2.0)) / 2;
+    case Activation::kMish: return x * std::tanh(std::log1p(std::exp(x)));
+  }
+  return 0;
+}
+
+// Random operands of a case, and what their convolution is.
+class ConvData {
+ public:
+  explicit ConvData(const ConvCase& test, uint32_t seed = 1) : case_(test), random_(seed) {
+    const ConvShape& s = test.shape;
+    src_pitch = s.channels + test.src_extra;
+    dst_pitch = s.filters + test.dst_extra;
+    residual_pitch = test.in_place ? dst_pitch : s.filters + 3;
+    src = Fill(s.batch * s.height * s.width * src_pitch, 1);
+    const float scale = std::sqrt(1.0f / static_cast<float>(s.taps() * s.group_channels()));
+    weights = Tensor::From<float>({s.filters, s.group_channels(), s.kernel_h, s.kernel_w},
+                                  Fill(s.filters * s.group_channels() * s.taps(), scale));
+    if (test.bias) bias = Tensor::From<float>({s.filters}, Fill(s.filters, 0.5f));
+    scale_ = Fill(s.channels, 1);
+    shift_ = Fill(s.channels, 0.3f);
+    dst = Fill(s.out_pixels() * dst_pitch, 1);
+    dst_before_ = dst;
+    residual = test.in_place ? dst : Fill(s.out_pixels() * residual_pitch, 1);
+    if (test.prologue) prologue = {scale_.data(), shift_.data(), Activation::kRelu, 0, 0};
+  }
+
+  ConvOperands operands() {
+    const bool has_residual = case_.epilogue.residual != Residual::kNone;
+    const float* from = case_.in_place ? dst.data() : residual.data();
+    return {src.data(), src_pitch, dst.data(), dst_pitch, has_residual ? from : nullptr, residual_pitch};
+  }
+
+  // Compares dst with the definition. bound: of the largest error, relative to the rms of the sums.
+  void Check(double bound) const {
+    const ConvShape& s = case_.shape;
+    const std::vector<double> sums = Sums();
+    double squares = 0;
+    for (const double y : sums) squares += y * y;
+    const double rms = std::sqrt(squares / static_cast<double>(sums.size())) + 1e-30;
+    for (int64_t pixel = 0; pixel < s.out_pixels(); ++pixel) {
+      for (int64_t k = 0; k < dst_pitch; ++k) {
+        const double found = dst[static_cast<size_t>(pixel * dst_pitch + k)];
+        if (k >= s.filters) {
+          ASSERT_EQ(found, dst_before_[static_cast<size_t>(pixel * dst_pitch + k)]) << "wrote past the channels";
+          continue;
+        }
+        double expected = sums[static_cast<size_t>(pixel * s.filters + k)];
+        const double r = residual[static_cast<size_t>(pixel * residual_pitch + k)];
+        const Epilogue& e = case_.epilogue;
+        if (e.residual == Residual::kBeforeActivation) expected += r;
+        expected = ActivateDouble(e.activation, e.a, e.b, expected);
+        if (e.residual == Residual::kAfterActivation) expected += r;
+        ASSERT_LE(std::abs(found - expected), bound * rms)
+            << case_.ToString() << " at pixel " << pixel << " channel " << k << ": " << found << " for " << expected;
+      }
+    }
+  }
+
+  int64_t src_pitch = 0, dst_pitch = 0, residual_pitch = 0;
+  std::vector<float> src, dst, residual;
+  Tensor weights, bias;
+  Prologue prologue;
+
+ private:
+  std::vector<float> Fill(int64_t count, float scale) {
+    std::uniform_real_distribution<float> uniform(-1.7320508f * scale, 1.7320508f * scale);
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float& value : values) value = uniform(random_);
+    return values;
+  }
+
+  double Source(int64_t n, int64_t y, int64_t x, int64_t c) const {
+    const ConvShape& s = case_.shape;
+    if (y < 0 || y >= s.height || x < 0 || x >= s.width) return 0;
+    const double value = src[static_cast<size_t>(((n * s.height + y) * s.width + x) * src_pitch + c)];
+    if (!case_.prologue) return value;
+    return std::fmax(0, value * scale_[static_cast<size_t>(c)] + shift_[static_cast<size_t>(c)]);
+  }
+
+  std::vector<double> Sums() const {
+    const ConvShape& s = case_.shape;
+    const float* w = weights.data<float>();
+    std::vector<double> sums;
+    sums.reserve(static_cast<size_t>(s.out_pixels() * s.filters));
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t y = 0; y < s.out_height; ++y) {
+        for (int64_t x = 0; x < s.out_width; ++x) {
+          for (int64_t k = 0; k < s.filters; ++k) sums.push_back(Sum(w, n, y, x, k));
+        }
+      }
+    }
+    return sums;
+  }
+
+  double Sum(const float* w, int64_t n, int64_t y, int64_t x, int64_t k) const {
+    const ConvShape& s = case_.shape;
+    const int64_t c0 = k / s.group_filters() * s.group_channels();
+    double sum = case_.bias ? static_cast<double>(bias.data<float>()[k]) : 0.0;
+    for (int64_t c = 0; c < s.group_channels(); ++c) {
+      for (int64_t i = 0; i < s.kernel_h; ++i) {
+        for (int64_t j = 0; j < s.kernel_w; ++j) {
+          sum += Source(n, y * s.stride_h + i * s.dilation_h - s.pad_top, x * s.stride_w + j * s.dilation_w - s.pad_left,
+                        c0 + c) *
+                 static_cast<double>(w[((k * s.group_channels() + c) * s.kernel_h + i) * s.kernel_w + j]);
+        }
+      }
+    }
+    return sum;
+  }
+
+  ConvCase case_;
+  std::mt19937 random_;
+  std::vector<float> scale_, shift_, dst_before_;
+};
+
+}  // namespace crease
