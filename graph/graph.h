@@ -158,6 +158,7 @@ class GraphBuilder {
   ModelInfo& info() { return graph_.info_; }
   // The value of that name, made if new.
   ValueId GetOrAddValue(std::string_view name);
+  bool HasValue(std::string_view name) const { return graph_.FindValue(name) != kNone; }
   Value& value(ValueId id) { return graph_.values_[static_cast<size_t>(id)]; }
   ValueId AddInput(std::string_view name, TensorType type);
   ValueId AddConstant(std::string_view name, Tensor tensor);
