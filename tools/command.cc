@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace crease::tools {
+namespace {
+
+bool g_quiet = false;  // set while options are parsed, before any thread starts
+
+}  // namespace
+
+int Fail(const Error& error) {
+  fmt::print(stderr, "crease: error: {}\n", error.ToString());
+  switch (error.code) {
+    case ErrorCode::kInternal:
+    case ErrorCode::kOutOfMemory:
+      return kFault;
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kInvalidModel:
+    case ErrorCode::kUnsupported:
+    case ErrorCode::kLimitExceeded:
+    case ErrorCode::kIo:
+      break;
+  }
+  return kBadInput;
+}
+
+int FailUsage(const std::string& message) {
+  fmt::print(stderr, "crease: {}\nRun with --help for more information.\n", message);
+  return kUsage;
+}
+
+Result<NamedTensors> ReadTensorArguments(const std::vector<std::string>& arguments) {
+  NamedTensors tensors;
+  const auto set = [&](std::string name, Tensor tensor) {
+    const auto found =
+        std::find_if(tensors.begin(), tensors.end(), [&](const auto& entry) { return entry.first == name; });
+    if (found != tensors.end()) {
+      found->second = std::move(tensor);
+    } else {
+      tensors.emplace_back(std::move(name), std::move(tensor));
+    }
+  };
+  for (const std::string& argument : arguments) {
+    const size_t equals = argument.find('=');
+    if (equals != std::string::npos && argument.ends_with(".npy")) {
+      CREASE_ASSIGN_OR_RETURN(Tensor tensor, ReadNpy(argument.substr(equals + 1)));
+      set(argument.substr(0, equals), std::move(tensor));
+      continue;
+    }
+    if (!argument.ends_with(".npz")) {
+      return Error{ErrorCode::kInvalidArgument, "expected FILE.npz or NAME=FILE.npy", argument};
+    }
+    CREASE_ASSIGN_OR_RETURN(NamedTensors file, ReadNpz(argument));
+    for (auto& [name, tensor] : file) set(std::move(name), std::move(tensor));
+  }
+  return tensors;
+}
+
+Progress::Progress(std::string_view what, int64_t total)
+    : what_(what), total_(total), start_(std::chrono::steady_clock::now()), shown_(start_) {
+  visible_ = !g_quiet && ::isatty(STDERR_FILENO) == 1;
+}
+
+Progress::~Progress() {
+  if (visible_ && shown_ != start_) fmt::print(stderr, "\r\x1b[K");
+}
+
+void Progress::Update(int64_t done, std::string_view detail) {
+  using std::chrono::milliseconds;
+  const auto now = std::chrono::steady_clock::now();
+  if (!visible_ || now - shown_ < milliseconds(100) || now - start_ < milliseconds(500)) return;
+  shown_ = now;
+  if (total_ > 0) {
+    fmt::print(stderr, "\r\x1b[K{} {}/{} {}", what_, done, total_, detail);
+  } else {
+    fmt::print(stderr, "\r\x1b[K{} {}", what_, detail);
+  }
+  std::fflush(stderr);
+}
+
+void Progress::SetQuiet(bool quiet) { g_quiet = quiet; }
+
+void AddQuiet(CLI::App& app) {
+  app.add_flag_callback(
+      "--quiet", [] { Progress::SetQuiet(true); }, "No progress on stderr");
+}
+
+}  // namespace crease::tools
