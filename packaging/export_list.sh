@@ -2,7 +2,7 @@
 # export_list.sh ARCHIVE PREFIX: from the archive of all our objects, PREFIX.list with the mangled names of the
 # functions that include/crease declares, one a line, and PREFIX.map, a linker's version script that exports them.
 #
-# Everything is compiled with hidden visibility; the public headers open `namespace crease` with default visibility.
+# Everything is compiled with hidden visibility; the public headers switch to default visibility.
 # Nested classes inherit that, so Session::Impl is taken out again.
 set -euo pipefail
 mkdir -p "$(dirname "$2")"

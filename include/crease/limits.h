@@ -4,7 +4,8 @@
 
 #include <cstdint>
 
-namespace [[gnu::visibility("default")]] crease {
+#pragma GCC visibility push(default)
+namespace crease {
 
 // What a model may cost to load and run; beyond them loading fails with kLimitExceeded.
 struct Limits {
@@ -16,3 +17,4 @@ struct Limits {
 };
 
 }  // namespace crease
+#pragma GCC visibility pop

@@ -14,7 +14,8 @@
 #include "crease/status.h"
 #include "crease/tensor.h"
 
-namespace [[gnu::visibility("default")]] crease {
+#pragma GCC visibility push(default)
+namespace crease {
 
 // Threads that the host owns. Crease calls `parallel_for` with a count and a task; the host calls
 // task(i) once for every i in [0, count), on any threads, and returns when all are done.
@@ -89,3 +90,4 @@ class Session {
 };
 
 }  // namespace crease
+#pragma GCC visibility pop

@@ -7,7 +7,8 @@
 #include <utility>
 #include <variant>
 
-namespace [[gnu::visibility("default")]] crease {
+#pragma GCC visibility push(default)
+namespace crease {
 
 enum class ErrorCode {
   kInvalidArgument,  // the caller's argument is wrong: a name, a shape, a dtype, an option
@@ -82,3 +83,4 @@ class [[nodiscard]] Result<void> {
 };
 
 }  // namespace crease
+#pragma GCC visibility pop

@@ -7,7 +7,8 @@
 #include <string>
 #include <vector>
 
-namespace [[gnu::visibility("default")]] crease {
+#pragma GCC visibility push(default)
+namespace crease {
 
 enum class DType : uint8_t {
   kUndefined,
@@ -45,3 +46,4 @@ struct TensorSpec {
 };
 
 }  // namespace crease
+#pragma GCC visibility pop
