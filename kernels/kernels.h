@@ -28,6 +28,19 @@ KernelResult MakeAffine(const KernelRequest& request);
 // kernels/elementwise.cc: f32 activations, unary and binary operators with broadcasting.
 KernelResult MakeElementwise(const KernelRequest& request);
 
+// kernels/move.cc: data movement, any dtype, any layout unless table.cc says otherwise.
+KernelResult MakeCopy(const KernelRequest& request);  // same elements, in row-major logical order
+KernelResult MakeConcat(const KernelRequest& request);
+KernelResult MakeSplit(const KernelRequest& request);
+KernelResult MakeSlice(const KernelRequest& request);      // constant bounds
+KernelResult MakeTranspose(const KernelRequest& request);
+KernelResult MakeExpand(const KernelRequest& request);
+KernelResult MakeTile(const KernelRequest& request);
+KernelResult MakePad(const KernelRequest& request);        // constant mode, constant pads
+KernelResult MakeChannelShuffle(const KernelRequest& request);
+KernelResult MakeDepthSpace(const KernelRequest& request);  // DepthToSpace, SpaceToDepth
+KernelResult MakeGather(const KernelRequest& request);      // constant indices
+
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
 

@@ -60,6 +60,27 @@ constexpr KernelEntry kElementwise[] = {
     {"Clip", "elementwise", LayoutRule::kAny, MakeElementwise},
 };
 
+constexpr KernelEntry kMoves[] = {
+    {"Reorder", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Reshape", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Flatten", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Squeeze", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Unsqueeze", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Identity", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Dropout", "copy", LayoutRule::kMixed, MakeCopy},
+    {"Transpose", "copy", LayoutRule::kMixed, MakeTranspose},
+    {"Concat", "copy", LayoutRule::kAny, MakeConcat},
+    {"Split", "copy", LayoutRule::kAny, MakeSplit},
+    {"Slice", "copy", LayoutRule::kAny, MakeSlice},
+    {"Pad", "copy", LayoutRule::kAny, MakePad},
+    {"Tile", "copy", LayoutRule::kAny, MakeTile},
+    {"ChannelShuffle", "copy", LayoutRule::kAny, MakeChannelShuffle},
+    {"DepthToSpace", "copy", LayoutRule::kAny, MakeDepthSpace},
+    {"SpaceToDepth", "copy", LayoutRule::kAny, MakeDepthSpace},
+    {"Expand", "copy", LayoutRule::kPlain, MakeExpand},
+    {"Gather", "copy", LayoutRule::kPlain, MakeGather},
+};
+
 // Rows in the order of the sections, grouped by operator, a reference row at the end of each group.
 class Table {
  public:
@@ -89,7 +110,7 @@ class Table {
 }  // namespace
 
 std::span<const KernelEntry> KernelsFor(std::string_view op_type) {
-  static constexpr Section kSections[] = {kDense, kElementwise};
+  static constexpr Section kSections[] = {kDense, kElementwise, kMoves};
   static const Table table(kSections);
   return table.Find(op_type);
 }
