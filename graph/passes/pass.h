@@ -17,12 +17,15 @@ namespace crease {
 
 // A rewrite or a refusal, with a stable reason code. `fold --explain`, `inspect` and `lint` print it.
 struct LogEntry {
-  std::string pass;      // "fold_batchnorm"
-  std::string code;      // stable: "folded-into-conv", "training-mode", ...
-  bool applied = false;  // a rewrite, or a refusal
-  std::string node;      // name of the node that it is about (as in the file); empty names get "#index"
-  std::string target;    // what it was folded into, or what stands in the way
-  std::string message;   // one sentence with the figures
+  std::string pass;         // "fold_batchnorm"
+  std::string code;         // stable: "folded-into-conv", "training-mode", ...
+  bool applied = false;     // a rewrite, or a refusal
+  std::string node;         // name of the node that it is about (as in the file); empty names get "#index"
+  std::string target;       // what it was folded into, or what stands in the way
+  std::string message;      // one sentence with the figures
+  std::string op_type;      // of the node
+  int64_t macs_saved = 0;   // multiply-adds of one run at the file's shapes; 0 where these are not known
+  int64_t bytes_saved = 0;  // of constants; below zero where shared weights had to be cloned
 };
 
 using PassLog = std::vector<LogEntry>;
@@ -42,8 +45,8 @@ struct DriverOptions {
   int max_steps = -1;  // stop after this many applied patches (for bisecting); < 0: no stop
 };
 
-// Runs the passes in order, again and again until none has an edit. Refusals of the last round only
-// are kept in the log; rewrites of every round.
+// Runs each pass until it has no edit, in order, and the whole again until none has one. The log keeps
+// the rewrites of every round and the refusals of the last.
 Result<PassLog> RunPasses(Graph& graph, std::span<const Pass> passes, const DriverOptions& options = {});
 
 }  // namespace crease

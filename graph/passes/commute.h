@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Maps that pass through operators without weights: when op(map(x)) = map'(op(x)), and what map' is.
+#pragma once
+
+#include "graph/passes/affine.h"
+
+namespace crease::fold {
+
+enum class Direction {
+  kBackward,  // the map is on the node's output, wanted is the one on its input
+  kForward,   // the map is on the node's input, wanted is the one on its output
+};
+
+// The map on the other side of `node`, whose data input is `data_slot` and whose data output is
+// `output` (Split has several). Exact in real arithmetic; refuses where it is not. Handles operators
+// with one data input: activations that are positively homogeneous, pools, Resize, Upsample, Pad,
+// Slice, Split, Transpose, the reshaping family, DepthToSpace, SpaceToDepth, ReduceMean, Identity,
+// Dropout, Cast. The refusal's code is "unsupported-producer" for others.
+Outcome<Affine> Commute(const FoldContext& context, NodeId node, int output, const Affine& map, Direction direction);
+
+// Whether Commute has a rule for the operator: its data input is input 0 then.
+bool HasCommuteRule(const Node& node);
+
+// The map on a row-major reshape's other side. Refuses with "shape-unknown" or "uneven-channels".
+Outcome<Affine> CommuteReshape(const FoldContext& context, ValueId from, ValueId to, const Affine& map);
+
+}  // namespace crease::fold

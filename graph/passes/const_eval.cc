@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph/passes/const_eval.h"
+
+#include <algorithm>
+
+namespace crease {
+namespace {
+
+bool IsConstantNode(const Node& node) { return node.op_type == "Constant" && node.domain.empty(); }
+
+}  // namespace
+
+ConstEval::ConstEval(const Graph& graph, const InferredTypes& types, int64_t max_elements)
+    : graph_(graph),
+      types_(types),
+      max_elements_(max_elements),
+      constant_(static_cast<size_t>(graph.value_count()), false),
+      memo_(static_cast<size_t>(graph.value_count())),
+      failed_(static_cast<size_t>(graph.node_count()), false) {
+  for (ValueId id = 0; id < graph.value_count(); ++id) {
+    constant_[static_cast<size_t>(id)] = graph.constant(id) != nullptr;
+  }
+  const int opset = graph.info().opset();
+  for (NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    if (IsConstantNode(node) || !node.captured.empty() || node.inputs.empty()) continue;
+    const bool known = std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId input) {
+      return input == kNone || constant_[static_cast<size_t>(input)];
+    });
+    if (!known) continue;
+    const OpDef* op = FindOp(node.domain, node.op_type, opset);
+    if (op == nullptr || op->eval == nullptr) continue;
+    for (ValueId output : node.outputs) {
+      if (output != kNone) constant_[static_cast<size_t>(output)] = true;
+    }
+  }
+}
+
+DType ConstEval::dtype(ValueId id) const {
+  const Tensor* stored = graph_.constant(id);
+  return stored != nullptr ? stored->dtype() : types_.types[static_cast<size_t>(id)].dtype;
+}
+
+const Tensor* ConstEval::Get(ValueId id) {
+  if (!IsConstant(id)) return nullptr;
+  if (const Tensor* stored = graph_.constant(id)) return stored;
+  Tensor& memo = memo_[static_cast<size_t>(id)];
+  // Depth first with a stack of its own: constant chains may be as long as a file likes.
+  std::vector<NodeId> stack;
+  if (!memo.defined()) stack.push_back(graph_.producer(id));
+  while (!stack.empty()) {
+    const NodeId node_id = stack.back();
+    NodeId missing = kNone;
+    for (ValueId input : graph_.node(node_id).inputs) {
+      if (input == kNone || graph_.constant(input) != nullptr) continue;
+      if (memo_[static_cast<size_t>(input)].defined()) continue;
+      missing = graph_.producer(input);
+      if (failed_[static_cast<size_t>(missing)]) return nullptr;
+      break;
+    }
+    if (missing != kNone) {
+      stack.push_back(missing);
+      continue;
+    }
+    if (failed_[static_cast<size_t>(node_id)] || !Evaluate(node_id)) {
+      failed_[static_cast<size_t>(node_id)] = true;
+      return nullptr;
+    }
+    stack.pop_back();
+  }
+  return memo.defined() ? &memo : nullptr;
+}
+
+bool ConstEval::Evaluate(NodeId id) {
+  const Node& node = graph_.node(id);
+  for (ValueId output : node.outputs) {
+    if (output == kNone) continue;
+    const TensorType& type = types_.types[static_cast<size_t>(output)];
+    if (!type.is_static()) return false;
+    const Result<int64_t> count = ElementCount(type.shape());
+    if (!count.ok() || *count > max_elements_) return false;
+  }
+  std::vector<Tensor> converted(node.inputs.size());
+  std::vector<const Tensor*> inputs(node.inputs.size(), nullptr);
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    const ValueId input = node.inputs[i];
+    if (input == kNone) continue;
+    const Tensor* tensor = graph_.constant(input);
+    if (tensor == nullptr) tensor = &memo_[static_cast<size_t>(input)];
+    if (IsFloat(tensor->dtype()) && tensor->dtype() != DType::kFloat64) {
+      Result<Tensor> as_double = tensor->ConvertedTo(DType::kFloat64);
+      if (!as_double.ok()) return false;
+      converted[i] = std::move(as_double).value();
+      tensor = &converted[i];
+    }
+    inputs[i] = tensor;
+  }
+  const int opset = graph_.info().opset();
+  const OpDef* op = FindOp(node.domain, node.op_type, opset);
+  Result<std::vector<Tensor>> outputs =
+      op->eval(EvalContext{node, opset, inputs, static_cast<int>(node.outputs.size())});
+  if (!outputs.ok() || outputs->size() > node.outputs.size()) return false;
+  for (size_t i = 0; i < outputs->size(); ++i) {
+    if (node.outputs[i] != kNone) memo_[static_cast<size_t>(node.outputs[i])] = std::move((*outputs)[i]);
+  }
+  for (ValueId output : node.outputs) {
+    if (output != kNone && !memo_[static_cast<size_t>(output)].defined()) return false;
+  }
+  return true;
+}
+
+}  // namespace crease

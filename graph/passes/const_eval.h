@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Values that are known before the run: initializers, Constant nodes, and whatever operators make of
+// them (ConstantOfShape, Unsqueeze, Sqrt, ...), computed in double when asked for.
+#pragma once
+
+#include <vector>
+
+#include "graph/graph.h"
+#include "graph/op.h"
+
+namespace crease {
+
+class ConstEval {
+ public:
+  // Keeps references: both must outlive it. Values of more than `max_elements` are not computed.
+  ConstEval(const Graph& graph, const InferredTypes& types, int64_t max_elements = int64_t{1} << 28);
+
+  // Whether the value depends on constants alone, through operators with a definition.
+  bool IsConstant(ValueId id) const { return id != kNone && constant_[static_cast<size_t>(id)]; }
+
+  // The value, or null where it is not constant, too big or its operator fails. Initializers and
+  // Constant nodes keep their dtype; computed floats are float64. Valid as long as this object.
+  const Tensor* Get(ValueId id);
+
+  // The dtype that the value has in the graph, which for computed floats is not the tensor's.
+  DType dtype(ValueId id) const;
+
+ private:
+  bool Evaluate(NodeId id);
+
+  const Graph& graph_;
+  const InferredTypes& types_;
+  const int64_t max_elements_;
+  std::vector<bool> constant_;  // by value
+  std::vector<Tensor> memo_;    // by value; undefined where not computed
+  std::vector<bool> failed_;    // by node
+};
+
+}  // namespace crease
