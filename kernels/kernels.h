@@ -41,6 +41,13 @@ KernelResult MakeChannelShuffle(const KernelRequest& request);
 KernelResult MakeDepthSpace(const KernelRequest& request);  // DepthToSpace, SpaceToDepth
 KernelResult MakeGather(const KernelRequest& request);      // constant indices
 
+// kernels/pool.cc: MaxPool, AveragePool; kernels/resize.cc: Resize, Upsample with constant scales or
+// sizes; kernels/reduce.cc: global pools, ReduceSum, Mean, Max, Min; kernels/softmax.cc. All f32.
+KernelResult MakePool(const KernelRequest& request);
+KernelResult MakeResize(const KernelRequest& request);
+KernelResult MakeReduce(const KernelRequest& request);
+KernelResult MakeSoftmax(const KernelRequest& request);
+
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
 

@@ -81,6 +81,21 @@ constexpr KernelEntry kMoves[] = {
     {"Gather", "copy", LayoutRule::kPlain, MakeGather},
 };
 
+constexpr KernelEntry kWindows[] = {
+    {"MaxPool", "pool", LayoutRule::kChannelsLast, MakePool},
+    {"AveragePool", "pool", LayoutRule::kChannelsLast, MakePool},
+    {"Resize", "resize", LayoutRule::kChannelsLast, MakeResize},
+    {"Upsample", "resize", LayoutRule::kChannelsLast, MakeResize},
+    {"GlobalAveragePool", "reduce", LayoutRule::kAny, MakeReduce},
+    {"GlobalMaxPool", "reduce", LayoutRule::kAny, MakeReduce},
+    {"ReduceMean", "reduce", LayoutRule::kAny, MakeReduce},
+    {"ReduceSum", "reduce", LayoutRule::kAny, MakeReduce},
+    {"ReduceMax", "reduce", LayoutRule::kAny, MakeReduce},
+    {"ReduceMin", "reduce", LayoutRule::kAny, MakeReduce},
+    {"Softmax", "softmax", LayoutRule::kAny, MakeSoftmax},
+    {"LogSoftmax", "softmax", LayoutRule::kAny, MakeSoftmax},
+};
+
 // Rows in the order of the sections, grouped by operator, a reference row at the end of each group.
 class Table {
  public:
@@ -110,7 +125,7 @@ class Table {
 }  // namespace
 
 std::span<const KernelEntry> KernelsFor(std::string_view op_type) {
-  static constexpr Section kSections[] = {kDense, kElementwise, kMoves};
+  static constexpr Section kSections[] = {kDense, kElementwise, kMoves, kWindows};
   static const Table table(kSections);
   return table.Find(op_type);
 }

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// ReduceSum, ReduceMean, ReduceMax, ReduceMin and the global pools, f32, in any layout where the
+// reduced axes merge into one loop. Split by output, so that the bits do not depend on the threads.
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "graph/ops/reduce.h"
+#include "kernels/kernels.h"
+#include "kernels/loop_nest.h"
+#include "kernels/window_rows.h"
+
+namespace crease {
+namespace {
+
+// Outputs of one part of a row: a few vectors, so that few channels still feed several threads.
+constexpr int64_t kBlock = 64;
+
+struct Named {
+  std::string_view name;
+  ReduceOp op;
+  bool mean;
+  bool global;
+};
+constexpr Named kNamed[] = {
+    {"GlobalAveragePool", ReduceOp::kSum, true, true}, {"GlobalMaxPool", ReduceOp::kMax, false, true},
+    {"ReduceMean", ReduceOp::kSum, true, false},       {"ReduceSum", ReduceOp::kSum, false, false},
+    {"ReduceMax", ReduceOp::kMax, false, false},       {"ReduceMin", ReduceOp::kMin, false, false},
+};
+
+struct Plan {
+  LoopNest kept;           // dst, src
+  int64_t length = 1;      // of the reduced loop
+  int64_t stride = 0;
+  bool rows = false;       // the innermost kept loop is adjacent: vectors over it
+  float factor = 1;
+};
+
+class ReduceKernel final : public Kernel {
+ public:
+  ReduceKernel(Plan plan, ReduceOp op) : plan_(plan), reduce_rows_(FindReduceRows(op)), reduce_run_(FindReduceRun(op)) {
+    if (plan_.rows) blocks_ = (plan_.kept.inner() + kBlock - 1) / kBlock;
+  }
+
+  std::string Describe() const override { return plan_.rows ? "reduce rows" : "reduce runs"; }
+
+  void Run(const RunContext& context, std::span<const ConstTensorView> src,
+           std::span<const TensorView> dst) const override {
+    const auto* from = static_cast<const float*>(src[0].data);
+    auto* to = static_cast<float*>(dst[0].data);
+    const int64_t outputs = plan_.kept.total();
+    if (outputs == 0) return;
+    const int64_t items = plan_.rows ? plan_.kept.outer_total() * blocks_ : outputs;
+    ParallelForCost(context, items, outputs * plan_.length, [&](int64_t begin, int64_t end) {
+      plan_.rows ? RunRows(from, to, begin, end) : RunRuns(from, to, begin, end);
+    });
+  }
+
+ private:
+  void RunRows(const float* src, float* dst, int64_t begin, int64_t end) const {
+    LoopWalker walker(plan_.kept, 1, begin / blocks_);
+    int64_t block = begin % blocks_;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = block * kBlock;
+      reduce_rows_(src + walker.offset(1) + first, plan_.stride, plan_.length,
+                   std::min(kBlock, plan_.kept.inner() - first), plan_.factor, dst + walker.offset(0) + first);
+      if (++block == blocks_) {
+        block = 0;
+        walker.Next();
+      }
+    }
+  }
+
+  void RunRuns(const float* src, float* dst, int64_t begin, int64_t end) const {
+    LoopWalker walker(plan_.kept, 0, begin);
+    for (int64_t i = begin; i < end; ++i, walker.Next()) {
+      dst[walker.offset(0)] = reduce_run_(src + walker.offset(1), plan_.length, plan_.factor);
+    }
+  }
+
+  Plan plan_;
+  ReduceRows reduce_rows_;
+  ReduceRun reduce_run_;
+  int64_t blocks_ = 1;
+};
+
+// Which axes are reduced.
+Result<ops::ReducePlan> AxesOf(const KernelRequest& request, const Named& named) {
+  const Shape& shape = request.src[0].shape;
+  if (named.global) {
+    ops::ReducePlan plan;
+    plan.output = shape;
+    for (size_t i = 0; i < shape.size(); ++i) {
+      plan.reduced.push_back(i >= 2);
+      if (i >= 2) plan.output[i] = 1;
+    }
+    return plan;
+  }
+  const Tensor* axes = nullptr;
+  if (request.src.size() > 1 && request.src[1].present) {
+    axes = request.src[1].constant;
+    if (axes == nullptr) return Refuse("axes are not constant");
+  }
+  return ops::ResolveReduce(request.node, request.opset, shape, axes);
+}
+
+Result<Plan> PlanOf(const KernelRequest& request, const Named& named) {
+  const Operand& x = request.src[0];
+  const Operand& y = request.dst[0];
+  CREASE_ASSIGN_OR_RETURN(const ops::ReducePlan axes, AxesOf(request, named));
+  if (axes.output != y.shape) return Refuse("another output shape than planned");
+  const std::vector<int64_t> from = StorageStrides(x);
+  const std::vector<int64_t> to = StorageStrides(y);
+  Plan plan;
+  plan.kept.operands = 2;
+  LoopNest reduced;
+  reduced.operands = 1;
+  size_t out = 0;
+  for (size_t i = 0; i < x.shape.size(); ++i) {
+    if (axes.reduced[i]) {
+      reduced.Add(x.shape[i], std::array{from[i]});
+    } else {
+      plan.kept.Add(x.shape[i], std::array{to[out], from[i]});
+    }
+    if (!axes.reduced[i] || axes.keepdims) ++out;
+  }
+  if (reduced.loops == 0) return Refuse("no axis to reduce");
+  reduced.Simplify();
+  if (reduced.loops > 1) return Refuse("reduced axes do not merge");
+  if (reduced.inner() == 0) return Refuse("nothing to reduce");
+  plan.kept.Simplify();
+  plan.length = reduced.inner();
+  plan.stride = reduced.inner_stride(0);
+  plan.factor = named.mean ? 1.0f / static_cast<float>(plan.length) : 1.0f;
+  const bool adjacent = plan.kept.inner_stride(0) == 1 && plan.kept.inner_stride(1) == 1;
+  plan.rows = plan.stride != 1 || plan.length == 1;
+  if (plan.rows && !adjacent) return Refuse("neither reduced nor kept elements are adjacent");
+  return plan;
+}
+
+}  // namespace
+
+KernelResult MakeReduce(const KernelRequest& request) {
+  const Operand& x = request.src[0];
+  if (!x.present || x.dtype != DType::kFloat32 || x.constant != nullptr) return Refuse("not float32");
+  if (!request.epilogue.empty()) return Refuse("epilogue");
+  if (request.prologue.scale != nullptr) return Refuse("prologue");
+  for (const Named& named : kNamed) {
+    if (named.name != request.node.op_type) continue;
+    CREASE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(request, named));
+    return std::unique_ptr<Kernel>(new ReduceKernel(plan, named.op));
+  }
+  return Refuse("not a reduction");
+}
+
+}  // namespace crease
