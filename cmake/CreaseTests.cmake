@@ -46,3 +46,8 @@ crease_test_folder(runtime)
 if(TARGET crease_tools)
   crease_test_folder(tools crease_tools)
 endif()
+
+# Checks of the sources themselves.
+foreach(check IN ITEMS includes docs)
+  add_test(NAME checks/${check} COMMAND "${PROJECT_SOURCE_DIR}/tests/checks/${check}.sh")
+endforeach()
