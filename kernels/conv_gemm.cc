@@ -2,16 +2,12 @@
 #include "kernels/conv_gemm.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
 
 #include "kernels/conv_cache.h"
 
 namespace crease {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
 constexpr int64_t kAliasFloats = 2048 / sizeof(float);
 constexpr int64_t kLineFloats = 64 / sizeof(float);
@@ -49,24 +45,7 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   conv.epilogue_ = options.epilogue;
   conv.prologue_ = options.prologue;
   conv.ops_ = &GetGemmOps();
-  switch (options.epilogue.activation) {
-    case Activation::kNone:
-      conv.lo_ = -kInfinity;
-      conv.hi_ = kInfinity;
-      break;
-    case Activation::kRelu:
-      conv.lo_ = 0;
-      conv.hi_ = kInfinity;
-      break;
-    case Activation::kClip:
-      conv.lo_ = options.epilogue.a;
-      conv.hi_ = options.epilogue.b;
-      break;
-    default:
-      conv.lo_ = -kInfinity;
-      conv.hi_ = kInfinity;
-      conv.finish_ = true;
-  }
+  conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
   conv.flat_ = shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
                (shape.out_height - 1) * shape.stride_h < shape.height &&
                (shape.out_width - 1) * shape.stride_w < shape.width;

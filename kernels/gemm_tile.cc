@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "kernels/activation-inl.h"
@@ -19,6 +20,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
+namespace {
 
 // 32 registers hold 14 x 2 sums, two vectors of b and one of a; 16 hold 6 x 2. Three vectors serve tiles of
 // few rows: every load of a feeds three multiply-adds.
@@ -81,34 +83,40 @@ HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff
 }
 
 // Loads and stores of the tile's last vector touch `last` lanes only.
-template <int kRows, int kVectors, bool kMasked, class D, class V>
+template <int kRows, int kVectors, bool kMasked, bool kResidual, class D, class V>
 HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
   const V lo = hn::Set(d, t.lo);
   const V hi = hn::Set(d, t.hi);
   const size_t last = static_cast<size_t>(t.last);
+  // Locals: the stores may alias the tile's fields.
+  const bool residual_last = t.residual_last;
+  const int64_t residual_stride = t.residual_stride;
+  const int64_t dst_stride = t.dst_stride;
+  const float* residual = t.residual;
+  float* dst = t.dst;
   HWY_UNROLL(kMaxTileRows)
   for (int r = 0; r < kRows; ++r) {
     HWY_UNROLL(kMaxTileVectors)
     for (int v = 0; v < kVectors; ++v) {
       const bool masked = kMasked && v == kVectors - 1;
       V y = sum[r][v];
-      V residual = hn::Zero(d);
-      if (t.residual != nullptr) {
-        const float* from = t.residual + r * t.residual_stride + v * kLanes;
-        residual = masked ? hn::LoadN(d, from, last) : hn::LoadU(d, from);
-        if (!t.residual_last) y = hn::Add(y, residual);
+      V extra = hn::Zero(d);
+      if constexpr (kResidual) {
+        extra = masked ? hn::LoadN(d, residual + v * kLanes, last) : hn::LoadU(d, residual + v * kLanes);
+        if (!residual_last) y = hn::Add(y, extra);
       }
       // Bounds first: they let NaN through.
       y = hn::Min(hi, hn::Max(lo, y));
-      if (t.residual != nullptr && t.residual_last) y = hn::Add(y, residual);
-      float* to = t.dst + r * t.dst_stride + v * kLanes;
+      if (kResidual && residual_last) y = hn::Add(y, extra);
       if (masked) {
-        hn::StoreN(y, d, to, last);
+        hn::StoreN(y, d, dst + v * kLanes, last);
       } else {
-        hn::StoreU(y, d, to);
+        hn::StoreU(y, d, dst + v * kLanes);
       }
     }
+    dst += dst_stride;
+    if constexpr (kResidual) residual += residual_stride;
   }
 }
 
@@ -151,9 +159,15 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
     }
   }
   if (t.last == kLanes) {
-    StoreTile<kRows, kVectors, false>(d, t, sum);
+    if (t.residual == nullptr) {
+      StoreTile<kRows, kVectors, false, false>(d, t, sum);
+    } else {
+      StoreTile<kRows, kVectors, false, true>(d, t, sum);
+    }
+  } else if (t.residual == nullptr) {
+    StoreTile<kRows, kVectors, true, false>(d, t, sum);
   } else {
-    StoreTile<kRows, kVectors, true>(d, t, sum);
+    StoreTile<kRows, kVectors, true, true>(d, t, sum);
   }
 }
 
@@ -240,6 +254,7 @@ const GemmOps& Ops() {
   return ops;
 }
 
+}  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace crease
 HWY_AFTER_NAMESPACE();
@@ -250,6 +265,18 @@ namespace crease {
 HWY_EXPORT(Ops);
 
 const GemmOps& GetGemmOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+
+bool BoundsOf(const Epilogue& epilogue, float& lo, float& hi) {
+  lo = -std::numeric_limits<float>::infinity();
+  hi = std::numeric_limits<float>::infinity();
+  if (epilogue.activation == Activation::kRelu) lo = 0;
+  if (epilogue.activation == Activation::kClip) {
+    lo = epilogue.a;
+    hi = epilogue.b;
+  }
+  return epilogue.activation == Activation::kNone || epilogue.activation == Activation::kRelu ||
+         epilogue.activation == Activation::kClip;
+}
 
 }  // namespace crease
 #endif

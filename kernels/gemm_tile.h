@@ -61,4 +61,7 @@ struct GemmOps {
 // Of the instruction set in use.
 const GemmOps& GetGemmOps();
 
+// The bounds that an epilogue's activation is, infinite for none; false if it is more than bounds.
+bool BoundsOf(const Epilogue& epilogue, float& lo, float& hi);
+
 }  // namespace crease

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/depthwise.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/conv_cache.h"
+#include "kernels/kernels.h"
+
+namespace crease {
+namespace {
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+std::shared_ptr<FloatBuffer> PackDepthwise(const Tensor& weights, const Tensor* bias, int64_t channels, int64_t taps,
+                                           int64_t lanes) {
+  const int64_t padded = DivideUp(channels, lanes) * lanes;
+  auto packed = std::make_shared<FloatBuffer>(static_cast<size_t>(padded * (taps + 1)));
+  if (packed->data() == nullptr) return nullptr;
+  const Elements<float> from = weights.elements<float>();
+  float* to = packed->data();
+  for (int64_t c = 0; c < padded; ++c) to[c] = bias != nullptr && c < channels ? bias->elements<float>()[c] : 0.0f;
+  to += padded;
+  for (int64_t c0 = 0; c0 < padded; c0 += lanes) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      for (int64_t c = c0; c < c0 + lanes; ++c) *to++ = c < channels ? from[c * taps + tap] : 0.0f;
+    }
+  }
+  return packed;
+}
+
+// First and past-the-last tap of `taps` that fall into [0, size), from position `first` in steps of `dilation`.
+int FirstTap(int64_t first, int64_t dilation, int64_t taps) {
+  return static_cast<int>(std::min(first >= 0 ? 0 : DivideUp(-first, dilation), taps));
+}
+int EndTap(int64_t first, int64_t dilation, int64_t taps, int64_t size) {
+  return static_cast<int>(std::clamp<int64_t>(DivideUp(size - first, dilation), 0, taps));
+}
+
+class DepthwiseKernel final : public Kernel {
+ public:
+  DepthwiseKernel(DepthwiseConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
+  std::string Describe() const override { return conv_.Describe(); }
+  size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
+  void Run(const RunContext& context, std::span<const ConstTensorView> src,
+           std::span<const TensorView> dst) const override {
+    conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
+  }
+
+ private:
+  DepthwiseConv conv_;
+  Epilogue epilogue_;
+};
+
+}  // namespace
+
+Result<DepthwiseConv> DepthwiseConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
+                                          const Epilogue& epilogue, PackCache* cache) {
+  DepthwiseConv conv;
+  conv.shape_ = shape;
+  conv.epilogue_ = epilogue;
+  conv.ops_ = &GetDepthwiseOps();
+  conv.finish_ops_ = &GetGemmOps();
+  conv.finish_ = !BoundsOf(epilogue, conv.lo_, conv.hi_);
+  const int64_t lanes = conv.ops_->lanes;
+  conv.padded_channels_ = DivideUp(shape.channels, lanes) * lanes;
+  const auto make = [&]() -> PackCache::Packed {
+    return PackDepthwise(weights, bias, shape.channels, shape.taps(), lanes);
+  };
+  const std::string key = "depthwise " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
+                          std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
+                          std::to_string(lanes);
+  conv.packed_ = std::static_pointer_cast<const FloatBuffer>(cache == nullptr ? make() : cache->GetOrMake(key, make));
+  if (conv.packed_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
+
+  // The source rows of one dst row should stay in L1 for the next row.
+  const int64_t row_floats = (shape.kernel_h + shape.stride_h) * shape.width * lanes;
+  const int64_t l1_floats = static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float));
+  conv.channel_block_ = std::clamp<int64_t>(l1_floats * 3 / 4 / row_floats, 1, 16) * lanes;
+  conv.chunks_ = DivideUp(shape.out_width, kMaxDepthwisePixels);
+  const bool square = shape.kernel_h == shape.kernel_w && shape.dilation_w == 1 && shape.stride_w <= 2;
+  if (square && shape.kernel_w % 2 == 1 && shape.kernel_w >= 3 && shape.kernel_w <= 7) {
+    conv.fixed_kernel_ = static_cast<int>(shape.kernel_w / 2 - 1);
+  }
+  return conv;
+}
+
+std::string DepthwiseConv::Describe() const {
+  return "depthwise " + std::to_string(shape_.kernel_h) + "x" + std::to_string(shape_.kernel_w) +
+         (fixed_kernel_ < 0 ? ", any" : "") + ", " + std::to_string(channel_block_) + " channels a pass";
+}
+
+size_t DepthwiseConv::scratch_bytes(int workers) const {
+  return finish_ ? static_cast<size_t>(workers * channel_block_ * kMaxDepthwisePixels) * sizeof(float) : 0;
+}
+
+// Units are rows within blocks of channels, so that any number of workers gets even shares.
+void DepthwiseConv::Run(const RunContext& context, const ConvOperands& operands) const {
+  const int64_t rows = shape_.batch * shape_.out_height;
+  const int64_t blocks = DivideUp(shape_.channels, channel_block_);
+  context.ParallelFor(rows * blocks, [&](int64_t begin, int64_t end, int worker) {
+    float* scratch = reinterpret_cast<float*>(context.scratch) + worker * channel_block_ * kMaxDepthwisePixels;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t channel = unit / rows * channel_block_;
+      RunRow(operands, unit % rows, channel, std::min(channel_block_, shape_.channels - channel), scratch);
+    }
+  });
+}
+
+void DepthwiseConv::RunRow(const ConvOperands& operands, int64_t row, int64_t channel, int64_t channels,
+                           float* scratch) const {
+  const ConvShape& s = shape_;
+  const int64_t image = row / s.out_height;
+  const int64_t y = row % s.out_height * s.stride_h - s.pad_top;
+  DepthwiseTile tile;
+  tile.src = operands.src + channel;
+  tile.row_stride = s.dilation_h * s.width * operands.src_pitch;
+  tile.tap_stride = s.dilation_w * operands.src_pitch;
+  tile.pixel_stride = s.stride_w * operands.src_pitch;
+  tile.kernel_h = static_cast<int>(s.kernel_h);
+  tile.kernel_w = static_cast<int>(s.kernel_w);
+  tile.first_row = FirstTap(y, s.dilation_h, s.kernel_h);
+  tile.end_row = EndTap(y, s.dilation_h, s.kernel_h, s.height);
+  tile.stride_w = s.stride_w;
+  tile.dilation_w = s.dilation_w;
+  tile.bias = packed_->data() + channel;
+  tile.weights = packed_->data() + padded_channels_ + channel * s.taps();
+  tile.channels = channels;
+  tile.lo = lo_;
+  tile.hi = hi_;
+  for (int64_t i = 0; i < chunks_; ++i) {
+    const int64_t begin = s.out_width * i / chunks_;
+    const int64_t x = begin * s.stride_w - s.pad_left;
+    tile.pixels = static_cast<int>(s.out_width * (i + 1) / chunks_ - begin);
+    tile.offset = ((image * s.height + y) * s.width + x) * operands.src_pitch;
+    tile.first_column = std::max<int64_t>(-x, 0);
+    tile.end_column = s.width - x;
+    RunPixels(operands, tile, row, begin, channel, scratch);
+  }
+}
+
+DepthwiseFunction DepthwiseConv::Choose(const DepthwiseTile& tile) const {
+  if (fixed_kernel_ < 0) return ops_->any;
+  const auto fits = std::lower_bound(kDepthwisePixels.begin(), kDepthwisePixels.end(), tile.pixels);
+  const int64_t columns = (*fits - 1) * shape_.stride_w + shape_.kernel_w;
+  const bool edge = tile.pixels != *fits || tile.first_column > 0 || tile.end_column < columns;
+  return ops_->fixed[fixed_kernel_][shape_.stride_w - 1][fits - kDepthwisePixels.begin()][edge];
+}
+
+void DepthwiseConv::RunPixels(const ConvOperands& operands, DepthwiseTile& tile, int64_t row, int64_t x,
+                              int64_t channel, float* scratch) const {
+  const int64_t pixel = row * shape_.out_width + x;
+  float* dst = operands.dst + pixel * operands.dst_pitch + channel;
+  const float* residual =
+      operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + channel;
+  tile.dst = finish_ ? scratch : dst;
+  tile.dst_stride = finish_ ? channel_block_ : operands.dst_pitch;
+  tile.residual = finish_ ? nullptr : residual;
+  tile.residual_stride = operands.residual_pitch;
+  tile.residual_last = epilogue_.residual == Residual::kAfterActivation;
+  // The channels past the last whole vector go to the kernel that masks.
+  const int64_t channels = tile.channels;
+  const int64_t whole = fixed_kernel_ < 0 ? 0 : channels / ops_->lanes * ops_->lanes;
+  if (whole > 0) {
+    tile.channels = whole;
+    Choose(tile)(tile);
+    tile.channels = channels;
+  }
+  if (whole < channels) {
+    DepthwiseTile rest = tile;
+    rest.src += whole;
+    rest.bias += whole;
+    rest.weights += whole * shape_.taps();
+    rest.dst += whole;
+    if (rest.residual != nullptr) rest.residual += whole;
+    rest.channels = channels - whole;
+    ops_->any(rest);
+  }
+  if (finish_) {
+    finish_ops_->finish({scratch, channel_block_, dst, operands.dst_pitch, residual, operands.residual_pitch,
+                         tile.pixels, channels},
+                        epilogue_);
+  }
+}
+
+KernelResult MakeDepthwise(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+  if (!conv.shape.depthwise()) return Refuse("not depthwise");
+  if (request.prologue.scale != nullptr) return Refuse("prologue");
+  CREASE_ASSIGN_OR_RETURN(DepthwiseConv made, DepthwiseConv::Make(conv.shape, *conv.weights, conv.bias,
+                                                                  request.epilogue, request.packs));
+  return std::unique_ptr<Kernel>(std::make_unique<DepthwiseKernel>(std::move(made), request.epilogue));
+}
+
+}  // namespace crease

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/depthwise_tile.h"
+
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/depthwise_tile.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h, so that each target has its own copy.
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstddef>
+
+HWY_BEFORE_NAMESPACE();
+namespace crease {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+template <bool kMasked, class D>
+HWY_INLINE hn::Vec<D> LoadSome(D d, const float* from, size_t count) {
+  if constexpr (kMasked) return hn::LoadN(d, from, count);
+  return hn::LoadU(d, from);
+}
+
+// Bounds and residual of all pixels of one vector of channels. By value: stores may alias the tile's fields.
+template <bool kMasked, class D, class V>
+HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int count, int64_t channel, size_t lanes,
+                            const V (&sum)[kMaxDepthwisePixels]) {
+  const V lo = hn::Set(d, t.lo);
+  const V hi = hn::Set(d, t.hi);
+  const float* residual = t.residual == nullptr ? nullptr : t.residual + channel;
+  const int64_t residual_stride = t.residual_stride;
+  const int64_t dst_stride = t.dst_stride;
+  const bool residual_last = t.residual_last;
+  float* dst = t.dst + channel;
+  HWY_UNROLL(kMaxDepthwisePixels)
+  for (int i = 0; i < kMaxDepthwisePixels; ++i) {
+    if (i >= count) break;
+    V y = sum[i];
+    V extra = hn::Zero(d);
+    if (residual != nullptr) extra = LoadSome<kMasked>(d, residual + i * residual_stride, lanes);
+    if (residual != nullptr && !residual_last) y = hn::Add(y, extra);
+    // Bounds first: they let NaN through.
+    y = hn::Min(hi, hn::Max(lo, y));
+    if (residual != nullptr && residual_last) y = hn::Add(y, extra);
+    if constexpr (kMasked) {
+      hn::StoreN(y, d, dst + i * dst_stride, lanes);
+    } else {
+      hn::StoreU(y, d, dst + i * dst_stride);
+    }
+  }
+}
+
+// Keeps GCC from folding the load of x into each of its multiply-adds, which then all wait for a load port.
+template <class V>
+HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
+#if HWY_ARCH_X86
+  asm("" : "+v"(x.raw));
+#endif
+}
+
+// One row of weights stays in registers; every source vector is loaded once and feeds up to kKernel sums.
+template <int kKernel, int kStride, int kPixels, bool kEdge>
+HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t kLanes = HWY_MAX_LANES_D(decltype(d));
+  constexpr int kColumns = (kPixels - 1) * kStride + kKernel;
+  static_assert(kColumns <= 32);
+  // Bit j: column j exists.
+  const uint64_t end = uint64_t{1} << std::clamp<int64_t>(t.end_column, 0, kColumns);
+  const uint64_t begin = uint64_t{1} << std::clamp<int64_t>(t.first_column, 0, kColumns);
+  const uint64_t columns = (end - 1) & ~(begin - 1);
+  const float* weights = t.weights;
+  const int64_t pitch = t.tap_stride;
+  for (int64_t c = 0; c < t.channels; c += kLanes) {
+    const float* row = t.src + c + t.first_row * t.row_stride + t.offset;
+    const float* taps = weights + t.first_row * kKernel * kLanes;
+    V sum[kMaxDepthwisePixels];
+    const V bias = hn::LoadU(d, t.bias + c);
+    HWY_UNROLL(kMaxDepthwisePixels)
+    for (int i = 0; i < kMaxDepthwisePixels; ++i) sum[i] = bias;
+    for (int y = t.first_row; y < t.end_row; ++y) {
+      V tap[kKernel];
+      HWY_UNROLL(8)
+      for (int j = 0; j < kKernel; ++j) tap[j] = hn::Load(d, taps + j * kLanes);
+      HWY_UNROLL(32)
+      for (int j = 0; j < kColumns; ++j) {
+        if (kEdge && (columns >> j & 1) == 0) continue;
+        V x = hn::LoadU(d, row + j * pitch);
+        KeepInRegister(x);
+        HWY_UNROLL(kMaxDepthwisePixels)
+        for (int i = 0; i < kPixels; ++i) {
+          const int k = j - i * kStride;
+          if (k >= 0 && k < kKernel) sum[i] = hn::MulAdd(x, tap[k < 0 || k >= kKernel ? 0 : k], sum[i]);
+        }
+      }
+      row += t.row_stride;
+      taps += kKernel * kLanes;
+    }
+    StorePixels<false>(d, t, kEdge ? t.pixels : kPixels, c, 0, sum);
+    weights += kKernel * kKernel * kLanes;
+  }
+}
+
+template <bool kMasked, class D>
+HWY_INLINE void RunAnyVector(D d, const DepthwiseTile& t, int64_t c, size_t count, const float* weights) {
+  using V = hn::Vec<D>;
+  constexpr int64_t kLanes = HWY_MAX_LANES_D(D);
+  V sum[kMaxDepthwisePixels];
+  HWY_UNROLL(kMaxDepthwisePixels)
+  for (int i = 0; i < kMaxDepthwisePixels; ++i) sum[i] = hn::LoadU(d, t.bias + c);
+  for (int y = t.first_row; y < t.end_row; ++y) {
+    for (int x = 0; x < t.kernel_w; ++x) {
+      const V tap = hn::LoadU(d, weights + (y * t.kernel_w + x) * kLanes);
+      const float* from = t.src + c + t.offset + y * t.row_stride + x * t.tap_stride;
+      int64_t column = x * t.dilation_w;
+      HWY_UNROLL(kMaxDepthwisePixels)
+      for (int i = 0; i < kMaxDepthwisePixels; ++i) {
+        if (i < t.pixels && column >= t.first_column && column < t.end_column) {
+          sum[i] = hn::MulAdd(LoadSome<kMasked>(d, from + i * t.pixel_stride, count), tap, sum[i]);
+        }
+        column += t.stride_w;
+      }
+    }
+  }
+  StorePixels<kMasked>(d, t, t.pixels, c, count, sum);
+}
+
+HWY_NOINLINE void RunAny(const DepthwiseTile& t) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = HWY_MAX_LANES_D(decltype(d));
+  const float* weights = t.weights;
+  int64_t c = 0;
+  for (; c + kLanes <= t.channels; c += kLanes) {
+    RunAnyVector<false>(d, t, c, kLanes, weights);
+    weights += t.kernel_h * t.kernel_w * kLanes;
+  }
+  if (c < t.channels) RunAnyVector<true>(d, t, c, static_cast<size_t>(t.channels - c), weights);
+}
+
+template <int kKernel, int kStride>
+void FillFixed(DepthwiseFunction (&table)[kDepthwisePixels.size()][2]) {
+  static_assert(kDepthwisePixels.size() == 3);
+  table[0][0] = &RunFixed<kKernel, kStride, kDepthwisePixels[0], false>;
+  table[0][1] = &RunFixed<kKernel, kStride, kDepthwisePixels[0], true>;
+  table[1][0] = &RunFixed<kKernel, kStride, kDepthwisePixels[1], false>;
+  table[1][1] = &RunFixed<kKernel, kStride, kDepthwisePixels[1], true>;
+  table[2][0] = &RunFixed<kKernel, kStride, kDepthwisePixels[2], false>;
+  table[2][1] = &RunFixed<kKernel, kStride, kDepthwisePixels[2], true>;
+}
+
+DepthwiseOps MakeOps() {
+  DepthwiseOps ops;
+  ops.lanes = static_cast<int>(hn::Lanes(hn::ScalableTag<float>()));
+  FillFixed<3, 1>(ops.fixed[0][0]);
+  FillFixed<3, 2>(ops.fixed[0][1]);
+  FillFixed<5, 1>(ops.fixed[1][0]);
+  FillFixed<5, 2>(ops.fixed[1][1]);
+  FillFixed<7, 1>(ops.fixed[2][0]);
+  FillFixed<7, 2>(ops.fixed[2][1]);
+  ops.any = &RunAny;
+  return ops;
+}
+
+const DepthwiseOps& Ops() {
+  static const DepthwiseOps ops = MakeOps();
+  return ops;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace crease
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace crease {
+
+HWY_EXPORT(Ops);
+
+const DepthwiseOps& GetDepthwiseOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+
+}  // namespace crease
+#endif
