@@ -48,6 +48,9 @@ KernelResult MakeResize(const KernelRequest& request);
 KernelResult MakeReduce(const KernelRequest& request);
 KernelResult MakeSoftmax(const KernelRequest& request);
 
+// kernels/depthwise.cc: f32 channels-last convolutions of as many groups as channels and filters.
+KernelResult MakeDepthwise(const KernelRequest& request);
+
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
 

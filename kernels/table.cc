@@ -17,6 +17,7 @@ using Section = std::span<const KernelEntry>;
 constexpr std::string_view kReferenceName = "reference";
 
 constexpr KernelEntry kDense[] = {
+    {"Conv", "depthwise", LayoutRule::kChannelsLast, MakeDepthwise},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
     {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},
     {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},
