@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernel runs an op, in which layout, and whether what was fused stays fused.
+#include <algorithm>
+#include <initializer_list>
+
+#include "runtime/fusion/fusion.h"
+#include "runtime/planner.h"
+
+namespace crease {
+namespace {
+
+// Ops whose result at an element depends on their sources at that element alone, where shapes agree.
+bool IsElementWise(std::string_view type) {
+  static constexpr std::string_view kTypes[] = {
+      "Abs",  "Add",   "Affine",      "BatchNormalization", "Ceil",    "Clip", "Cos",  "Div",     "Elu",
+      "Erf",  "Exp",   "Floor",       "Gelu",  "HardSigmoid", "HardSwish", "LeakyRelu", "Log",  "Max",  "Min",
+      "Mish", "Mul",   "Neg",         "PRelu", "Pow",  "Reciprocal",  "Relu",    "Round", "Selu", "Sigmoid", "Silu",
+      "Sin",  "Softplus", "Softsign", "Sqrt",  "Sub",  "Tanh"};
+  return std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
+}
+
+}  // namespace
+
+// The layout of the largest source; an op is worth no Reorder of it.
+Layout Planner::PreferredLayout(const ProgramOp& op) const {
+  Layout layout = Layout::kPlain;
+  int64_t largest = -1;
+  const auto look = [&](ValueId id) {
+    if (id == kNone || program_.constant(id) || !fits_channels_last(id) || program_.value(id).bytes() <= largest) return;
+    largest = program_.value(id).bytes();
+    layout = tensor_of(id, Layout::kChannelsLast) != kNone ? Layout::kChannelsLast : Layout::kPlain;
+  };
+  for (const ValueId id : op.node.inputs) look(id);
+  look(op.residual);
+  return layout;
+}
+
+Operand Planner::SourceOperand(ValueId value, Layout layout) const {
+  Operand operand;
+  if (value == kNone) return operand;
+  operand.present = true;
+  operand.dtype = program_.value(value).dtype;
+  operand.shape = program_.value(value).shape;
+  operand.constant = program_.constant(value);
+  if (operand.constant || !fits_channels_last(value) || layout == Layout::kPlain) return operand;
+  operand.layout = Layout::kChannelsLast;
+  const int tensor = tensor_of(value, layout);
+  operand.pitch = tensor == kNone ? operand.shape[1] : plan_->tensors[static_cast<size_t>(tensor)].pitch;
+  return operand;
+}
+
+// Nothing that lies in the buffer is needed once the op has run.
+bool Planner::DeadAfter(int buffer, const ProgramOp& op) const {
+  if (plan_->buffers[static_cast<size_t>(buffer)].kind != PlanBuffer::Kind::kArena) return false;
+  for (const ValueId id : values_in_[static_cast<size_t>(buffer)]) {
+    const auto own = std::count(op.node.inputs.begin(), op.node.inputs.end(), id) + (op.residual == id ? 1 : 0);
+    if (uses_left_[static_cast<size_t>(id)] > own) return false;
+  }
+  return true;
+}
+
+// The source whose memory the result may take: the residual, or an element-wise op's operand.
+int Planner::FindInPlace(const ProgramOp& op, const KernelEntry& entry, Layout layout) const {
+  if (op.node.outputs.size() != 1) return kNone;
+  const ValueId dst = op.output();
+  if (!fits_channels_last(dst)) layout = Layout::kPlain;
+  if (layout == Layout::kChannelsLast && slice_of_[static_cast<size_t>(dst)].concat != kNone) return kNone;
+  const bool element_wise = entry.layout == LayoutRule::kAny && IsElementWise(op.type());
+  std::vector<ValueId> candidates;
+  if (op.residual != kNone) candidates.push_back(op.residual);
+  if (element_wise) candidates.insert(candidates.end(), op.node.inputs.begin(), op.node.inputs.end());
+  for (const ValueId id : candidates) {
+    if (id == kNone || program_.constant(id) || tensor_of(id, layout) == kNone) continue;
+    const int tensor_id = tensor_of(id, layout);
+    const PlanTensor& tensor = plan_->tensors[static_cast<size_t>(tensor_id)];
+    if (tensor.shape != program_.value(dst).shape || tensor.dtype != program_.value(dst).dtype ||
+        !DeadAfter(tensor.buffer, op)) {
+      continue;
+    }
+    // No other source may lie in that buffer, but for the very same elements of an element-wise op.
+    const auto apart = [&](ValueId other) {
+      if (other == kNone || program_.constant(other)) return true;
+      const Layout wanted = fits_channels_last(other) ? layout : Layout::kPlain;
+      const int other_tensor = tensor_of(other, wanted);
+      if (other_tensor == kNone || plan_->tensors[static_cast<size_t>(other_tensor)].buffer != tensor.buffer) return true;
+      return element_wise && other_tensor == tensor_id;
+    };
+    if (!std::all_of(op.node.inputs.begin(), op.node.inputs.end(), apart)) continue;
+    if (op.residual != kNone && op.residual != id && !apart(op.residual)) continue;
+    return tensor_id;
+  }
+  return kNone;
+}
+
+std::optional<Planner::Choice> Planner::Try(const ProgramOp& op, const KernelEntry& entry, Layout layout,
+                                            std::vector<Refusal>& refusals) {
+  Choice choice;
+  choice.entry = &entry;
+  choice.layout = layout;
+  choice.in_place = FindInPlace(op, entry, layout);
+  std::vector<Operand> src, dst;
+  for (const ValueId id : op.node.inputs) src.push_back(SourceOperand(id, layout));
+  if (op.epilogue.residual != Residual::kNone) src.push_back(SourceOperand(op.residual, layout));
+  for (const ValueId id : op.node.outputs) {
+    Operand operand = SourceOperand(id, layout);
+    if (operand.layout == Layout::kChannelsLast) {
+      if (choice.in_place != kNone) {
+        operand.pitch = plan_->tensors[static_cast<size_t>(choice.in_place)].pitch;
+      } else if (slice_of_[static_cast<size_t>(id)].concat != kNone) {
+        operand.pitch = plan_->tensors[static_cast<size_t>(SliceTensor(id))].pitch;
+      }
+    }
+    dst.push_back(std::move(operand));
+  }
+  Prologue prologue;
+  if (op.prologue.scale.defined()) {
+    prologue = {op.prologue.scale.data<float>(), op.prologue.shift.data<float>(), op.prologue.activation,
+                op.prologue.a, op.prologue.b};
+  }
+  const bool residual_in_place =
+      op.residual != kNone && choice.in_place != kNone &&
+      plan_->tensors[static_cast<size_t>(choice.in_place)].value == op.residual;
+  const KernelRequest request{op.node,          program_.opset,    src,           dst,
+                              op.epilogue,      prologue,          residual_in_place, options_.workers,
+                              options_.exact,   options_.packs,    options_.executor};
+  Result<std::unique_ptr<Kernel>> kernel = entry.make(request);
+  if (!kernel.ok()) {
+    refusals.push_back({std::string(entry.name), kernel.error().message});
+    return std::nullopt;
+  }
+  choice.kernel = std::move(kernel).value();
+  return choice;
+}
+
+Result<Planner::Choice> Planner::Choose(const ProgramOp& op) {
+  std::vector<Refusal> refusals;
+  const Layout preferred = PreferredLayout(op);
+  const auto has_rank = [&](ValueId id) { return id != kNone && !program_.constant(id) && fits_channels_last(id); };
+  const bool has_layouts = std::any_of(op.node.inputs.begin(), op.node.inputs.end(), has_rank) ||
+                           std::any_of(op.node.outputs.begin(), op.node.outputs.end(), has_rank);
+  int rank = 0;
+  for (const KernelEntry& entry : KernelsFor(op.type())) {
+    std::vector<Layout> layouts;
+    if (!has_layouts || entry.layout == LayoutRule::kPlain) {
+      layouts = {Layout::kPlain};
+    } else if (entry.layout == LayoutRule::kChannelsLast) {
+      layouts = {Layout::kChannelsLast};
+    } else {
+      layouts = {preferred, preferred == Layout::kPlain ? Layout::kChannelsLast : Layout::kPlain};
+    }
+    for (const Layout layout : layouts) {
+      if (std::optional<Choice> choice = Try(op, entry, layout, refusals)) {
+        choice->rank = rank;
+        choice->refusals = std::move(refusals);
+        return std::move(*choice);
+      }
+    }
+    ++rank;
+  }
+  std::string reasons;
+  for (const Refusal& refusal : refusals) {
+    reasons += (reasons.empty() ? " (" : "; ") + refusal.kernel + ": " + refusal.reason;
+  }
+  std::string where = op.Describe();
+  if (op.output() != kNone) where += " -> '" + Printable(program_.value(op.output()).name) + "'";
+  return Error{ErrorCode::kUnsupported, "no kernel takes it" + reasons + (reasons.empty() ? "" : ")"), where};
+}
+
+std::vector<std::vector<ProgramOp>> Planner::Unfused(const ProgramOp& op) {
+  const Epilogue& full = op.epilogue;
+  std::vector<std::vector<ProgramOp>> variants;
+  const auto temporary = [&](const char* part) {
+    const ProgramValue& result = program_.value(op.output());
+    const ValueId id = program_.AddValue(result.name + part, result.dtype, result.shape);
+    versions_.push_back({kNone, kNone});
+    slice_of_.emplace_back();
+    uses_left_.push_back(1);
+    return id;
+  };
+  const auto activate = [&](ValueId src, ValueId dst) {
+    ProgramOp part;
+    part.node = ActivationNode(full, src, dst);
+    part.node.name = op.node.name;
+    if (full.activation == Activation::kClip && program_.opset >= 11) {
+      const ValueId low = program_.AddConstant("", options_.constants->Intern(Tensor::Scalar<float>(full.a)));
+      const ValueId high = program_.AddConstant("", options_.constants->Intern(Tensor::Scalar<float>(full.b)));
+      part.node.inputs.insert(part.node.inputs.end(), {low, high});
+      versions_.resize(program_.values.size(), {kNone, kNone});
+      slice_of_.resize(program_.values.size());
+      uses_left_.resize(program_.values.size(), 1);
+    } else if (full.activation == Activation::kClip) {
+      part.node.attributes = {MakeAttr("min", full.a), MakeAttr("max", full.b)};
+    }
+    return part;
+  };
+  const auto add = [&](ValueId src, ValueId dst) {
+    ProgramOp part;
+    part.node.op_type = "Add";
+    part.node.name = op.node.name;
+    part.node.inputs = {src, op.residual};
+    part.node.outputs = {dst};
+    return part;
+  };
+  const auto base = [&](ValueId dst, Activation activation, Residual residual) {
+    ProgramOp part = op;
+    part.fused.clear();
+    part.epilogue.activation = activation;
+    part.epilogue.residual = residual;
+    if (residual == Residual::kNone) part.residual = kNone;
+    part.node.outputs[0] = dst;
+    return part;
+  };
+  const ValueId result = op.output();
+  const bool active = full.activation != Activation::kNone;
+  if (active && full.residual == Residual::kBeforeActivation) {
+    const ValueId sum = temporary("/sum");
+    variants.push_back({base(sum, Activation::kNone, full.residual), activate(sum, result)});
+    const ValueId bare = temporary("/bare");
+    ProgramOp fused_add = add(bare, result);
+    fused_add.epilogue.activation = full.activation;
+    fused_add.epilogue.a = full.a;
+    fused_add.epilogue.b = full.b;
+    variants.push_back({base(bare, Activation::kNone, Residual::kNone), std::move(fused_add)});
+  } else if (active && full.residual == Residual::kAfterActivation) {
+    const ValueId activated = temporary("/activated");
+    variants.push_back({base(activated, full.activation, Residual::kNone), add(activated, result)});
+    const ValueId bare = temporary("/bare"), second = temporary("/activated");
+    variants.push_back({base(bare, Activation::kNone, Residual::kNone), activate(bare, second), add(second, result)});
+  } else if (active) {
+    const ValueId bare = temporary("/bare");
+    variants.push_back({base(bare, Activation::kNone, Residual::kNone), activate(bare, result)});
+  } else if (full.residual != Residual::kNone) {
+    const ValueId bare = temporary("/bare");
+    variants.push_back({base(bare, Activation::kNone, Residual::kNone), add(bare, result)});
+  }
+  return variants;
+}
+
+// As it is, or in parts where a better kernel takes the op with less fused into it.
+Result<void> Planner::AddFusedOp(const ProgramOp& op) {
+  Result<Choice> whole = Choose(op);
+  if (op.epilogue.empty() || (whole.ok() && whole->rank == 0)) {
+    if (!whole.ok()) return std::move(whole).error();
+    return Emit(op, std::move(whole).value());
+  }
+  int best_rank = whole.ok() ? whole->rank : -1;
+  std::vector<ProgramOp> best;
+  const auto first_temporary = static_cast<ValueId>(program_.values.size());
+  for (std::vector<ProgramOp>& variant : Unfused(op)) {
+    const Result<Choice> choice = Choose(variant[0]);
+    if (choice.ok() && (best_rank < 0 || choice->rank < best_rank)) {
+      best_rank = choice->rank;
+      best = std::move(variant);
+    }
+  }
+  if (best.empty()) {
+    if (!whole.ok()) return std::move(whole).error();
+    return Emit(op, std::move(whole).value());
+  }
+  for (const ProgramOp& part : best) {
+    CREASE_RETURN_IF_ERROR(AddFusedOp(part));
+    // AddOp counts the whole op's uses of its own inputs, so only those between the parts are left.
+    for (const ValueId id : part.node.inputs) {
+      if (id >= first_temporary) --uses_left_[static_cast<size_t>(id)];
+    }
+  }
+  return {};
+}
+
+}  // namespace crease
