@@ -214,7 +214,7 @@ Result<void> Planner::Emit(const ProgramOp& op, Choice choice) {
     bool reads = true;
     if (id != kNone) {
       if (program_.constant(id)) reads = choice.kernel->ReadsConstant(step.src.size());
-      CREASE_ASSIGN_OR_RETURN(tensor, TensorIn(id, program_.constant(id) ? Layout::kPlain : choice.layout));
+      CREASE_ASSIGN_OR_RETURN(tensor, TensorIn(id, SourceLayout(id, choice)));
       step.bytes += static_cast<double>(program_.value(id).bytes());
     }
     step.src.push_back(tensor);

@@ -28,7 +28,8 @@ class Planner {
     int rank = 0;  // index among the candidates
     const KernelEntry* entry = nullptr;
     std::unique_ptr<Kernel> kernel;
-    Layout layout = Layout::kPlain;
+    Layout layout = Layout::kPlain;   // of results, and of sources unless these stay as they are
+    bool mixed = false;               // sources stay as they are
     int in_place = kNone;   // tensor that the destination shares
     std::vector<Refusal> refusals;
   };
@@ -60,7 +61,9 @@ class Planner {
   std::optional<Choice> Try(const ProgramOp& op, const KernelEntry& entry, Layout layout,
                             std::vector<Refusal>& refusals);
   Layout PreferredLayout(const ProgramOp& op) const;
-  Operand SourceOperand(ValueId value, Layout layout) const;
+  Operand OperandFor(ValueId value, Layout layout) const;
+  // The layout in which the choice reads the value.
+  Layout SourceLayout(ValueId value, const Choice& choice) const;
   int FindInPlace(const ProgramOp& op, const KernelEntry& entry, Layout layout) const;
   bool DeadAfter(int buffer, const ProgramOp& op) const;
   // The op without parts of its fusions, and the ops that do these instead. Empty: nothing to take off.

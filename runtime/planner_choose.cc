@@ -35,7 +35,7 @@ Layout Planner::PreferredLayout(const ProgramOp& op) const {
   return layout;
 }
 
-Operand Planner::SourceOperand(ValueId value, Layout layout) const {
+Operand Planner::OperandFor(ValueId value, Layout layout) const {
   Operand operand;
   if (value == kNone) return operand;
   operand.present = true;
@@ -47,6 +47,12 @@ Operand Planner::SourceOperand(ValueId value, Layout layout) const {
   const int tensor = tensor_of(value, layout);
   operand.pitch = tensor == kNone ? operand.shape[1] : plan_->tensors[static_cast<size_t>(tensor)].pitch;
   return operand;
+}
+
+Layout Planner::SourceLayout(ValueId value, const Choice& choice) const {
+  if (value == kNone || program_.constant(value)) return Layout::kPlain;
+  if (!choice.mixed) return choice.layout;
+  return tensor_of(value, Layout::kPlain) != kNone ? Layout::kPlain : Layout::kChannelsLast;
 }
 
 // Nothing that lies in the buffer is needed once the op has run.
@@ -99,10 +105,11 @@ std::optional<Planner::Choice> Planner::Try(const ProgramOp& op, const KernelEnt
   choice.layout = layout;
   choice.in_place = FindInPlace(op, entry, layout);
   std::vector<Operand> src, dst;
-  for (const ValueId id : op.node.inputs) src.push_back(SourceOperand(id, layout));
-  if (op.epilogue.residual != Residual::kNone) src.push_back(SourceOperand(op.residual, layout));
+  choice.mixed = entry.layout == LayoutRule::kMixed;
+  for (const ValueId id : op.node.inputs) src.push_back(OperandFor(id, SourceLayout(id, choice)));
+  if (op.epilogue.residual != Residual::kNone) src.push_back(OperandFor(op.residual, SourceLayout(op.residual, choice)));
   for (const ValueId id : op.node.outputs) {
-    Operand operand = SourceOperand(id, layout);
+    Operand operand = OperandFor(id, layout);
     if (operand.layout == Layout::kChannelsLast) {
       if (choice.in_place != kNone) {
         operand.pitch = plan_->tensors[static_cast<size_t>(choice.in_place)].pitch;
@@ -145,6 +152,8 @@ Result<Planner::Choice> Planner::Choose(const ProgramOp& op) {
       layouts = {Layout::kPlain};
     } else if (entry.layout == LayoutRule::kChannelsLast) {
       layouts = {Layout::kChannelsLast};
+    } else if (entry.layout == LayoutRule::kMixed) {
+      layouts = {Layout::kPlain, Layout::kChannelsLast};
     } else {
       layouts = {preferred, preferred == Layout::kPlain ? Layout::kChannelsLast : Layout::kPlain};
     }
