@@ -37,7 +37,7 @@ class Importer {
   }
 
   Result<Graph> Run() {
-    CREASE_RETURN_IF_ERROR(ReadModel());
+    CREASE_RETURN_IF_ERROR(ReadHead());
     CREASE_RETURN_IF_ERROR(CheckVersions());
     CREASE_RETURN_IF_ERROR(ForEach(kGraphInput, &Importer::AddInput));
     CREASE_RETURN_IF_ERROR(ForEach(kGraphInitializer, &Importer::AddInitializer));
@@ -61,78 +61,11 @@ class Importer {
     return {};
   }
 
-  Result<void> ReadModel() {
-    ModelInfo& info = builder_.info();
-    info = ModelInfo{};
-    info.ir_version = 0;
-    info.raw = context_.Raw(file_.bytes);
-    bool has_graph = false;
-    WireReader reader(file_.bytes, context_.origin);
-    for (Field field; reader.Next(&field);) {
-      switch (field.number) {
-        case kModelIrVersion:
-          info.ir_version = reader.Int(field);
-          break;
-        case kModelProducerName:
-          info.producer_name = std::string(reader.String(field));
-          break;
-        case kModelProducerVersion:
-          info.producer_version = std::string(reader.String(field));
-          break;
-        case kModelGraph:
-          if (has_graph) return Error{ErrorCode::kInvalidModel, "the model has two graphs", ""};
-          has_graph = true;
-          graph_ = reader.Bytes(field);
-          break;
-        case kModelOpsetImport:
-          CREASE_RETURN_IF_ERROR(AddOpset(reader.Bytes(field)));
-          break;
-        case kModelMetadata: {
-          CREASE_ASSIGN_OR_RETURN(const auto entry, ReadStringEntry(reader.Bytes(field), context_));
-          info.metadata.emplace_back(entry.first, entry.second);
-          break;
-        }
-        case kModelFunctions:
-          CREASE_RETURN_IF_ERROR(AddFunction(reader.Bytes(field)));
-          break;
-        default:
-          break;
-      }
-    }
-    if (reader.failed()) return reader.error("ModelProto");
-    if (!has_graph) return Error{ErrorCode::kInvalidModel, "the file has no graph; is it an ONNX model?", ""};
-    return {};
-  }
-
-  Result<void> AddOpset(ByteSpan message) {
-    std::string domain;
-    int64_t version = 0;
-    WireReader reader(message, context_.origin);
-    for (Field field; reader.Next(&field);) {
-      if (field.number == kOpsetDomain) domain = std::string(reader.String(field));
-      if (field.number == kOpsetVersion) version = reader.Int(field);
-    }
-    if (reader.failed()) return reader.error("OperatorSetIdProto");
-    if (domain == "ai.onnx") domain.clear();
-    const auto [at, added] = builder_.info().opsets.emplace(domain, version);
-    if (!added && at->second != version) {
-      return Error{ErrorCode::kInvalidModel,
-                   "the domain '" + Printable(domain) + "' is imported at opset " + std::to_string(at->second) +
-                       " and at " + std::to_string(version),
-                   ""};
-    }
-    return {};
-  }
-
-  Result<void> AddFunction(ByteSpan message) {
-    std::string_view name, domain;
-    WireReader reader(message, context_.origin);
-    for (Field field; reader.Next(&field);) {
-      if (field.number == kFunctionName) name = reader.String(field);
-      if (field.number == kFunctionDomain) domain = reader.String(field);
-    }
-    if (reader.failed()) return reader.error("FunctionProto");
-    operators_.AddFunction(domain == "ai.onnx" ? "" : domain, name);
+  Result<void> ReadHead() {
+    CREASE_ASSIGN_OR_RETURN(ReadModelResult model, ReadModel(file_.bytes, context_));
+    builder_.info() = std::move(model.info);
+    graph_ = model.graph;
+    for (const auto& [domain, name] : model.functions) operators_.AddFunction(domain, name);
     return {};
   }
 

@@ -67,4 +67,13 @@ Result<void> CollectCaptures(ByteSpan graph, const ReadContext& context, int dep
 // A StringStringEntryProto.
 Result<std::pair<std::string_view, std::string_view>> ReadStringEntry(ByteSpan message, const ReadContext& context);
 
+// A ModelProto but for its graph, which is left as bytes.
+struct ReadModelResult {
+  ModelInfo info;  // graph_name is the graph's and left empty; raw is set
+  ByteSpan graph;
+  std::vector<std::pair<std::string, std::string>> functions;  // domain, name
+};
+// Errors: damage, no graph or two of them, a domain imported at two opsets.
+Result<ReadModelResult> ReadModel(ByteSpan message, const ReadContext& context);
+
 }  // namespace crease::onnx

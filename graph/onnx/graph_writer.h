@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writing a whole GraphProto and the ModelProto around it.
+#pragma once
+
+#include "graph/graph.h"
+#include "graph/onnx/byte_rope.h"
+#include "graph/onnx/tensor_writer.h"
+
+namespace crease::onnx {
+
+// The ModelProto; see graph/onnx/exporter.h for what it keeps. Views the graph's bytes.
+Result<ByteRope> WriteModel(const Graph& graph, const TensorWriter& tensors);
+
+// Whether a tensor of the graph's file lies in another file.
+bool HasExternalData(const Graph& graph);
+
+}  // namespace crease::onnx
