@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Batch normalization alone, Crease against PyTorch, ONNX Runtime and OpenVINO, in turns, on this machine.
+
+  peers_batchnorm.py [--crease build/bench/bench_batchnorm] [--modes eval,train] [--layouts NCHW,NHWC] [--threads 1,2]
+                     [--peers torch,ort,openvino] [--shapes 32x256x56x56,...] [--rounds 5] [--seconds 0.2] [--json FILE]
+
+Needs, by pip: numpy onnx torch==2.13.0 onnxruntime openvino. Every engine is checked against a double-precision result
+before it is timed, then all take turns, round by round, each in a process of its own that sleeps while another runs. What
+counts is the ratio inside one run. Bandwidth counts one read and one write of the tensor (eval), or two reads and one
+write (train). `copy` is numpy's copy in one thread, for orientation.
+
+eval is y = (x - mean) / sqrt(var + eps) * gamma + beta, f32. NHWC is PyTorch's channels_last; ONNX knows NCHW only, so
+ONNX Runtime and OpenVINO sit NHWC out. train is PyTorch's training forward; the others have none on the CPU.
+
+The Crease side is a Google Benchmark program (bench/bench_batchnorm.cc). It is started once a round and case with
+--benchmark_filter and must print JSON; a benchmark belongs to a case by its name alone, which is to hold, between slashes
+and in any order: the mode (eval or train), the layout, the shape as 32x256x56x56, threads:T, `f32`, and nothing fused,
+as in `BatchNorm/eval/f32/NCHW/32x256x56x56/threads:2`. --crease-json FILE joins the JSON of an earlier run instead.
+"""
+import argparse
+import json
+import math
+import multiprocessing as mp
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SHAPES = ["32x256x56x56", "1x64x112x112", "8x2048x7x7", "1x3x1080x1920", "256x24x28x28", "1x960x7x7"]
+EPS = 1e-5
+TOLERANCE = {"eval": 2e-6, "train": 1e-5}  # largest |difference| over the largest |value|
+
+
+def make_case(shape, seed=42):
+    """x, gamma, beta, mean, var"""
+    import numpy as np
+    rng = np.random.default_rng(seed)
+    channels = shape[1]
+    x = rng.standard_normal(shape, dtype=np.float32)
+    return (x, *(v.astype(np.float32) for v in (rng.uniform(0.5, 1.5, channels), rng.normal(0, 1, channels),
+                                                rng.normal(0, 0.5, channels), rng.uniform(0.3, 2, channels))))
+
+
+def check(got, shape, mode):
+    """Largest difference from double precision over the largest value; by slices, so that it needs little memory."""
+    import numpy as np
+    x, gamma, beta, mean, var = make_case(shape)
+    worst = peak = 0.0
+    for c in range(shape[1]):
+        values = x[:, c].astype(np.float64)
+        m, v = (mean[c], var[c]) if mode == "eval" else (values.mean(), values.var())
+        want = (values - float(m)) / math.sqrt(float(v) + EPS) * float(gamma[c]) + float(beta[c])
+        worst, peak = max(worst, np.abs(got[:, c] - want).max()), max(peak, np.abs(want).max())
+    return float(worst / peak)
+
+
+class Torch:
+    def __init__(self, shape, mode, layout, threads):
+        import torch
+        torch.set_num_threads(threads)
+        self.torch = torch
+        x, gamma, beta, mean, var = (torch.from_numpy(a) for a in make_case(shape))
+        if layout == "NHWC":
+            x = x.contiguous(memory_format=torch.channels_last)
+        self.x, self.module = x, torch.nn.BatchNorm2d(shape[1], eps=EPS).train(mode == "train")
+        with torch.no_grad():
+            for target, value in ((self.module.weight, gamma), (self.module.bias, beta), (self.module.running_mean, mean),
+                                  (self.module.running_var, var)):
+                target.copy_(value)
+
+    def run(self):
+        with self.torch.inference_mode():
+            return self.module(self.x)
+
+    def result(self):
+        return self.run().numpy()
+
+
+def onnx_file(shape, folder):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    names = ("gamma", "beta", "mean", "var")
+    tensors = [numpy_helper.from_array(a, n) for n, a in zip(names, make_case(shape)[1:])]
+    info = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    graph = helper.make_graph([helper.make_node("BatchNormalization", ["x", *names], ["y"], epsilon=EPS)], "bn", [info("x")],
+                              [info("y")], tensors)
+    path = os.path.join(folder, "bn.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+class Ort:
+    def __init__(self, shape, mode, layout, threads):
+        import numpy as np
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        with tempfile.TemporaryDirectory() as folder:
+            self.session = ort.InferenceSession(onnx_file(shape, folder), options, providers=["CPUExecutionProvider"])
+        self.y = np.empty(shape, np.float32)
+        self.x = make_case(shape)[0]
+        self.binding = self.session.io_binding()
+        self.binding.bind_cpu_input("x", self.x)
+        self.binding.bind_output("y", "cpu", 0, np.float32, shape, self.y.ctypes.data)
+
+    def run(self):
+        self.session.run_with_iobinding(self.binding)
+
+    def result(self):
+        self.run()
+        return self.y
+
+
+class OpenVino:
+    def __init__(self, shape, mode, layout, threads):
+        import numpy as np
+        import openvino as ov
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = ov.Core().compile_model(onnx_file(shape, folder), "CPU", {
+                "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"})
+        self.request = compiled.create_infer_request()
+        self.x, self.y = ov.Tensor(make_case(shape)[0]), ov.Tensor(np.empty(shape, np.float32))
+        self.request.set_input_tensor(self.x)
+        self.request.set_output_tensor(self.y)
+
+    def run(self):
+        self.request.infer()
+
+    def result(self):
+        self.run()
+        return self.y.data
+
+
+class Copy:
+    def __init__(self, shape, mode, layout, threads):
+        import numpy as np
+        self.np, self.x = np, make_case(shape)[0]
+        self.y = np.empty_like(self.x)
+
+    def run(self):
+        self.np.copyto(self.y, self.x)
+
+    def result(self):
+        return None
+
+
+ENGINES = {"torch": Torch, "ort": Ort, "openvino": OpenVino, "copy": Copy}
+
+
+def takes_part(engine, mode, layout, threads):
+    return engine == "torch" or mode == "eval" and layout == "NCHW" and (engine != "copy" or threads == 1)
+
+
+def work(pipe, engine, shape, mode, layout, threads):
+    try:
+        runner = ENGINES[engine](shape, mode, layout, threads)
+        got = runner.result()
+        pipe.send(("ok", 0.0 if got is None else check(got, shape, mode)))
+    except Exception as e:
+        pipe.send(("error", f"{type(e).__name__}: {e}"[:160]))
+        return
+    while (seconds := pipe.recv()) is not None:
+        runner.run()
+        times, end = [], time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times) < 3:
+            start = time.perf_counter()
+            runner.run()
+            times.append(1e3 * (time.perf_counter() - start))
+        pipe.send(statistics.median(times))
+
+
+# --- the Crease side -------------------------------------------------------------------------------------------------
+
+def belongs(name, case):
+    shape, mode, layout, threads = case
+    parts = set(re.split(r"[/ ]", name))
+    wanted = {mode, layout, shape, f"threads:{threads}", "f32"}
+    known = wanted | {"real_time", "process_time", "BatchNorm", "BM_BatchNorm"}
+    return wanted <= parts and all(p in known or re.fullmatch(r"(repeats|min_time|min_warmup_time|iterations):.*", p) for p in parts)
+
+
+def milliseconds(report, case):
+    """Median over the entries of a Google Benchmark report that belong to the case; None if there is none."""
+    unit = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
+    found = [b["real_time"] * unit[b.get("time_unit", "ns")] for b in report["benchmarks"]
+             if belongs(b["name"], case) and b.get("run_type", "iteration") == "iteration" and not b.get("error_occurred")]
+    return statistics.median(found) if found else None
+
+
+def crease_round(binary, case, seconds):
+    shape, mode, _, threads = case
+    command = [binary, "--benchmark_format=json", f"--benchmark_min_time={seconds}s", f"--benchmark_filter={shape}.*threads:{threads}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and "min_time" in done.stderr:  # before 1.8 the number has no unit
+        command[2] = command[2][:-1]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-200:]}")
+    return milliseconds(json.loads(done.stdout), case) if done.stdout.strip() else None
+
+
+def measure(case, a, report):
+    """{engine: {"ms": ..., "error": ...}}"""
+    shape_name, mode, layout, threads = case
+    shape = tuple(int(n) for n in shape_name.split("x"))
+    context, engines, row = mp.get_context("spawn"), {}, {}
+    for engine in a.peers.split(",") + ["copy"]:
+        if not takes_part(engine, mode, layout, threads):
+            continue
+        here, there = context.Pipe()
+        process = context.Process(target=work, args=(there, engine, shape, mode, layout, threads), daemon=True)
+        process.start()
+        there.close()
+        try:
+            kind, value = here.recv()
+        except EOFError:
+            kind, value = "error", "the process died"
+        if kind == "ok" and value <= TOLERANCE[mode]:
+            engines[engine], row[engine] = (process, here), []
+        else:
+            row[engine] = value if kind == "error" else f"wrong by {value:.1e}"
+    crease = []
+    for _ in range(a.rounds):
+        if a.crease:
+            crease.append(crease_round(a.crease, case, a.seconds))
+        for engine, (_, pipe) in engines.items():
+            pipe.send(a.seconds)
+            row[engine].append(pipe.recv())
+    for process, pipe in engines.values():
+        pipe.send(None)
+        process.join(5)
+    crease = [ms for ms in crease if ms is not None] or [ms for ms in [report and milliseconds(report, case)] if ms]
+    if crease:
+        row["crease"] = crease
+    return {engine: {"ms": statistics.median(v), "least_ms": min(v)} if isinstance(v, list) else {"error": v}
+            for engine, v in row.items()}
+
+
+def print_row(case, row, engines, size):
+    _, mode, layout, threads = case
+    traffic = size * 4 * (2 if mode == "eval" else 3)
+    peers = [row[e]["ms"] for e in engines if e not in ("crease", "copy") and "ms" in row.get(e, {})]
+    crease = row.get("crease", {}).get("ms")
+    cells = [f"{row[e]['ms']:.3f} ({traffic / row[e]['ms'] / 1e6:.1f})" if "ms" in row.get(e, {}) else row.get(e, {}).get("error", "")
+             for e in engines]
+    ratio = f"{min(peers) / crease:.2f}x" if peers and crease else ""
+    print(f"| {case[0]} | {mode} | {layout} | {threads} | " + " | ".join(cells) + f" | {ratio} |", flush=True)
+    return min(peers) / crease if peers and crease else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--crease", default="")
+    parser.add_argument("--crease-json", default="")
+    parser.add_argument("--peers", default="torch,ort,openvino")
+    parser.add_argument("--modes", default="eval,train")
+    parser.add_argument("--layouts", default="NCHW,NHWC")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--json", default="")
+    a = parser.parse_args()
+    report = None
+    if a.crease_json:
+        with open(a.crease_json) as f:
+            report = json.load(f)
+    engines = (["crease"] if a.crease or report else []) + a.peers.split(",") + ["copy"]
+    print("Milliseconds (GB/s); the last column is the fastest peer's time over Crease's.\n")
+    print("| shape | mode | layout | threads | " + " | ".join(engines) + " | ratio |\n|---|---|---|---|" + "---|" * (len(engines) + 1))
+    table, ratios = [], []
+    for mode in a.modes.split(","):
+        for layout in a.layouts.split(","):
+            for threads in map(int, a.threads.split(",")):
+                for shape in a.shapes.split(","):
+                    case = (shape, mode, layout, threads)
+                    row = measure(case, a, report)
+                    ratios.append(print_row(case, row, engines, math.prod(int(n) for n in shape.split("x"))))
+                    table.append({"shape": shape, "mode": mode, "layout": layout, "threads": threads, "engines": row})
+    ratios = [r for r in ratios if r]
+    if ratios:
+        print(f"\nfastest peer / Crease over {len(ratios)} cases: geometric mean "
+              f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}x, least {min(ratios):.2f}x")
+    if a.json:
+        with open(a.json, "w") as f:
+            json.dump(table, f, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
