@@ -3,7 +3,7 @@
 # A build lands in $CREASE_DEPS_CACHE/NAME-KEY, KEY being a hash of version, options and compiler, by a rename, so that
 # what is there is whole; $CREASE_DEPS_CACHE/current/NAME links to the one in use.
 
-# The versions in Debian 13.
+# The versions in Debian 13. Elsewhere the version is what apt_source_suite has.
 highway_version=1.2.0
 onednn_version=3.7.2
 
@@ -11,7 +11,7 @@ common_options=(
   -DCMAKE_BUILD_TYPE=Release
   -DCMAKE_POSITION_INDEPENDENT_CODE=ON
   -DCMAKE_INSTALL_LIBDIR=lib
-  "-DCMAKE_CXX_FLAGS=-fvisibility=hidden -fvisibility-inlines-hidden -ffunction-sections -fdata-sections"
+  "-DCMAKE_CXX_FLAGS=-ffunction-sections -fdata-sections -fvisibility=hidden -fvisibility-inlines-hidden"
 )
 
 highway_options=(
@@ -33,7 +33,6 @@ onednn_options=(
   "-DONEDNN_ENABLE_PRIMITIVE=CONVOLUTION;DECONVOLUTION;INNER_PRODUCT;MATMUL;REORDER"
   -DONEDNN_ENABLE_PRIMITIVE_CPU_ISA=AVX512
   -DONEDNN_ENABLE_GEMM_KERNELS_ISA=NONE
-  -DONEDNN_ARCH_OPT_FLAGS=
   -DONEDNN_BUILD_GRAPH=OFF
   -DONEDNN_BUILD_EXAMPLES=OFF
   -DONEDNN_BUILD_TESTS=OFF
@@ -55,7 +54,7 @@ onednn_prune() {
   find src/cpu $x64 -maxdepth 1 -name '*.cpp' ! -name '*_list.cpp' -regextype posix-extended \
     -regex '.*(normalization|pooling|pool_kernel|lrn|prelu|resampling|reduction|shuffle|softmax)[^/]*' -delete
   rm -f $x64/jit_uni_{eltwise,eltwise_int,binary,binary_kernel,xf16_sum}.cpp $x64/matmul/jit_uni_sparse_matmul.cpp \
-    $x64/jit_brgemm_conv_bwd_w.cpp $x64/jit_avx512_core_amx_{1x1,conv,deconv}*.cpp
+    $x64/jit_brgemm_conv_bwd_w.cpp $x64/jit_avx512_core_amx_{1x1,convolution,deconv}*.cpp
 
   sed -i -E '/^ *CPU_INSTANCE[A-Z0-9_]*\((jit_avx512_core_bf16_|gemm_bf16_conv|(jit|gemm)_(\w*_)?x8s8s32x_\w*conv)/d' \
     src/cpu/cpu_{convolution,deconvolution}_list.cpp
@@ -80,6 +79,7 @@ source_build() {
   local name="$1" source_var="CREASE_${1^^}_SOURCE" sha_var="CREASE_${1^^}_SHA256" version_var="${1}_version"
   local -n options="${name}_options"
   local source="${!source_var:-}" sha256="${!sha_var:-}" version="${!version_var}" key directory
+  [[ "$ID" == debian ]] || version="$(apt_source_suite || true)"
   [[ -z "$source" ]] || version=custom
   key="$(printf '%s\n' "$name $version $source $sha256" "${common_options[@]}" "${options[@]}" \
     "$(declare -f "${name}_prune")" "$(c++ --version | head -n 1) $(c++ -dumpmachine)" | sha256sum | cut -c 1-12)"
