@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <set>
+
+#include "graph/interpreter.h"
+
+namespace crease {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Standard normal from raw generator bits: std::normal_distribution differs between libraries.
+class Normal {
+ public:
+  explicit Normal(uint64_t seed) : engine_(seed) {}
+  double Next() {
+    const double u = Uniform(), v = Uniform();
+    return std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v);
+  }
+  bool Bit() { return (engine_() >> 40 & 1) != 0; }
+
+ private:
+  double Uniform() { return (static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53; }
+  std::mt19937_64 engine_;
+};
+
+struct Moments {
+  double deviation = 0, largest = 0;
+};
+
+Moments MomentsOf(const Tensor& tensor) {
+  double sum = 0, squares = 0, largest = 0;
+  int64_t count = 0;
+  for (int64_t i = 0; i < tensor.size(); ++i) {
+    const double v = tensor.AsDouble(i);
+    if (!std::isfinite(v)) continue;
+    sum += v;
+    largest = std::max(largest, std::abs(v));
+    ++count;
+  }
+  const double mean = count > 0 ? sum / static_cast<double>(count) : 0;
+  for (int64_t i = 0; i < tensor.size(); ++i) {
+    const double d = tensor.AsDouble(i) - mean;
+    if (std::isfinite(d)) squares += d * d;
+  }
+  return {count > 0 ? std::sqrt(squares / static_cast<double>(count)) : 0, largest};
+}
+
+// The first value past the tolerance on the way to `output` whose makers' inputs are all within it.
+ValueDifference FirstDivergence(const Graph& graph, ValueId output, double output_error,
+                                const std::map<ValueId, double>& errors, double tolerance) {
+  ValueId at = output;
+  double error = output_error;
+  std::set<ValueId> seen;
+  while (seen.insert(at).second && graph.producer(at) != kNone) {
+    ValueId next = kNone;
+    double next_error = 0;
+    for (ValueId input : graph.node(graph.producer(at)).inputs) {
+      const auto found = errors.find(input);
+      if (found == errors.end() || !(found->second > tolerance)) continue;
+      if (next == kNone || found->second > next_error) {
+        next = input;
+        next_error = found->second;
+      }
+    }
+    if (next == kNone) break;
+    at = next;
+    error = next_error;
+  }
+  const NodeId producer = graph.producer(at);
+  return {graph.value(at).name, producer == kNone ? "" : graph.Describe(producer), error};
+}
+
+}  // namespace
+
+Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& options) {
+  TensorMap inputs;
+  Normal normal(options.seed);
+  for (ValueId id : graph.inputs()) {
+    const Value& value = graph.value(id);
+    if (value.constant) continue;
+    const std::string where = "input '" + Printable(value.name) + "'";
+    if (!value.type.has_rank || value.type.dtype == DType::kUndefined) {
+      return Error{ErrorCode::kUnsupported, "its rank or type is unknown; give it by --input", where};
+    }
+    Shape shape = value.type.shape();
+    for (size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] < 0) shape[i] = i == 0 ? options.batch : options.extent;
+    }
+    const DType dtype = value.type.dtype;
+    const DType made_as = IsFloat(dtype) ? DType::kFloat64 : DType::kInt64;
+    CREASE_ASSIGN_OR_RETURN(Tensor made, Tensor::Allocate(made_as, shape));
+    for (int64_t i = 0; i < made.size(); ++i) {
+      if (made_as == DType::kFloat64) {
+        made.mutable_data<double>()[i] = normal.Next();
+      } else {
+        made.mutable_data<int64_t>()[i] = normal.Bit();
+      }
+    }
+    CREASE_ASSIGN_OR_RETURN(inputs[value.name], made.ConvertedTo(dtype));
+  }
+  return inputs;
+}
+
+double DifferenceInDeviations(const Tensor& want, const Tensor& got) {
+  if (want.shape() != got.shape()) return kInfinity;
+  double worst = 0;
+  for (int64_t i = 0; i < want.size(); ++i) {
+    const double a = want.AsDouble(i), b = got.AsDouble(i);
+    if (a == b || (std::isnan(a) && std::isnan(b))) continue;
+    const double difference = std::abs(a - b);
+    if (!std::isfinite(difference)) return kInfinity;
+    worst = std::max(worst, difference);
+  }
+  if (worst == 0) return 0;
+  const Moments moments = MomentsOf(want);
+  const double unit = moments.deviation > 0 ? moments.deviation : moments.largest > 0 ? moments.largest : 1.0;
+  return worst / unit;
+}
+
+double Comparison::worst() const {
+  double error = 0;
+  for (const ValueDifference& output : outputs) error = std::max(error, output.error);
+  return error;
+}
+
+Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs, double tolerance) {
+  if (a.outputs().size() != b.outputs().size()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "the models have " + std::to_string(a.outputs().size()) + " and " + std::to_string(b.outputs().size()) +
+                     " outputs",
+                 ""};
+  }
+  std::map<std::string, Tensor> values;  // of `a`, where `b` makes one of the same name
+  InterpretOptions keep;
+  keep.on_value = [&](ValueId id, const Tensor& tensor) {
+    const ValueId there = b.FindValue(a.value(id).name);
+    if (there != kNone && b.producer(there) != kNone && tensor.dtype() == DType::kFloat64) {
+      values[a.value(id).name] = tensor;
+    }
+  };
+  CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> want, Interpret(a, inputs, keep));
+  std::map<ValueId, double> errors;  // by a's ids
+  InterpretOptions compare;
+  compare.on_value = [&](ValueId id, const Tensor& tensor) {
+    const auto found = values.find(b.value(id).name);
+    if (found == values.end() || tensor.dtype() != DType::kFloat64) return;
+    errors[a.FindValue(found->first)] = DifferenceInDeviations(found->second, tensor);
+    values.erase(found);
+  };
+  CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> got, Interpret(b, inputs, compare));
+
+  Comparison result;
+  size_t worst = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const ValueId id = a.outputs()[i];
+    const NodeId producer = a.producer(id);
+    result.outputs.push_back({a.value(id).name, producer == kNone ? "" : a.Describe(producer),
+                              DifferenceInDeviations(want[i], got[i])});
+    if (result.outputs[i].error > result.outputs[worst].error) worst = i;
+  }
+  for (NodeId id : a.topological_order()) {
+    for (ValueId value : a.node(id).outputs) {
+      const auto found = errors.find(value);
+      if (found != errors.end()) result.layers.push_back({a.value(value).name, a.Describe(id), found->second});
+    }
+  }
+  if (!result.outputs.empty() && result.outputs[worst].error > tolerance) {
+    result.first = FirstDivergence(a, a.outputs()[worst], result.outputs[worst].error, errors, tolerance);
+  }
+  return result;
+}
+
+}  // namespace crease

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether two graphs are the same function: both run by their definitions in double precision.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace crease {
+
+using TensorMap = std::map<std::string, Tensor>;
+
+struct RandomInputOptions {
+  uint64_t seed = 1;
+  int64_t batch = 1;    // of a first axis that the file leaves open
+  int64_t extent = 64;  // of other axes that it leaves open
+};
+
+// Values for every input that has no constant: standard normal floats, integers 0 or 1, random bools.
+// The same seed gives the same values. Errors: an input of unknown rank or type.
+Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& options);
+
+// `got` against `want`: the largest difference, in units of want's standard deviation (of its largest
+// magnitude where that is 0, else of 1). NaN equals NaN, an infinity itself. Infinite where shapes differ.
+double DifferenceInDeviations(const Tensor& want, const Tensor& got);
+
+struct ValueDifference {
+  std::string name;   // of the value in `a`
+  std::string node;   // that makes it there, described
+  double error = 0;   // as DifferenceInDeviations
+};
+
+struct Comparison {
+  std::vector<ValueDifference> outputs;  // in a's order
+  // Values that both graphs make under the same name, in a's order. Inside of a fold's way (between
+  // the weights that took a map and where the map was) they differ on purpose.
+  std::vector<ValueDifference> layers;
+  // Walked back from the worst output: the first value past the tolerance, none of whose node's
+  // inputs is. Empty name: none.
+  ValueDifference first;
+
+  double worst() const;
+};
+
+// Outputs are matched by position, layers by name. Errors: those of Interpret; counts that differ.
+Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs, double tolerance);
+
+}  // namespace crease
