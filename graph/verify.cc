@@ -132,8 +132,8 @@ double Comparison::worst() const {
 Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs, double tolerance) {
   if (a.outputs().size() != b.outputs().size()) {
     return Error{ErrorCode::kInvalidArgument,
-                 "the models have " + std::to_string(a.outputs().size()) + " and " + std::to_string(b.outputs().size()) +
-                     " outputs",
+                 "the models have " + std::to_string(a.outputs().size()) + " and " +
+                     std::to_string(b.outputs().size()) + " outputs",
                  ""};
   }
   std::map<std::string, Tensor> values;  // of `a`, where `b` makes one of the same name
@@ -160,8 +160,8 @@ Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorM
   for (size_t i = 0; i < want.size(); ++i) {
     const ValueId id = a.outputs()[i];
     const NodeId producer = a.producer(id);
-    result.outputs.push_back({a.value(id).name, producer == kNone ? "" : a.Describe(producer),
-                              DifferenceInDeviations(want[i], got[i])});
+    result.outputs.push_back(
+        {a.value(id).name, producer == kNone ? "" : a.Describe(producer), DifferenceInDeviations(want[i], got[i])});
     if (result.outputs[i].error > result.outputs[worst].error) worst = i;
   }
   for (NodeId id : a.topological_order()) {

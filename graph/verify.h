@@ -28,9 +28,9 @@ Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& opt
 double DifferenceInDeviations(const Tensor& want, const Tensor& got);
 
 struct ValueDifference {
-  std::string name;   // of the value in `a`
-  std::string node;   // that makes it there, described
-  double error = 0;   // as DifferenceInDeviations
+  std::string name;  // of the value in `a`
+  std::string node;  // that makes it there, described
+  double error = 0;  // as DifferenceInDeviations
 };
 
 struct Comparison {

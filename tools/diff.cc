@@ -67,7 +67,8 @@ void CompareWeights(const Graph& a, const Graph& b, Structure& structure) {
     if (difference == 0) {
       ++same;
     } else {
-      structure.lines.push_back(fmt::format("weights '{}': {:.1e} standard deviations apart", Printable(a.value(id).name), difference));
+      structure.lines.push_back(
+          fmt::format("weights '{}': {:.1e} standard deviations apart", Printable(a.value(id).name), difference));
     }
   }
   for (ValueId id = 0; id < b.value_count(); ++id) {
@@ -75,7 +76,8 @@ void CompareWeights(const Graph& a, const Graph& b, Structure& structure) {
     const ValueId there = a.FindValue(b.value(id).name);
     only_b += there == kNone || a.constant(there) == nullptr;
   }
-  structure.lines.push_back(fmt::format("weights: {} equal by name, {} only in the first, {} only in the second", same, only_a, only_b));
+  structure.lines.push_back(
+      fmt::format("weights: {} equal by name, {} only in the first, {} only in the second", same, only_a, only_b));
 }
 
 Structure CompareStructure(const Graph& a, const Graph& b) {
@@ -110,9 +112,16 @@ Result<int> Run(const Arguments& arguments) {
   bool same = !structure.interface_differs;
   for (const Verification& v : verifications) same = same && v.ok();
   if (arguments.json) {
-    fmt::print("{}\n", Json{{"a", arguments.a}, {"b", arguments.b}, {"same", same}, {"structure", structure.lines}, {"verify", VerificationJson(verifications)}}.dump(2));
+    fmt::print("{}\n", Json{{"a", arguments.a},
+                            {"b", arguments.b},
+                            {"same", same},
+                            {"structure", structure.lines},
+                            {"verify", VerificationJson(verifications)}}
+                           .dump(2));
   } else {
-    fmt::print("{}\n", same ? arguments.structure_only ? "the interfaces are the same" : "the same function on these inputs" : "the models differ");
+    fmt::print("{}\n",
+               same ? arguments.structure_only ? "the interfaces are the same" : "the same function on these inputs"
+                    : "the models differ");
     for (const std::string& line : structure.lines) fmt::print("  {}\n", line);
     fmt::print("{}", VerificationText(verifications));
   }
@@ -126,8 +135,11 @@ Action AddDiff(CLI::App& app) {
   app.add_option("A", arguments->a, "ONNX file")->required();
   app.add_option("B", arguments->b, "ONNX file")->required();
   app.add_option("--input", arguments->inputs, "compare on these: FILE.npz, or NAME=FILE.npy (may be repeated)");
-  app.add_option("--samples", arguments->samples, "random inputs to compare on (seeds 1 to N)")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--tolerance", arguments->tolerance, "largest difference, in standard deviations of each output")->capture_default_str();
+  app.add_option("--samples", arguments->samples, "random inputs to compare on (seeds 1 to N)")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--tolerance", arguments->tolerance, "largest difference, in standard deviations of each output")
+      ->capture_default_str();
   app.add_flag("--structure", arguments->structure_only, "compare without running");
   app.add_flag("--json", arguments->json, "the comparison as JSON");
   AddQuiet(app);

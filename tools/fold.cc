@@ -60,7 +60,7 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   CREASE_ASSIGN_OR_RETURN(const Graph original, ImportOnnxFile(input, options));
   Graph folded = original;
   CREASE_ASSIGN_OR_RETURN(report.log, RunPasses(folded, FoldingPasses()));
-  CREASE_RETURN_IF_ERROR(ExportOnnxFile(folded, output));
+  CREASE_RETURN_IF_ERROR(WriteOnnxFile(folded, output));
   report.seconds = Since(start);
   report.before = SizeOf(original);
   report.after = SizeOf(folded);
@@ -86,14 +86,16 @@ bool Fails(const Arguments& arguments, const FoldReport& report) {
       if (!entry.applied && entry.code == code) return true;
     }
   }
-  return std::any_of(report.verifications.begin(), report.verifications.end(), [](const Verification& v) { return !v.ok(); });
+  return std::any_of(report.verifications.begin(), report.verifications.end(),
+                     [](const Verification& v) { return !v.ok(); });
 }
 
 int Run(const Arguments& arguments) {
   for (const std::string& code : arguments.fail_on) {
     const ReasonCode* row = FindReasonCode(code);
     if (code != "unfolded" && (row == nullptr || row->applied)) {
-      return FailUsage(fmt::format("--fail-on: '{}' is no reason for keeping a batch-norm; docs/folding.md lists them", code));
+      return FailUsage(
+          fmt::format("--fail-on: '{}' is no reason for keeping a batch-norm; docs/folding.md lists them", code));
     }
   }
   const std::vector<std::string> files = Expand(arguments.models);
@@ -107,7 +109,8 @@ int Run(const Arguments& arguments) {
   int exit_code = kOk;
   for (size_t i = 0; i < files.size(); ++i) {
     progress.Update(static_cast<int64_t>(i), files[i]);
-    const std::string output = into_folder ? (fs::path(arguments.output) / fs::path(files[i]).filename()).string() : arguments.output;
+    const std::string output =
+        into_folder ? (fs::path(arguments.output) / fs::path(files[i]).filename()).string() : arguments.output;
     Result<FoldReport> report = FoldOne(arguments, files[i], output);
     if (!report.ok()) {
       if (files.size() == 1) return Fail(report.error());
@@ -133,12 +136,16 @@ Action AddFold(CLI::App& app) {
   app.add_option("-o,--output", arguments->output, "what to write: a file, or a folder for several models")->required();
   app.add_flag("--verify{1}", arguments->verify,
                "compare with the original in float64 and float32; --verify=N: on N random inputs (seeds 1 to N)");
-  app.add_option("--tolerance", arguments->tolerance, "largest difference, in standard deviations of each output")->capture_default_str();
+  app.add_option("--tolerance", arguments->tolerance, "largest difference, in standard deviations of each output")
+      ->capture_default_str();
   app.add_option("--input", arguments->inputs, "verify on these: FILE.npz, or NAME=FILE.npy (may be repeated)");
   app.add_flag("--explain", arguments->explain, "a line for every node, folded ones too");
   app.add_flag("--json", arguments->json, "the report as JSON");
-  app.add_option("--html", arguments->html, "write a page with the graph before and after, and the error of each layer");
-  app.add_option("--fail-on", arguments->fail_on, "exit 1 if a batch-norm is kept for one of these reasons, or 'unfolded' for any")->delimiter(',');
+  app.add_option("--html", arguments->html,
+                 "write a page with the graph before and after, and the error of each layer");
+  app.add_option("--fail-on", arguments->fail_on,
+                 "exit 1 if a batch-norm is kept for one of these reasons, or 'unfolded' for any")
+      ->delimiter(',');
   AddQuiet(app);
   return [arguments] { return Run(*arguments); };
 }

@@ -23,10 +23,12 @@ std::string Bytes(int64_t bytes) {
 }
 
 std::string FateLine(const LogEntry& entry) {
-  std::string line = fmt::format("  {:6s} {} {}: ", entry.applied ? "folded" : "kept", entry.op_type, Printable(entry.node));
+  std::string line =
+      fmt::format("  {:6s} {} {}: ", entry.applied ? "folded" : "kept", entry.op_type, Printable(entry.node));
   if (!entry.applied) {
     return line + fmt::format("{}: {}. {}\n         to fold it: {}\n", entry.code,
-                              FindReasonCode(entry.code) ? FindReasonCode(entry.code)->meaning : "", entry.message, Remedy(entry));
+                              FindReasonCode(entry.code) ? FindReasonCode(entry.code)->meaning : "", entry.message,
+                              Remedy(entry));
   }
   line += fmt::format("{} {}", entry.code, entry.target);
   if (!entry.message.empty()) line += " (" + entry.message + ")";
@@ -69,9 +71,11 @@ int64_t FoldReport::MacsSaved() const {
 int64_t FoldReport::BytesSaved() const { return before.constant_bytes - after.constant_bytes; }
 
 std::string FoldText(const FoldReport& report, bool explain) {
-  std::string text = fmt::format("{}: {} of {} batch-norms folded, {} left; {} nodes, {} before; ", report.input, report.Folded(),
-                                 report.before.batchnorms, report.after.batchnorms, report.after.nodes, report.before.nodes);
-  text += fmt::format("{} multiply-adds and {} of constants saved, {:.2f} s\n", report.MacsSaved(), Bytes(report.BytesSaved()), report.seconds);
+  std::string text =
+      fmt::format("{}: {} of {} batch-norms folded, {} left; {} nodes, {} before; ", report.input, report.Folded(),
+                  report.before.batchnorms, report.after.batchnorms, report.after.nodes, report.before.nodes);
+  text += fmt::format("{} multiply-adds and {} of constants saved, {:.2f} s\n", report.MacsSaved(),
+                      Bytes(report.BytesSaved()), report.seconds);
   for (const LogEntry* entry : report.Fates()) {
     if (explain || !entry->applied) text += FateLine(*entry);
   }
@@ -88,8 +92,9 @@ std::string FoldText(const FoldReport& report, bool explain) {
 Json FoldJson(const FoldReport& report) {
   Json entries = Json::array();
   for (const LogEntry* entry : report.Fates()) {
-    Json row = {{"node", Printable(entry->node)}, {"op_type", entry->op_type},   {"folded", entry->applied},
-                {"code", entry->code},            {"target", entry->target},     {"message", entry->message},
+    Json row = {{"node", Printable(entry->node)},  {"op_type", entry->op_type},
+                {"folded", entry->applied},        {"code", entry->code},
+                {"target", entry->target},         {"message", entry->message},
                 {"macs_saved", entry->macs_saved}, {"bytes_saved", entry->bytes_saved}};
     if (!entry->applied) row["remedy"] = Remedy(*entry);
     entries.push_back(std::move(row));

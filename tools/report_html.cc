@@ -30,11 +30,16 @@ constexpr int kRow = 22, kWidth = 330;
 std::string Escape(std::string_view text) {
   std::string out;
   for (char c : text) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
   }
   return out;
 }
@@ -55,8 +60,8 @@ std::string_view ColourOf(const LogEntry& entry) {
 
 struct Drawing {
   const Graph& graph;
-  std::map<std::string, const LogEntry*> fates;             // by node name
-  const std::map<std::string, double>& errors;              // by value name
+  std::map<std::string, const LogEntry*> fates;  // by node name
+  const std::map<std::string, double>& errors;   // by value name
 };
 
 std::string NodeName(const Graph& graph, NodeId id) {
@@ -75,7 +80,8 @@ std::string Draw(const Drawing& drawing) {
     rows.push_back(id);
   }
   constexpr int kLeft = 90;
-  std::string svg = fmt::format("<svg width=\"{}\" height=\"{}\">", kLeft + kWidth + 90, static_cast<int>(rows.size()) * kRow + 8);
+  std::string svg =
+      fmt::format("<svg width=\"{}\" height=\"{}\">", kLeft + kWidth + 90, static_cast<int>(rows.size()) * kRow + 8);
   for (size_t row = 0; row < rows.size(); ++row) {
     const Node& node = graph.node(rows[row]);
     const int y = static_cast<int>(row) * kRow + kRow / 2;
@@ -88,7 +94,8 @@ std::string Draw(const Drawing& drawing) {
         svg += fmt::format("<path d=\"M{} {}V{}\" stroke=\"#afb8c1\"/>", kLeft + 12, y0, y);
       } else {
         const int bow = std::min(80, static_cast<int>(12 * std::log2(static_cast<double>(distance) + 1)));
-        svg += fmt::format("<path d=\"M{0} {1}C{2} {1} {2} {3} {0} {3}\" fill=\"none\" stroke=\"#afb8c1\"/>", kLeft, y0, kLeft - bow, y);
+        svg += fmt::format("<path d=\"M{0} {1}C{2} {1} {2} {3} {0} {3}\" fill=\"none\" stroke=\"#afb8c1\"/>", kLeft, y0,
+                           kLeft - bow, y);
       }
     }
   }
@@ -100,39 +107,52 @@ std::string Draw(const Drawing& drawing) {
     const std::string_view fill = coloured ? ColourOf(*fate->second) : std::string_view("#f6f8fa");
     std::string tip = graph.Describe(rows[row]);
     if (coloured) tip += "\n" + fate->second->code + " " + fate->second->target + "\n" + fate->second->message;
-    svg += fmt::format("<g><title>{}</title><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\" fill=\"{}\" stroke=\"#d0d7de\"/>",
-                       Escape(tip), kLeft, y, kWidth, kRow - 4, fill);
-    svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\"><tspan font-weight=\"600\">{}</tspan> {}</text></g>", kLeft + 7, y + 13,
-                       coloured ? "#fff" : "#1b1f24", Escape(Printable(node.op_type)), Escape(Shortened(Printable(node.name), 34)));
+    svg += fmt::format(
+        "<g><title>{}</title><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\" fill=\"{}\" "
+        "stroke=\"#d0d7de\"/>",
+        Escape(tip), kLeft, y, kWidth, kRow - 4, fill);
+    svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\"><tspan font-weight=\"600\">{}</tspan> {}</text></g>",
+                       kLeft + 7, y + 13, coloured ? "#fff" : "#1b1f24", Escape(Printable(node.op_type)),
+                       Escape(Shortened(Printable(node.name), 34)));
     const ValueId output = node.outputs.empty() ? kNone : node.outputs[0];
     const auto error = output == kNone ? drawing.errors.end() : drawing.errors.find(graph.value(output).name);
     if (error != drawing.errors.end()) {
-      svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"#57606a\">{:.1e}</text>", kLeft + kWidth + 8, y + 13, error->second);
+      svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"#57606a\">{:.1e}</text>", kLeft + kWidth + 8, y + 13,
+                         error->second);
     }
   }
   return svg + "</svg>";
 }
 
 std::string FateTable(const FoldReport& report) {
-  std::string html = "<table><tr><th>node</th><th>fate</th><th>where, or what stands in the way</th><th>to fold it</th><th>multiply-adds saved</th></tr>";
+  std::string html =
+      "<table><tr><th>node</th><th>fate</th><th>where, or what stands in the way</th><th>to fold "
+      "it</th><th>multiply-adds saved</th></tr>";
   for (const LogEntry* entry : report.Fates()) {
     const ReasonCode* row = FindReasonCode(entry->code);
-    html += fmt::format("<tr><td>{} {}</td><td style=\"color:{}\">{}</td><td>{}<br><small>{}</small></td><td>{}</td><td class=num>{}</td></tr>",
-                        Escape(entry->op_type), Escape(Printable(entry->node)), ColourOf(*entry), Escape(entry->code), Escape(entry->target),
-                        Escape(entry->message), row == nullptr ? "" : Escape(row->remedy), entry->macs_saved);
+    html += fmt::format(
+        "<tr><td>{} {}</td><td style=\"color:{}\">{}</td><td>{}<br><small>{}</small></td><td>{}</td><td "
+        "class=num>{}</td></tr>",
+        Escape(entry->op_type), Escape(Printable(entry->node)), ColourOf(*entry), Escape(entry->code),
+        Escape(entry->target), Escape(entry->message), row == nullptr ? "" : Escape(row->remedy), entry->macs_saved);
   }
   return html + "</table>";
 }
 
 std::string VerificationTable(const FoldReport& report) {
-  std::string html = "<table><tr><th>inputs</th><th>precision</th><th>output</th><th>error, in standard deviations</th><th>tolerance</th></tr>";
+  std::string html =
+      "<table><tr><th>inputs</th><th>precision</th><th>output</th><th>error, in standard "
+      "deviations</th><th>tolerance</th></tr>";
   for (const Verification& v : report.verifications) {
     for (const ValueDifference& output : v.outputs) {
-      html += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"num {}\">{:.1e}</td><td class=num>{:.0e}</td></tr>", Escape(v.inputs),
-                          v.precision, Escape(Printable(output.name)), output.error <= v.tolerance ? "ok" : "bad", output.error, v.tolerance);
+      html += fmt::format(
+          "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"num {}\">{:.1e}</td><td class=num>{:.0e}</td></tr>",
+          Escape(v.inputs), v.precision, Escape(Printable(output.name)), output.error <= v.tolerance ? "ok" : "bad",
+          output.error, v.tolerance);
     }
     if (!v.first.name.empty()) {
-      html += fmt::format("<tr><td colspan=5 class=bad>begins at {} ({}): {:.1e}</td></tr>", Escape(Printable(v.first.name)), Escape(v.first.node), v.first.error);
+      html += fmt::format("<tr><td colspan=5 class=bad>begins at {} ({}): {:.1e}</td></tr>",
+                          Escape(Printable(v.first.name)), Escape(v.first.node), v.first.error);
     }
   }
   return html + "</table>";
@@ -147,17 +167,25 @@ Result<void> WriteFoldHtml(const std::string& path, const Graph& before, const G
   }
   std::map<std::string, const LogEntry*> fates;
   for (const LogEntry* entry : report.Fates()) fates[entry->node] = entry;
-  std::string html = fmt::format("<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>{1}</style><h1>{0}</h1>",
-                                 Escape(Printable(report.input)), kStyle);
-  html += fmt::format("<p>{} of {} batch-norms folded, {} left. {} nodes, {} before. {} multiply-adds saved in one run.</p>", report.Folded(),
-                      report.before.batchnorms, report.after.batchnorms, report.after.nodes, report.before.nodes, report.MacsSaved());
-  html += fmt::format("<p class=key>Batch-norms: <span style=\"background:{}\">folded</span><span style=\"background:{}\">folded partly</span>"
-                      "<span style=\"background:{}\">merged</span><span style=\"background:{}\">kept</span></p>",
-                      kFolded, kPartly, kMerged, kKept);
+  std::string html =
+      fmt::format("<!doctype html><html lang=en><meta charset=utf-8><title>{0}</title><style>{1}</style><h1>{0}</h1>",
+                  Escape(Printable(report.input)), kStyle);
+  html += fmt::format(
+      "<p>{} of {} batch-norms folded, {} left. {} nodes, {} before. {} multiply-adds saved in one run.</p>",
+      report.Folded(), report.before.batchnorms, report.after.batchnorms, report.after.nodes, report.before.nodes,
+      report.MacsSaved());
+  html += fmt::format(
+      "<p class=key>Batch-norms: <span style=\"background:{}\">folded</span><span style=\"background:{}\">folded "
+      "partly</span>"
+      "<span style=\"background:{}\">merged</span><span style=\"background:{}\">kept</span></p>",
+      kFolded, kPartly, kMerged, kKept);
   html += "<h2>Outputs</h2>" + VerificationTable(report) + "<h2>Fates</h2>" + FateTable(report);
-  html += "<h2>Graph</h2><p>Right of a node: the largest error of its value in float64, in standard deviations. Between weights that took a "
-          "map and the place where it was, values differ on purpose.</p><div class=cols>";
-  html += "<div><p>before</p>" + Draw({before, fates, {}}) + "</div><div><p>after</p>" + Draw({after, fates, errors}) + "</div></div></html>\n";
+  html +=
+      "<h2>Graph</h2><p>Right of a node: the largest error of its value in float64, in standard deviations. Between "
+      "weights that took a "
+      "map and the place where it was, values differ on purpose.</p><div class=cols>";
+  html += "<div><p>before</p>" + Draw({before, fates, {}}) + "</div><div><p>after</p>" + Draw({after, fates, errors}) +
+          "</div></div></html>\n";
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << html;
   file.close();

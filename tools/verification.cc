@@ -15,9 +15,11 @@ Result<TensorMap> GivenInputs(const Graph& graph, const NamedTensors& given) {
   for (ValueId id : graph.inputs()) {
     const Value& value = graph.value(id);
     if (value.constant) continue;
-    const auto found = std::find_if(given.rbegin(), given.rend(), [&](const auto& pair) { return pair.first == value.name; });
+    const auto found =
+        std::find_if(given.rbegin(), given.rend(), [&](const auto& pair) { return pair.first == value.name; });
     if (found == given.rend()) {
-      return Error{ErrorCode::kInvalidArgument, "--input has no array of that name", "input '" + Printable(value.name) + "'"};
+      return Error{ErrorCode::kInvalidArgument, "--input has no array of that name",
+                   "input '" + Printable(value.name) + "'"};
     }
     inputs[value.name] = found->second;
   }
@@ -34,7 +36,8 @@ Result<Verification> InFloat(const Session& a, const Session& b, const TensorMap
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> b_inputs, MatchInputs(b, Listed(inputs)));
   CREASE_ASSIGN_OR_RETURN(const NamedTensors want, RunOnce(a, a_inputs));
   CREASE_ASSIGN_OR_RETURN(const NamedTensors got, RunOnce(b, b_inputs));
-  if (want.size() != got.size()) return Error{ErrorCode::kInvalidArgument, "the models have different numbers of outputs", ""};
+  if (want.size() != got.size())
+    return Error{ErrorCode::kInvalidArgument, "the models have different numbers of outputs", ""};
   for (size_t i = 0; i < want.size(); ++i) {
     result.outputs.push_back({want[i].first, "", DifferenceInDeviations(want[i].second, got[i].second)});
   }
@@ -79,7 +82,8 @@ Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const s
     if (request.in_double) {
       progress.Update(done++, name + " in float64");
       CREASE_ASSIGN_OR_RETURN(Comparison comparison, CompareInDouble(a, b, inputs, request.tolerance));
-      results.push_back({name, "float64", request.tolerance, std::move(comparison.outputs), std::move(comparison.layers), std::move(comparison.first)});
+      results.push_back({name, "float64", request.tolerance, std::move(comparison.outputs),
+                         std::move(comparison.layers), std::move(comparison.first)});
     }
     if (request.in_float) {
       progress.Update(done++, name + " in float32");
@@ -96,7 +100,8 @@ std::string VerificationText(const std::vector<Verification>& verifications) {
   for (const Verification& v : verifications) {
     for (const ValueDifference& output : v.outputs) {
       text += fmt::format("  {:4s} {} {}: output '{}' differs by {:.1e} of its standard deviation (at most {:.0e})\n",
-                          output.error <= v.tolerance ? "ok" : "FAIL", v.precision, v.inputs, Printable(output.name), output.error, v.tolerance);
+                          output.error <= v.tolerance ? "ok" : "FAIL", v.precision, v.inputs, Printable(output.name),
+                          output.error, v.tolerance);
     }
     if (!v.first.name.empty()) {
       text += fmt::format("       first at '{}', {}: {:.1e}\n", Printable(v.first.name), v.first.node, v.first.error);
@@ -109,10 +114,16 @@ Json VerificationJson(const std::vector<Verification>& verifications) {
   Json list = Json::array();
   for (const Verification& v : verifications) {
     Json outputs = Json::array();
-    for (const ValueDifference& output : v.outputs) outputs.push_back({{"name", Printable(output.name)}, {"max_error_std", output.error}});
-    Json entry = {{"inputs", v.inputs}, {"precision", v.precision}, {"ok", v.ok()}, {"tolerance_std", v.tolerance}, {"outputs", outputs}};
+    for (const ValueDifference& output : v.outputs)
+      outputs.push_back({{"name", Printable(output.name)}, {"max_error_std", output.error}});
+    Json entry = {{"inputs", v.inputs},
+                  {"precision", v.precision},
+                  {"ok", v.ok()},
+                  {"tolerance_std", v.tolerance},
+                  {"outputs", outputs}};
     if (!v.first.name.empty()) {
-      entry["first_difference"] = {{"value", Printable(v.first.name)}, {"node", v.first.node}, {"max_error_std", v.first.error}};
+      entry["first_difference"] = {
+          {"value", Printable(v.first.name)}, {"node", v.first.node}, {"max_error_std", v.first.error}};
     }
     list.push_back(std::move(entry));
   }

@@ -25,8 +25,8 @@ struct Verification {
 };
 
 struct VerifyRequest {
-  int samples = 1;       // random ones, seeds 1 to N
-  NamedTensors given;    // the user's inputs instead, if any
+  int samples = 1;     // random ones, seeds 1 to N
+  NamedTensors given;  // the user's inputs instead, if any
   double tolerance = 1e-3;
   bool in_double = true, in_float = true;
 };

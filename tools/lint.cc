@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "graph/onnx/exporter.h"
+#include "graph/onnx/importer.h"
+#include "tools/command.h"
+#include "tools/lint_checks.h"
+
+namespace crease::tools {
+namespace {
+
+struct Arguments {
+  std::string model, output;
+  bool json = false, fix = false;
+};
+
+std::string_view FixOf(const Finding& finding) {
+  const auto* row = std::find_if(std::begin(kLintCodes), std::end(kLintCodes),
+                                 [&](const LintCode& code) { return code.code == finding.code; });
+  return finding.fixable && row != std::end(kLintCodes) ? row->fix : "";
+}
+
+Result<int> Run(const Arguments& arguments) {
+  ImportOptions options;
+  options.allow_unknown_ops = true;
+  CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(arguments.model, options));
+  CREASE_ASSIGN_OR_RETURN(const std::vector<Finding> findings, Lint(graph));
+  if (arguments.fix) {
+    CREASE_RETURN_IF_ERROR(FixLint(graph, findings));
+    CREASE_RETURN_IF_ERROR(WriteOnnxFile(graph, arguments.output));
+  }
+  Json list = Json::array();
+  size_t left = 0;
+  for (const Finding& finding : findings) {
+    const std::string_view fix = FixOf(finding);
+    const bool fixed = arguments.fix && !fix.empty();
+    left += !fixed;
+    if (arguments.json) {
+      list.push_back({{"code", finding.code},
+                      {"node", Printable(finding.node)},
+                      {"message", finding.message},
+                      {"fixable", !fix.empty()},
+                      {"fixed", fixed}});
+    } else {
+      fmt::print("{}: {} '{}': {}", arguments.model, finding.code, Printable(finding.node), finding.message);
+      if (!fix.empty()) fmt::print(" [{}: {}]", fixed ? "fixed" : "--fix", fix);
+      fmt::print("\n");
+    }
+  }
+  if (arguments.json) fmt::print("{}\n", Json{{"model", arguments.model}, {"findings", std::move(list)}}.dump(2));
+  if (!arguments.json && findings.empty()) fmt::print("{}: nothing found\n", arguments.model);
+  return left == 0 ? kOk : kFinding;
+}
+
+}  // namespace
+
+Action AddLint(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("MODEL", arguments->model, "ONNX file")->required();
+  app.add_flag("--json", arguments->json, "the findings as JSON");
+  CLI::Option* output = app.add_option("-o,--output", arguments->output, "where --fix writes the repaired model");
+  app.add_flag("--fix", arguments->fix, "repair what can be repaired; each repair is printed")->needs(output);
+  AddQuiet(app);
+  return [arguments] {
+    const Result<int> result = Run(*arguments);
+    return result.ok() ? *result : Fail(result.error());
+  };
+}
+
+}  // namespace crease::tools

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What people get wrong about batch-norms, found in a graph; and the repairs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph/passes/pass.h"
+#include "graph/patch.h"
+
+namespace crease::tools {
+
+struct Finding {
+  std::string code;  // stable, see kLintCodes
+  std::string node;  // or the initializer
+  std::string message;
+  bool fixable = false;
+};
+
+struct LintCode {
+  std::string_view code, meaning, fix;  // fix: empty where --fix does nothing
+};
+inline constexpr LintCode kLintCodes[] = {
+    {"training-mode", "a BatchNormalization normalises by the batch's own statistics",
+     "set to inference, if its stored statistics look trained"},
+    {"few-samples", "batch statistics over fewer than 4 samples a channel", ""},
+    {"redundant-bias", "a bias that only a BatchNormalization reads: its mean takes it out again",
+     "merged into the mean"},
+    {"bad-variance", "var + epsilon is not positive and finite", ""},
+    {"untrained-statistics", "mean 0 and variance 1 in every channel: never trained, or folded before", ""},
+    {"denormal-weights", "weights below the normal range, which are slow and mean nothing", "set to zero"},
+    {"unfolded", "a batch-norm that `crease fold` would keep", ""},
+};
+
+// Findings in the file's order. Errors: those of type inference and of the passes.
+Result<std::vector<Finding>> Lint(const Graph& graph);
+
+// Repairs what `findings` call fixable. Errors: out of memory.
+Result<void> FixLint(Graph& graph, const std::vector<Finding>& findings);
+
+}  // namespace crease::tools
