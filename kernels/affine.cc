@@ -60,7 +60,11 @@ class AffineKernel final : public Kernel {
       : epilogue_(request.epilogue),
         planes_(FindAffinePlanes(DType::kFloat32, epilogue_.activation, epilogue_.residual)),
         pixels_(FindAffinePixels(DType::kFloat32, epilogue_.activation, epilogue_.residual)),
-        pattern_(MakeAffinePattern(std::move(parameters.scale), std::move(parameters.shift))) {}
+        parameters_(std::move(parameters)),
+        period_(PatternPeriod(static_cast<int64_t>(parameters_.scale.size()))) {
+    RepeatTo(period_, parameters_.scale);
+    RepeatTo(period_, parameters_.shift);
+  }
 
   std::string Describe() const override { return "affine"; }
 
@@ -72,8 +76,8 @@ class AffineKernel final : public Kernel {
     AffineArgs args;
     args.src = x.data;
     args.dst = dst[0].data;
-    args.scale = pattern_.scale.data();
-    args.shift = pattern_.shift.data();
+    args.scale = parameters_.scale.data();
+    args.shift = parameters_.shift.data();
     args.a = epilogue_.a;
     args.b = epilogue_.b;
     const bool has_residual = epilogue_.residual != Residual::kNone;
@@ -84,7 +88,7 @@ class AffineKernel final : public Kernel {
     if (plain) {
       RunAffinePlain(context, planes_, args, x.dtype, x.batch(), channels, x.spatial());
     } else if (x.dense() && dst[0].dense() && (!has_residual || r.dense())) {
-      RunAffineDense(context, pixels_, args, x.dtype, pattern_.period, pixels * channels);
+      RunAffineDense(context, pixels_, args, x.dtype, period_, pixels * channels);
     } else {
       const AffinePitches pitches = {PitchOf(x), has_residual ? PitchOf(r) : 0, PitchOf(dst[0])};
       RunAffinePitched(context, pixels_, args, channels, pitches, pixels);
@@ -99,31 +103,18 @@ class AffineKernel final : public Kernel {
   Epilogue epilogue_;
   AffinePlanes planes_;
   AffinePixels pixels_;
-  AffinePattern<float> pattern_;
+  Parameters parameters_;  // repeated up to period_
+  int64_t period_;
 };
 
 }  // namespace
 
-template <typename T>
-AffinePattern<T> MakeAffinePattern(std::vector<T> scale, std::vector<T> shift) {
-  const auto channels = static_cast<int64_t>(scale.size());
-  AffinePattern<T> pattern{std::move(scale), std::move(shift), channels};
-  if (channels == 0) return pattern;
+int64_t PatternPeriod(int64_t channels) {
+  if (channels == 0) return 0;
   const int64_t whole = std::lcm(channels, kVector);
-  if (whole > kMaxPeriod) return pattern;
   // Short periods are repeated, so that a row is worth its loop.
-  pattern.period = whole * std::max<int64_t>(1, 256 / whole);
-  pattern.scale.reserve(static_cast<size_t>(pattern.period));
-  pattern.shift.reserve(static_cast<size_t>(pattern.period));
-  for (auto i = static_cast<size_t>(channels); i < static_cast<size_t>(pattern.period); ++i) {
-    pattern.scale.push_back(pattern.scale[i - static_cast<size_t>(channels)]);
-    pattern.shift.push_back(pattern.shift[i - static_cast<size_t>(channels)]);
-  }
-  return pattern;
+  return whole > kMaxPeriod ? channels : whole * std::max<int64_t>(1, 256 / whole);
 }
-
-template AffinePattern<float> MakeAffinePattern(std::vector<float>, std::vector<float>);
-template AffinePattern<double> MakeAffinePattern(std::vector<double>, std::vector<double>);
 
 bool ShouldStream(int64_t bytes) {
   static const int64_t limit = [] {
@@ -151,6 +142,7 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
                   [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
   if (whole * period == count) return;
   const int64_t done = whole * period * static_cast<int64_t>(ByteSize(dtype));
+  args.stream = false;
   args.src = static_cast<const std::byte*>(args.src) + done;
   args.dst = static_cast<std::byte*>(args.dst) + done;
   if (args.residual != nullptr) args.residual = static_cast<const std::byte*>(args.residual) + done;

@@ -11,15 +11,18 @@
 
 namespace crease {
 
-// scale and shift repeated so that dense channels-last data is whole vectors: (3 channels -> 48 values).
-// Each has `period` entries, a multiple of channels.
+// A length, a multiple of `channels`, after which dense channels-last data starts a vector and a pixel
+// at once (3 channels: 240); `channels` itself where that would be too long.
+int64_t PatternPeriod(int64_t channels);
+
+// Repeats per-channel values up to `period`.
 template <typename T>
-struct AffinePattern {
-  std::vector<T> scale, shift;
-  int64_t period = 0;
-};
-template <typename T>
-AffinePattern<T> MakeAffinePattern(std::vector<T> scale, std::vector<T> shift);
+void RepeatTo(int64_t period, std::vector<T>& values) {
+  const size_t channels = values.size();
+  if (channels == 0) return;
+  values.reserve(static_cast<size_t>(period));
+  for (auto i = channels; i < static_cast<size_t>(period); ++i) values.push_back(values[i - channels]);
+}
 
 // Plain NCHW: batch * channels planes of `plane` elements. args.stream is decided here.
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,

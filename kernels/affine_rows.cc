@@ -31,22 +31,29 @@ HWY_INLINE V Finish(D d, V y, V r, [[maybe_unused]] const AffineArgs& args) {
   }
 }
 
+template <bool kExact, class V>
+HWY_INLINE V Map(V x, V scale, V shift, V pivot) {
+  if constexpr (kExact) x = hn::Sub(x, pivot);
+  return hn::MulAdd(x, scale, shift);
+}
+
 // One run of n elements of one channel.
-template <typename T, Activation A, Residual R>
-HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T> scale, Wide<T> shift,
+template <typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T> scale, Wide<T> shift, Wide<T> pivot,
                       const AffineArgs& args) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const V s = hn::Set(d, scale);
   const V t = hn::Set(d, shift);
+  const V p = hn::Set(d, pivot);
   const auto partial = [&](size_t i, size_t count) HWY_ATTR {
-    const V y = hn::MulAdd(LoadWideN(d, src + i, count), s, t);
+    const V y = Map<kExact>(LoadWideN(d, src + i, count), s, t, p);
     const V r = R == Residual::kNone ? y : LoadWideN(d, residual + i, count);
     StoreWideN(Finish<A, R>(d, y, r, args), d, dst + i, count);
   };
   const auto whole = [&](size_t i) HWY_ATTR {
-    const V y = hn::MulAdd(LoadWide(d, src + i), s, t);
+    const V y = Map<kExact>(LoadWide(d, src + i), s, t, p);
     const V r = R == Residual::kNone ? y : LoadWide(d, residual + i);
     return Finish<A, R>(d, y, r, args);
   };
@@ -73,19 +80,20 @@ HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T>
   if (i < n) partial(i, n - i);
 }
 
-template <typename T, Activation A, Residual R>
+template <typename T, Activation A, Residual R, bool kExact = false>
 void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
   const auto* src = static_cast<const T*>(args.src);
   const auto* residual = static_cast<const T*>(args.residual);
   auto* dst = static_cast<T*>(args.dst);
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
+  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
   int64_t channel = begin / plane % channels;
   int64_t stop = (begin / plane + 1) * plane;
   while (begin < end) {
     const int64_t n = std::min(stop, end) - begin;
-    Plane<T, A, R>(src + begin, R == Residual::kNone ? nullptr : residual + begin, dst + begin, static_cast<size_t>(n),
-                   scale[channel], shift[channel], args);
+    Plane<T, A, R, kExact>(src + begin, R == Residual::kNone ? nullptr : residual + begin, dst + begin,
+                           static_cast<size_t>(n), scale[channel], shift[channel], kExact ? pivot[channel] : 0, args);
     begin += n;
     stop += plane;
     if (++channel == channels) channel = 0;
@@ -93,7 +101,7 @@ void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t beg
   if (args.stream) hwy::FlushStream();
 }
 
-template <typename T, Activation A, Residual R>
+template <typename T, Activation A, Residual R, bool kExact = false>
 void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin, int64_t end) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
@@ -101,6 +109,7 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
   const auto n = static_cast<size_t>(channels);
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
+  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
   const bool stream = args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
                       reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
   for (int64_t row = begin; row < end; ++row) {
@@ -109,7 +118,8 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
     T* dst = static_cast<T*>(args.dst) + row * pitches.dst;
     size_t c = 0;
     for (; c + lanes <= n; c += lanes) {
-      V y = hn::MulAdd(LoadWide(d, src + c), hn::LoadU(d, scale + c), hn::LoadU(d, shift + c));
+      const V s = hn::LoadU(d, scale + c);
+      V y = Map<kExact>(LoadWide(d, src + c), s, hn::LoadU(d, shift + c), kExact ? hn::LoadU(d, pivot + c) : s);
       const V r = R == Residual::kNone ? y : LoadWide(d, residual + c);
       y = Finish<A, R>(d, y, r, args);
       if (stream) {
@@ -120,7 +130,9 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
     }
     if (c < n) {
       const size_t left = n - c;
-      V y = hn::MulAdd(LoadWideN(d, src + c, left), hn::LoadN(d, scale + c, left), hn::LoadN(d, shift + c, left));
+      const V s = hn::LoadN(d, scale + c, left);
+      V y = Map<kExact>(LoadWideN(d, src + c, left), s, hn::LoadN(d, shift + c, left),
+                        kExact ? hn::LoadN(d, pivot + c, left) : s);
       const V r = R == Residual::kNone ? y : LoadWideN(d, residual + c, left);
       StoreWideN(Finish<A, R>(d, y, r, args), d, dst + c, left);
     }
@@ -133,9 +145,9 @@ struct Rows {
   AffinePixels pixels = nullptr;
 };
 
-template <typename T>
+template <typename T, bool kExact = false>
 Rows PlainRows() {
-  return {Planes<T, Activation::kNone, Residual::kNone>, Pixels<T, Activation::kNone, Residual::kNone>};
+  return {Planes<T, Activation::kNone, Residual::kNone, kExact>, Pixels<T, Activation::kNone, Residual::kNone, kExact>};
 }
 
 Rows GetRows(DType dtype, Activation activation, Residual residual) {
@@ -156,6 +168,17 @@ Rows GetRows(DType dtype, Activation activation, Residual residual) {
   return {};
 }
 
+Rows GetExact(DType dtype) {
+  if (dtype == DType::kFloat32) return PlainRows<float, true>();
+  if (dtype == DType::kFloat64) return PlainRows<double, true>();
+  if (dtype == DType::kFloat16) return PlainRows<hwy::float16_t, true>();
+  if (dtype == DType::kBFloat16) return PlainRows<hwy::bfloat16_t, true>();
+  return {};
+}
+
+AffinePlanes GetExactPlanes(DType dtype) { return GetExact(dtype).planes; }
+AffinePixels GetExactPixels(DType dtype) { return GetExact(dtype).pixels; }
+
 AffinePlanes GetPlanes(DType dtype, Activation activation, Residual residual) {
   return GetRows(dtype, activation, residual).planes;
 }
@@ -174,6 +197,8 @@ namespace {
 
 HWY_EXPORT(GetPlanes);
 HWY_EXPORT(GetPixels);
+HWY_EXPORT(GetExactPlanes);
+HWY_EXPORT(GetExactPixels);
 
 }  // namespace
 
@@ -185,6 +210,16 @@ AffinePlanes FindAffinePlanes(DType dtype, Activation activation, Residual resid
 AffinePixels FindAffinePixels(DType dtype, Activation activation, Residual residual) {
   InitTargets();
   return HWY_DYNAMIC_DISPATCH(GetPixels)(dtype, activation, residual);
+}
+
+AffinePlanes FindExactPlanes(DType dtype) {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(GetExactPlanes)(dtype);
+}
+
+AffinePixels FindExactPixels(DType dtype) {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(GetExactPixels)(dtype);
 }
 
 }  // namespace crease

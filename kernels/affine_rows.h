@@ -18,6 +18,7 @@ struct AffineArgs {
   void* dst = nullptr;
   const void* scale = nullptr;
   const void* shift = nullptr;
+  const void* pivot = nullptr;  // for the exact form only
   float a = 0, b = 0;   // of the activation
   bool stream = false;  // write past the caches; ignored where lines would be written in parts
 };
@@ -36,5 +37,10 @@ using AffinePixels = void (*)(const AffineArgs& args, int64_t channels, const Af
 // Null for another dtype, and for an epilogue on a dtype other than float32.
 AffinePlanes FindAffinePlanes(DType dtype, Activation activation, Residual residual);
 AffinePixels FindAffinePixels(DType dtype, Activation activation, Residual residual);
+
+// The exact form, scale[c] * (x - pivot[c]) + shift[c], without an epilogue: with the mean as pivot
+// nothing cancels where the mean is large against the deviation.
+AffinePlanes FindExactPlanes(DType dtype);
+AffinePixels FindExactPixels(DType dtype);
 
 }  // namespace crease

@@ -228,8 +228,9 @@ inline Result<std::vector<Tensor>> RunOnce(const KernelCase& c, std::string_view
     dst_operands.push_back(dst.back().operand(nullptr));
   }
   ThreadsOf executor(workers);
-  const KernelRequest request{c.node, c.opset, src_operands, dst_operands, c.epilogue, {}, workers, false, nullptr,
-                              nullptr};
+  KernelRequest request{c.node, c.opset, src_operands, dst_operands, {}, {}};
+  request.epilogue = c.epilogue;
+  request.workers = workers;
   CREASE_ASSIGN_OR_RETURN(const std::unique_ptr<Kernel> kernel, entry->make(request));
   std::vector<ConstTensorView> src_views;
   std::vector<TensorView> dst_views;

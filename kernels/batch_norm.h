@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalization as functions: with given statistics, or with the batch's own.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/kernel.h"
+
+namespace crease {
+
+// What is normalized. Plain: dense (batch, channels, plane). Channels-last: batch * plane pixels of
+// `channels` elements, pitches apart. src and dst are of one dtype (float32, float64, float16,
+// bfloat16) and layout; they may be the same memory.
+struct NormTensor {
+  const void* src = nullptr;
+  void* dst = nullptr;
+  DType dtype = DType::kFloat32;
+  Layout layout = Layout::kPlain;
+  int64_t batch = 0, channels = 0, plane = 1;
+  int64_t src_pitch = 0, dst_pitch = 0;  // channels-last
+
+  int64_t values_per_channel() const { return batch * plane; }
+};
+
+// Per-channel parameters; weight and bias may be empty (1 and 0).
+struct NormParameters {
+  std::span<const double> weight, bias;
+  double eps = 1e-5;
+};
+
+// y = weight * (x - mean) / sqrt(var + eps) + bias. Statistics and parameters are combined in double,
+// rounded once; float32 results are within 2 units in the last place of the largest of |y|, |bias|,
+// |y - bias|.
+void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
+                   std::span<const double> mean, std::span<const double> var);
+
+// The same with the batch's mean and biased variance, which it returns. The same bits at any number of
+// threads. Needs values_per_channel() >= 1.
+void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
+                      std::span<double> mean, std::span<double> var);
+
+// Mean and biased variance alone.
+void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,
+                     std::span<double> var);
+
+}  // namespace crease

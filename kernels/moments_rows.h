@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mean and sum of squared deviations in vector code, for batch statistics. Compiled for every target.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/view.h"
+
+namespace crease {
+
+// Of `count` values: their mean and the sum of squared deviations from it.
+struct Moments {
+  double count = 0, mean = 0, m2 = 0;
+
+  // Chan, Golub, LeVeque 1979: moments of both sets together.
+  void Merge(const Moments& other) {
+    if (other.count == 0) return;
+    const double n = count + other.count;
+    const double delta = other.mean - mean;
+    mean += delta * (other.count / n);
+    m2 += other.m2 + delta * delta * (count * other.count / n);
+    count = n;
+  }
+};
+
+// Both read a block twice while it is in L1: first for its mean, then for the deviations from it, so
+// that nothing cancels however large the mean. float32, float64, float16, bfloat16.
+
+// Of n adjacent elements.
+using RunMoments = Moments (*)(const void* src, int64_t n);
+RunMoments FindRunMoments(DType dtype);
+
+// Of every one of `channels` adjacent columns of `rows` rows that are `pitch` elements apart.
+using ColumnMoments = void (*)(const void* src, int64_t pitch, int64_t rows, int64_t channels, Moments* moments);
+ColumnMoments FindColumnMoments(DType dtype);
+
+}  // namespace crease
