@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalization as PyTorch's BatchNorm1d, BatchNorm2d and BatchNorm3d define it:
+//   y = (x - mean) / sqrt(var + eps) * weight + bias, per channel.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "crease/session.h"
+#include "crease/status.h"
+#include "crease/tensor.h"
+
+#pragma GCC visibility push(default)
+namespace crease {
+
+// A tensor in the caller's memory. Strides are in elements, one an axis, none negative; empty: dense,
+// row-major. Axes are (N, C, spatial...) whatever lies where: NHWC memory is shape (N, C, H, W) with
+// strides (H*W*C, 1, W*C, C).
+struct ConstArray {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  Shape strides;
+};
+struct Array {
+  void* data = nullptr;
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  Shape strides;
+};
+
+struct BatchNormOptions {
+  int64_t num_features = 0;               // channels
+  double eps = 1e-5;                      // finite, >= 0
+  std::optional<double> momentum = 0.1;   // of the new value, in [0, 1]; none: cumulative moving average
+  bool affine = true;                     // has weight and bias
+  bool track_running_stats = true;        // has running_mean, running_var, num_batches_tracked
+  DType dtype = DType::kFloat32;          // of x and y: float32, float64, bfloat16, float16
+  int threads = 0;                        // as in Options
+  HostExecutor executor;                  // as in Options
+};
+
+// Parameters and statistics are kept and combined in float32 (float64 for float64 tensors) and results
+// are rounded once; sums are compensated, so that a large mean costs no digits.
+//
+// In eval mode forward() may be called from several threads at once. Everything else may not.
+class BatchNorm {
+ public:
+  BatchNorm(BatchNorm&&) noexcept;
+  BatchNorm& operator=(BatchNorm&&) noexcept;
+  ~BatchNorm();
+
+  const BatchNormOptions& options() const;
+  bool training() const;
+  void train();  // as it is made
+  void eval();
+
+  // x to y, of the same shape and dtype, in any strides, or in place (the same memory and strides;
+  // other overlaps are not allowed). Training mode normalizes by the batch's mean and biased variance,
+  // and moves the running statistics towards its mean and unbiased variance. Eval mode uses the
+  // running statistics, or the batch's where they are not tracked.
+  // Errors (kInvalidArgument): rank, channels, dtype, y unlike x, strides; batch statistics with one
+  // value a channel; var + eps <= 0 or not finite (names the channel). kOutOfMemory.
+  Result<void> forward(const ConstArray& x, const Array& y);
+
+  // State: "weight" and "bias" (if affine), "running_mean", "running_var" (if tracked), num_features
+  // values each. Errors: no such name, another length.
+  Result<std::vector<double>> state(std::string_view name) const;
+  Result<void> set_state(std::string_view name, std::span<const double> values);
+  int64_t num_batches_tracked() const;
+  void set_num_batches_tracked(int64_t count);
+
+  // All of the state under PyTorch's names, from and to a .npz or .safetensors file (by its suffix).
+  // Arrays may have a prefix ("layer1.bn1."); `prefix` says which. num_batches_tracked may be missing.
+  // Errors: file, a missing array, a length that is not num_features. Then nothing has changed.
+  Result<void> load(const std::string& path, const std::string& prefix = "");
+  Result<void> save(const std::string& path, const std::string& prefix = "") const;
+
+ protected:
+  struct Impl;
+  explicit BatchNorm(std::unique_ptr<Impl> impl);
+  static Result<std::unique_ptr<Impl>> Make(int spatial_rank, const BatchNormOptions& options);
+  static Result<std::unique_ptr<Impl>> FromNode(int spatial_rank, const std::string& path,
+                                                const std::string& node_name, const BatchNormOptions& options);
+  std::unique_ptr<Impl> impl_;
+};
+
+template <int kSpatialRank>
+class BatchNormNd final : public BatchNorm {
+ public:
+  // weight 1, bias 0, running_mean 0, running_var 1. Errors: num_features < 1, eps, momentum, dtype.
+  static Result<BatchNormNd> create(const BatchNormOptions& options) {
+    return Wrap(Make(kSpatialRank, options));
+  }
+
+  // From the BatchNormalization node of that name (or that output) in an ONNX file, in eval mode;
+  // num_features, eps and momentum are the node's (PyTorch's momentum is 1 - ONNX's), the rest as in
+  // `options`. Errors: those of loading the file; no such node; parameters that are not constant.
+  static Result<BatchNormNd> from_onnx_node(const std::string& path, const std::string& node_name,
+                                            const BatchNormOptions& options = {}) {
+    return Wrap(FromNode(kSpatialRank, path, node_name, options));
+  }
+
+ private:
+  using BatchNorm::BatchNorm;
+  static Result<BatchNormNd> Wrap(Result<std::unique_ptr<Impl>> impl) {
+    if (!impl.ok()) return std::move(impl).error();
+    return BatchNormNd(std::move(impl).value());
+  }
+};
+
+using BatchNorm1d = BatchNormNd<1>;  // (N, C) and (N, C, L)
+using BatchNorm2d = BatchNormNd<2>;  // (N, C, H, W) and (C, H, W)
+using BatchNorm3d = BatchNormNd<3>;  // (N, C, D, H, W)
+
+}  // namespace crease
+#pragma GCC visibility pop

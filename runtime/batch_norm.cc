@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "crease/batch_norm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "graph/ops/common.h"
+#include "kernels/batch_norm.h"
+#include "kernels/strided_copy.h"
+#include "runtime/batch_norm_state.h"
+#include "runtime/cpu_count.h"
+#include "runtime/thread_pool.h"
+
+namespace crease {
+namespace {
+
+Error Invalid(std::string message) { return Error{ErrorCode::kInvalidArgument, std::move(message), "BatchNorm"}; }
+
+// Shape and strides of x or y with a batch axis, and where its elements lie.
+struct Placement {
+  Shape shape;
+  Shape strides;
+  bool plain = false;          // dense, row-major
+  bool channels_last = false;  // channels adjacent, pixels `pitch` apart
+  int64_t pitch = 0;
+};
+
+bool IsPlain(const Placement& p) {
+  int64_t step = 1;
+  for (size_t i = p.shape.size(); i-- > 0;) {
+    if (p.shape[i] != 1 && p.strides[i] != step) return false;
+    step *= p.shape[i];
+  }
+  return true;
+}
+
+// The distance of pixels if they are evenly spaced with adjacent channels, else 0.
+int64_t PixelPitch(const Placement& p) {
+  if (p.shape[1] != 1 && p.strides[1] != 1) return 0;
+  int64_t pitch = 0, step = 0;
+  for (size_t i = p.shape.size(); i-- > 0;) {
+    if (i == 1 || p.shape[i] == 1) continue;
+    if (pitch == 0) {
+      pitch = step = p.strides[i];
+    } else if (p.strides[i] != step) {
+      return 0;
+    }
+    step *= p.shape[i];
+  }
+  if (pitch == 0) pitch = p.shape[1];
+  return pitch >= p.shape[1] ? pitch : 0;
+}
+
+Result<Placement> Place(const Shape& shape, const Shape& strides, bool add_batch, const char* what) {
+  Placement p;
+  CREASE_RETURN_IF_ERROR(ElementCount(shape));
+  if (!strides.empty() && strides.size() != shape.size()) {
+    return Invalid(ops::StrCat(what, " has ", shape.size(), " axes and ", strides.size(), " strides"));
+  }
+  for (const int64_t stride : strides) {
+    if (stride < 0) return Invalid(ops::StrCat(what, " has a negative stride, ", stride));
+  }
+  p.shape = shape;
+  p.strides = strides.empty() ? StorageStrides(shape, Layout::kPlain, 0) : strides;
+  if (add_batch) {
+    p.shape.insert(p.shape.begin(), 1);
+    p.strides.insert(p.strides.begin(), 0);
+  }
+  p.plain = IsPlain(p);
+  p.pitch = PixelPitch(p);
+  p.channels_last = p.pitch > 0;
+  return p;
+}
+
+NormTensor TensorOf(const Placement& p, const void* src, void* dst, DType dtype) {
+  NormTensor t;
+  t.src = src;
+  t.dst = dst;
+  t.dtype = dtype;
+  t.batch = p.shape[0];
+  t.channels = p.shape[1];
+  t.plane = ops::Product(p.shape, 2, p.shape.size());
+  return t;
+}
+
+}  // namespace
+
+struct BatchNorm::Impl {
+  BatchNormOptions options;
+  int spatial_rank = 2;
+  bool training = true;
+  BatchNormState state;
+  std::shared_ptr<ThreadPool> pool;
+  std::unique_ptr<HostExecutorAdapter> host;
+
+  Result<void> CheckShapes(const ConstArray& x, const Array& y) const;
+  Result<void> CheckStatistics(bool batch_statistics, int64_t values_per_channel) const;
+  Result<void> Forward(const ConstArray& x, const Array& y);
+  Result<void> Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics);
+  void Track(std::span<const double> mean, std::span<const double> var, int64_t count);
+};
+
+Result<void> BatchNorm::Impl::CheckShapes(const ConstArray& x, const Array& y) const {
+  const int rank = static_cast<int>(x.shape.size());
+  const bool fits = spatial_rank == 1   ? rank == 2 || rank == 3
+                    : spatial_rank == 2 ? rank == 3 || rank == 4
+                                        : rank == spatial_rank + 2;
+  if (!fits) {
+    const char* expected = spatial_rank == 1   ? "(N, C) or (N, C, L)"
+                           : spatial_rank == 2 ? "(N, C, H, W) or (C, H, W)"
+                                               : "(N, C, D, H, W)";
+    return Invalid(ops::StrCat("expected x of shape ", expected, ", got ", ToString(x.shape)));
+  }
+  const size_t axis = spatial_rank == 2 && rank == 3 ? 0 : 1;
+  if (x.shape[axis] != options.num_features) {
+    return Invalid(ops::StrCat("expected ", options.num_features, " channels on axis ", axis, ", got ", x.shape[axis],
+                               " in ", ToString(x.shape)));
+  }
+  if (x.dtype != options.dtype || y.dtype != options.dtype) {
+    return Invalid(ops::StrCat("expected ", Name(options.dtype), ", got x of ", Name(x.dtype), " and y of ",
+                               Name(y.dtype)));
+  }
+  if (x.shape != y.shape) {
+    return Invalid(ops::StrCat("y has shape ", ToString(y.shape), ", x has ", ToString(x.shape)));
+  }
+  return {};
+}
+
+Result<void> BatchNorm::Impl::CheckStatistics(bool batch_statistics, int64_t values_per_channel) const {
+  if (batch_statistics) {
+    if (values_per_channel > 1) return {};
+    return Invalid(ops::StrCat("batch statistics need more than one value a channel, got ", values_per_channel));
+  }
+  for (size_t c = 0; c < state.running_var.size(); ++c) {
+    const double sum = state.running_var[c] + options.eps;
+    if (!(sum > 0) || !std::isfinite(sum)) {
+      return Invalid(ops::StrCat("channel ", c, ": expected running_var + eps > 0 and finite, got ", sum));
+    }
+  }
+  return {};
+}
+
+void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double> var, int64_t count) {
+  ++state.num_batches_tracked;
+  const double factor =
+      options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
+  const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
+  const auto rounded = [this](double value) {
+    return options.dtype == DType::kFloat64 ? value : static_cast<double>(static_cast<float>(value));
+  };
+  for (size_t c = 0; c < mean.size(); ++c) {
+    state.running_mean[c] = rounded((1 - factor) * state.running_mean[c] + factor * mean[c]);
+    state.running_var[c] = rounded((1 - factor) * state.running_var[c] + factor * unbiased * var[c]);
+  }
+}
+
+Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics) {
+  const RunContext context{executor, nullptr};
+  const NormParameters parameters{state.weight, state.bias, options.eps};
+  if (!batch_statistics) {
+    NormalizeWith(context, tensor, parameters, state.running_mean, state.running_var);
+    return {};
+  }
+  std::vector<double> mean(static_cast<size_t>(tensor.channels)), var(mean.size());
+  NormalizeByBatch(context, tensor, parameters, mean, var);
+  if (training && options.track_running_stats) Track(mean, var, tensor.values_per_channel());
+  return {};
+}
+
+Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y) {
+  CREASE_RETURN_IF_ERROR(CheckShapes(x, y));
+  const bool unbatched = static_cast<int>(x.shape.size()) == spatial_rank + 1 && spatial_rank == 2;
+  CREASE_ASSIGN_OR_RETURN(const Placement from, Place(x.shape, x.strides, unbatched, "x"));
+  CREASE_ASSIGN_OR_RETURN(const Placement to, Place(y.shape, y.strides, unbatched, "y"));
+  NormTensor tensor = TensorOf(from, x.data, y.data, x.dtype);
+  const bool batch_statistics = training || !options.track_running_stats;
+  CREASE_RETURN_IF_ERROR(CheckStatistics(batch_statistics, tensor.values_per_channel()));
+  if (tensor.values_per_channel() == 0) return {};
+  PoolRequest request(host ? nullptr : pool.get());
+  Executor& executor = host ? static_cast<Executor&>(*host) : request.executor();
+  if (from.plain && to.plain) return Normalize(executor, tensor, batch_statistics);
+  if (from.channels_last && to.channels_last) {
+    tensor.layout = Layout::kChannelsLast;
+    tensor.src_pitch = from.pitch;
+    tensor.dst_pitch = to.pitch;
+    return Normalize(executor, tensor, batch_statistics);
+  }
+  // Any other strides: through a dense copy.
+  CREASE_ASSIGN_OR_RETURN(Tensor dense, Tensor::Allocate(x.dtype, from.shape));
+  auto* data = dense.mutable_data<std::byte>();
+  const RunContext context{executor, nullptr};
+  const std::vector<int64_t> plain = StorageStrides(from.shape, Layout::kPlain, 0);
+  const size_t size = ByteSize(x.dtype);
+  StridedCopy(MakeLoopNest(from.shape, std::array{plain, from.strides}), 0, 0, size).Run(context, x.data, data);
+  tensor.src = tensor.dst = data;
+  CREASE_RETURN_IF_ERROR(Normalize(executor, tensor, batch_statistics));
+  StridedCopy(MakeLoopNest(from.shape, std::array{to.strides, plain}), 0, 0, size).Run(context, data, y.data);
+  return {};
+}
+
+BatchNorm::BatchNorm(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+BatchNorm::BatchNorm(BatchNorm&&) noexcept = default;
+BatchNorm& BatchNorm::operator=(BatchNorm&&) noexcept = default;
+BatchNorm::~BatchNorm() = default;
+
+const BatchNormOptions& BatchNorm::options() const { return impl_->options; }
+bool BatchNorm::training() const { return impl_->training; }
+void BatchNorm::train() { impl_->training = true; }
+void BatchNorm::eval() { impl_->training = false; }
+
+Result<void> BatchNorm::forward(const ConstArray& x, const Array& y) { return impl_->Forward(x, y); }
+
+Result<std::vector<double>> BatchNorm::state(std::string_view name) const {
+  const std::vector<double>* values = impl_->state.Find(name);
+  if (values == nullptr) return Invalid(ops::StrCat("no state of name '", name, "'"));
+  return *values;
+}
+
+Result<void> BatchNorm::set_state(std::string_view name, std::span<const double> values) {
+  std::vector<double>* target = impl_->state.Find(name);
+  if (target == nullptr) return Invalid(ops::StrCat("no state of name '", name, "'"));
+  if (values.size() != target->size()) {
+    return Invalid(ops::StrCat(name, ": expected ", target->size(), " values, got ", values.size()));
+  }
+  target->assign(values.begin(), values.end());
+  return {};
+}
+
+int64_t BatchNorm::num_batches_tracked() const { return impl_->state.num_batches_tracked; }
+void BatchNorm::set_num_batches_tracked(int64_t count) { impl_->state.num_batches_tracked = count; }
+
+Result<void> BatchNorm::load(const std::string& path, const std::string& prefix) {
+  return LoadState(path, prefix, &impl_->state);
+}
+
+Result<void> BatchNorm::save(const std::string& path, const std::string& prefix) const {
+  return SaveState(path, prefix, impl_->options.dtype, impl_->state);
+}
+
+Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const BatchNormOptions& options) {
+  if (options.num_features < 1) return Invalid(ops::StrCat("expected num_features >= 1, got ", options.num_features));
+  if (!(options.eps >= 0) || !std::isfinite(options.eps)) {
+    return Invalid(ops::StrCat("expected a finite eps >= 0, got ", options.eps));
+  }
+  if (options.momentum && !(*options.momentum >= 0 && *options.momentum <= 1)) {
+    return Invalid(ops::StrCat("expected a momentum in [0, 1], got ", *options.momentum));
+  }
+  if (!IsFloat(options.dtype)) {
+    return Invalid(ops::StrCat("expected float32, float64, bfloat16 or float16, got ", Name(options.dtype)));
+  }
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->spatial_rank = spatial_rank;
+  impl->state = BatchNormState(static_cast<size_t>(options.num_features), options.affine, options.track_running_stats);
+  if (options.executor.parallel_for) {
+    impl->host = std::make_unique<HostExecutorAdapter>(options.executor);
+  } else {
+    impl->pool = ThreadPool::Shared(options.threads > 0 ? options.threads : DefaultThreadCount());
+  }
+  return impl;
+}
+
+Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::FromNode(int spatial_rank, const std::string& path,
+                                                             const std::string& node_name,
+                                                             const BatchNormOptions& options) {
+  CREASE_ASSIGN_OR_RETURN(const NodeState node, ReadNodeState(path, node_name));
+  BatchNormOptions own = options;
+  own.num_features = static_cast<int64_t>(node.state.weight.size());
+  own.eps = node.eps;
+  own.momentum = 1 - node.momentum;
+  own.affine = own.track_running_stats = true;
+  CREASE_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Make(spatial_rank, own));
+  impl->state = node.state;
+  impl->training = false;
+  return impl;
+}
+
+}  // namespace crease
