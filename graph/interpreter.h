@@ -5,12 +5,19 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "graph/graph.h"
 
 namespace crease {
+
+// One node's outputs from its inputs, by the operator's definition: what constant folding needs. Inputs
+// and outputs have the file's dtypes (floats are computed in float64 and rounded once); absent inputs
+// are null, absent outputs undefined tensors. Errors: an unknown operator, what its rules forbid; without
+// the node's name.
+Result<std::vector<Tensor>> EvaluateNode(const Node& node, int opset, std::span<const Tensor* const> inputs);
 
 struct InterpretOptions {
   // Called with every computed value, in order; for finding the first layer that differs.

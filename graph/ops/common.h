@@ -75,4 +75,21 @@ int64_t Product(std::span<const int64_t> shape, size_t begin, size_t end);
 // Dimensions of a shape without symbols.
 std::vector<Dim> DimsOf(std::span<const int64_t> shape);
 
+// Checks of inputs as far as they are known; an absent input passes.
+Result<void> RequireFloat(const InferContext& context, int input);
+Result<void> RequireNumber(const InferContext& context, int input);  // a float or an integer
+Result<void> RequireDType(const InferContext& context, int input, DType dtype);
+Result<void> RequireIndex(const InferContext& context, int input);  // int32 or int64
+Result<void> RequireSameDType(const InferContext& context, int first, int second);
+Result<void> RequireRank(const InferContext& context, int input, int min_rank, int max_rank = kMaxRank);
+
+// The type of an output that has the dimensions of `type` and may have another dtype.
+TensorType WithDType(const TensorType& type, DType dtype);
+TensorType TypeOf(DType dtype, std::vector<Dim> dims);
+// Sets output i if the node has it.
+void SetOutput(InferContext& context, int i, TensorType type);
+
+// Two dimensions that the operator needs to be equal: the one that says more. Errors: they differ.
+Result<Dim> MergeDims(const Dim& a, const Dim& b, std::string_view what);
+
 }  // namespace crease::ops

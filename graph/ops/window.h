@@ -50,4 +50,11 @@ Result<WindowAttributes> ParseWindow(const Node& node, int spatial_rank, std::sp
 // input.
 Result<WindowAxis> ResolveAxis(const WindowAttributes& attributes, int axis, int64_t input);
 
+// For output pixel `dst` (row-major over the axes' outputs): the input pixel that every tap (row-major
+// over the kernels) reads, -1 where it reads padding. sources.size() is the product of the kernels.
+void WindowSources(std::span<const WindowAxis> axes, int64_t dst, std::span<int64_t> sources);
+
+// The output dimension as far as it is known: an unknown input that the window keeps stays itself.
+Result<Dim> ResolveWindowDim(const WindowAttributes& attributes, int axis, const Dim& input);
+
 }  // namespace crease::ops

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph/ops/eval.h"
+
+#include <cstring>
+
+namespace crease::ops {
+namespace {
+
+constexpr int64_t kMaxOutputBytes = int64_t{16} << 30;  // of one tensor: a bomb is an error, not an OOM kill
+
+}  // namespace
+
+Result<std::vector<Tensor>> AllocateOutputs(InferFunction infer, const EvalContext& context) {
+  std::vector<TensorType> types;
+  std::vector<const TensorType*> inputs;
+  types.reserve(context.inputs.size());
+  for (const Tensor* tensor : context.inputs) {
+    types.push_back(tensor ? TensorType::Of(tensor->dtype(), tensor->shape()) : TensorType{});
+    inputs.push_back(tensor ? &types.back() : nullptr);
+  }
+  std::vector<TensorType> outputs(static_cast<size_t>(context.output_count));
+  InferContext inferring(context.node, context.opset, inputs, context.inputs, outputs);
+  CREASE_RETURN_IF_ERROR(infer(inferring));
+  std::vector<Tensor> tensors(outputs.size());
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!inferring.has_output(static_cast<int>(i))) continue;
+    if (!outputs[i].is_static() || outputs[i].dtype == DType::kUndefined) {
+      return Unsupported("the shape of output ", i, " depends on the inputs' elements");
+    }
+    const DType dtype = IsFloat(outputs[i].dtype) ? DType::kFloat64 : outputs[i].dtype;
+    CREASE_ASSIGN_OR_RETURN(const int64_t count, ElementCount(outputs[i].shape()));
+    if (count > kMaxOutputBytes / static_cast<int64_t>(ByteSize(dtype))) {
+      return Error{
+          ErrorCode::kLimitExceeded,
+          StrCat("output ", i, " of shape ", ToString(outputs[i].shape()), " exceeds ", kMaxOutputBytes, " bytes"), ""};
+    }
+    CREASE_ASSIGN_OR_RETURN(tensors[i], Tensor::Allocate(dtype, outputs[i].shape()));
+  }
+  return tensors;
+}
+
+void CopyStrided(const std::byte* src, const std::vector<int64_t>& src_strides, std::byte* dst,
+                 const std::vector<int64_t>& dst_strides, std::span<const int64_t> shape, size_t element_bytes) {
+  const auto copy = [&](auto element) {
+    using T = decltype(element);
+    const T* from = reinterpret_cast<const T*>(src);
+    T* to = reinterpret_cast<T*>(dst);
+    ForEachIndex<2>(shape, {src_strides, dst_strides},
+                    [&](const std::array<int64_t, 2>& offsets) { to[offsets[1]] = from[offsets[0]]; });
+  };
+  switch (element_bytes) {
+    case 1:
+      return copy(uint8_t{});
+    case 2:
+      return copy(uint16_t{});
+    case 4:
+      return copy(uint32_t{});
+    default:
+      return copy(uint64_t{});
+  }
+}
+
+void GatherStrided(const Tensor& src, int64_t offset, const std::vector<int64_t>& src_strides, Tensor& dst) {
+  const auto bytes = static_cast<int64_t>(ByteSize(src.dtype()));
+  CopyStrided(src.bytes() + offset * bytes, src_strides, dst.mutable_data<std::byte>(), RowMajorStrides(dst.shape()),
+              dst.shape(), ByteSize(src.dtype()));
+}
+
+std::vector<Tensor> One(Tensor tensor) {
+  std::vector<Tensor> result;
+  result.push_back(std::move(tensor));
+  return result;
+}
+
+}  // namespace crease::ops
