@@ -2,7 +2,6 @@
 // Types of every value of a graph, and the small integer values that shapes are made of.
 #include <algorithm>
 #include <optional>
-#include <set>
 
 #include "graph/op.h"
 #include "graph/ops/common.h"
@@ -25,31 +24,20 @@ class Inference {
 
   Result<InferredTypes> Run(std::span<const InputOverride> overrides) {
     SetOrigins(overrides);
-    std::set<std::string> unknown;
     for (const NodeId id : graph_.topological_order()) {
       const Node& node = graph_.node(id);
-      if (!FindOp(node.domain, node.op_type, opset_)) {
-        unknown.insert(Printable(node.domain.empty() ? node.op_type : node.domain + "::" + node.op_type));
-        continue;
-      }
+      // The folding tool keeps operators that Crease does not know: nothing is known behind them.
+      if (!FindOp(node.domain, node.op_type, opset_)) continue;
       Result<void> inferred = InferNode(node);
       if (inferred.ok()) continue;
       Error error = std::move(inferred).error();
       error.where = graph_.Describe(id);
-      if (!unknown.empty()) break;  // the types behind an unknown operator are not known
       return error;
     }
-    if (!unknown.empty()) return UnknownOperators(unknown);
     return std::move(known_);
   }
 
  private:
-  Error UnknownOperators(const std::set<std::string>& unknown) const {
-    std::string names;
-    for (const std::string& name : unknown) names += (names.empty() ? "" : ", ") + name;
-    return ops::Unsupported("operators that Crease does not know at opset ", opset_, ": ", names);
-  }
-
   // Graph inputs, initializers.
   void SetOrigins(std::span<const InputOverride> overrides) {
     for (ValueId id = 0; id < graph_.value_count(); ++id) {
