@@ -9,6 +9,7 @@
 #include <numeric>
 #include <thread>
 
+#include "runtime/session_impl.h"
 #include "tools/command.h"
 #include "tools/feed.h"
 #include "tools/profile_report.h"
@@ -164,7 +165,7 @@ Result<void> Run(const Arguments& arguments) {
     fmt::print("{}\n", json.dump(2));
   } else {
     PrintText(json);
-    if (arguments.profile) fmt::print("{}", ProfileTable(session));
+    if (arguments.profile) fmt::print("{}", ProfileTable(session, session.impl().workers()));
   }
   if (!arguments.trace.empty()) return WriteTrace(session, arguments.trace);
   return {};
