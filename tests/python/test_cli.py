@@ -134,11 +134,14 @@ def test_bench_profile_and_trace(crease, tmp_path):
 
 def test_inspect_json(crease):
     found = crease.json("inspect", MODEL)
-    for key in ("inputs", "outputs", "operators", "parameters", "macs", "batch_norms", "plan"):
+    for key in ("inputs", "outputs", "operators", "parameters", "macs", "batchnorm", "folding", "plan"):
         assert key in found, sorted(found)
     assert [i["name"] for i in found["inputs"]] == ["image"]
     assert [o["name"] for o in found["outputs"]] == ["logits"]
-    assert len(found["batch_norms"]) == 6
+    assert found["batchnorm"] == 6
+    names = [n.name for n in onnx.load(MODEL).graph.node if n.op_type == "BatchNormalization"]
+    assert set(names) <= {entry["node"] for entry in found["folding"] if entry["folded"]}
+    assert found["operators"]["Conv"] == 6
     assert found["macs"] > 1e5 and found["parameters"] > 1e4
 
 
@@ -152,11 +155,12 @@ def test_inspect_text_and_dot(crease, tmp_path):
 def test_fold_json_and_explain(crease, tmp_path):
     found = crease.json("fold", MODEL, "-o", tmp_path / "f.onnx", "--verify=3")
     assert count(str(tmp_path / "f.onnx"), "BatchNormalization") == 0
-    assert isinstance(found, dict) and found
+    assert (found["batchnorms_before"], found["batchnorms_left"]) == (6, 0)
+    names = [n.name for n in onnx.load(MODEL).graph.node if n.op_type == "BatchNormalization"]
+    assert set(names) <= {entry["node"] for entry in found["entries"] if entry["folded"] and entry["code"]}
+    assert found["verify"]
     text = crease("fold", MODEL, "-o", tmp_path / "g.onnx", "--explain").stdout
-    for n in onnx.load(MODEL).graph.node:
-        if n.op_type == "BatchNormalization":
-            assert n.name in text, "one line for every batch-norm"
+    assert all(name in text for name in names), "one line for every batch-norm"
 
 
 @pytest.mark.parametrize("verify", ["--verify", "--verify=1", "--verify=5"])
