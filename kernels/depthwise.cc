@@ -73,10 +73,10 @@ Result<DepthwiseConv> DepthwiseConv::Make(const ConvShape& shape, const Tensor& 
   conv.packed_ = std::static_pointer_cast<const FloatBuffer>(cache == nullptr ? make() : cache->GetOrMake(key, make));
   if (conv.packed_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
 
-  // The source rows of one dst row should stay in L1 for the next row.
+  // The source rows of one dst row should stay in L1 for the next row, but short runs of channels waste bandwidth.
   const int64_t row_floats = (shape.kernel_h + shape.stride_h) * shape.width * lanes;
   const int64_t l1_floats = static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float));
-  conv.channel_block_ = std::clamp<int64_t>(l1_floats * 3 / 4 / row_floats, 1, 16) * lanes;
+  conv.channel_block_ = std::clamp<int64_t>(l1_floats * 3 / 4 / row_floats, 4, 16) * lanes;
   conv.chunks_ = DivideUp(shape.out_width, kMaxDepthwisePixels);
   const bool square = shape.kernel_h == shape.kernel_w && shape.dilation_w == 1 && shape.stride_w <= 2;
   if (square && shape.kernel_w % 2 == 1 && shape.kernel_w >= 3 && shape.kernel_w <= 7) {

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/conv_winograd.h"
+
+#include <algorithm>
+
+#include "kernels/conv_cache.h"
+
+namespace crease {
+namespace {
+
+constexpr int64_t kLineFloats = 64 / sizeof(float);
+constexpr int64_t kPageAliasFloats = 1024 / sizeof(float);
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Whole lines, an odd number: consecutive strides spread over all sets of L1.
+int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
+
+std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t channels, int points, int lanes) {
+  constexpr int kVectors = 2;
+  std::vector<GemmPanel> panels;
+  size_t offset = 0;
+  for (int64_t column = 0; column < filters;) {
+    const int64_t left = filters - column;
+    GemmPanel panel;
+    panel.column = column;
+    panel.vectors = static_cast<int>(std::min<int64_t>(DivideUp(left, lanes), kVectors));
+    const int64_t width = std::min<int64_t>(left, int64_t{panel.vectors} * lanes);
+    panel.last = static_cast<int>(width - int64_t{panel.vectors - 1} * lanes);
+    panel.offset = offset;
+    panels.push_back(panel);
+    offset += static_cast<size_t>(points * points * (channels + 1) * panel.vectors * lanes);
+    offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
+    column += width;
+  }
+  return panels;
+}
+
+PackCache::Packed PackFilters(const ConvShape& shape, const Tensor& weights, WinogradKind kind, int lanes,
+                              const WinogradOps& ops, Executor* executor) {
+  const int points = WinogradPoints(kind);
+  std::vector<GemmPanel> panels = PlanPanels(shape.filters, shape.channels, points, lanes);
+  const GemmPanel& last = panels.back();
+  const size_t count =
+      last.offset + static_cast<size_t>(points * points * (shape.channels + 1) * last.vectors * lanes);
+  auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
+  if (packed->values.data() == nullptr) return nullptr;
+  SerialExecutor serial;
+  Executor& on = executor == nullptr ? serial : *executor;
+  on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
+      const size_t filter_bytes = static_cast<size_t>(shape.channels * 9) * sizeof(float);
+      WinogradWeights t;
+      t.weights = weights.bytes() + static_cast<size_t>(panel.column) * filter_bytes;
+      t.channels = shape.channels;
+      t.width = int64_t{panel.vectors} * lanes;
+      t.columns = t.width - lanes + panel.last;
+      t.dst = packed->values.data() + panel.offset;
+      ops.weights[static_cast<int>(kind)](t);
+    }
+  });
+  return packed;
+}
+
+}  // namespace
+
+Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
+                                        const Options& options) {
+  WinogradConv conv;
+  conv.shape_ = shape;
+  conv.options_ = options;
+  conv.gemm_ = &GetGemmOps();
+  conv.ops_ = &GetWinogradOps();
+  conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
+  const int lanes = conv.gemm_->lanes;
+  const auto make = [&] {
+    return PackFilters(shape, weights, options.kind, lanes, *conv.ops_, options.executor);
+  };
+  const std::string key = "winograd " + std::to_string(static_cast<int>(options.kind)) + " " + std::to_string(lanes) +
+                          " " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
+  const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
+  conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
+  const auto padded_bias =
+      std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
+  if (packed == nullptr || padded_bias->data() == nullptr) {
+    return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
+  }
+  std::fill_n(padded_bias->data(), DivideUp(shape.filters, lanes) * lanes, 0.0f);
+  for (int64_t k = 0; bias != nullptr && k < shape.filters; ++k) padded_bias->data()[k] = bias->elements<float>()[k];
+  conv.bias_ = padded_bias;
+  conv.options_.cache = nullptr;
+  conv.options_.executor = nullptr;
+  conv.PlanBlocks(options.workers);
+  return conv;
+}
+
+// Tiles of `outputs` and, to cover no more than needed, of one output fewer.
+std::vector<WinogradConv::Span> WinogradConv::Split(int64_t size, int outputs) {
+  std::vector<Span> spans;
+  const int64_t count = DivideUp(size, outputs);
+  const int64_t reduced = std::min(count, count * outputs - size);
+  int64_t begin = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    Span span;
+    span.begin = begin;
+    span.reduced = i >= count - reduced;
+    const int64_t covers = outputs - (span.reduced ? 1 : 0);
+    span.count = static_cast<int>(std::min(covers, size - begin));
+    begin += covers;
+    spans.push_back(span);
+  }
+  return spans;
+}
+
+void WinogradConv::PlanBlocks(int workers) {
+  const ConvShape& s = shape_;
+  const int outputs = WinogradOutputs(options_.kind);
+  const int64_t points = WinogradPoints(options_.kind) * WinogradPoints(options_.kind);
+  vertical_ = Split(s.out_height, outputs);
+  horizontal_ = Split(s.out_width, outputs);
+  tiles_ = s.batch * static_cast<int64_t>(vertical_.size() * horizontal_.size());
+  const GemmPanel& widest = packed_->panels.front();
+  panel_width_ = widest.vectors * gemm_->lanes;
+
+  tile_stride_ = DivideUp(s.channels, kMaxLanes) * kMaxLanes;
+  // Rows of a micro-kernel's tile that are powers of two apart would share few sets of L1.
+  if (tile_stride_ % kPageAliasFloats == 0) tile_stride_ += kLineFloats;
+
+  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
+  const int64_t weight_bytes = points * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
+  const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
+  // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
+  by_columns_ = workers > 1 && panels >= workers && (weight_bytes > 2 * l2 || tiles_ < 8 * workers) &&
+                tiles_ <= 4 * Block::kMaxTiles;
+
+  // Two thirds of L2 for transformed sources and products, the rest for the stream of weights.
+  const int64_t worker_tiles = by_columns_ ? tiles_ : DivideUp(tiles_, workers);
+  const int64_t tile_bytes = points * (tile_stride_ + panel_width_) * static_cast<int64_t>(sizeof(float));
+  const int64_t rows = gemm_->max_rows[widest.vectors];
+  int64_t block = std::max<int64_t>(l2 * 2 / 3 / tile_bytes, rows);
+  if (block > rows) block = block / rows * rows;
+  block = std::min<int64_t>({block, Block::kMaxTiles, worker_tiles});
+  // Even blocks, so that none is a remainder.
+  tile_block_ = DivideUp(worker_tiles, DivideUp(worker_tiles, block));
+  point_stride_ = OddLines(tile_block_ * tile_stride_);
+  product_stride_ = OddLines(tile_block_ * panel_width_);
+  worker_floats_ = static_cast<size_t>(points * (point_stride_ + product_stride_));
+}
+
+std::string WinogradConv::Describe() const {
+  return std::string("winograd f") + (options_.kind == WinogradKind::kF4 ? "4x4" : "2x2") + ", blocks of " +
+         std::to_string(tile_block_) + " tiles, " + (by_columns_ ? "split by channels" : "split by pixels");
+}
+
+void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) const {
+  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
+  float* scratch = reinterpret_cast<float*>(context.scratch);
+  if (by_columns_) {
+    context.ParallelFor(panels, [&](int64_t begin, int64_t end, int worker) {
+      RunRange(operands, {0, tiles_}, {begin, end}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    });
+  } else {
+    context.ParallelFor(tiles_, [&](int64_t begin, int64_t end, int worker) {
+      RunRange(operands, {begin, end}, {0, panels}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    });
+  }
+}
+
+void WinogradConv::RunRange(const ConvOperands& operands, Range tiles, Range panels, float* scratch) const {
+  const int64_t points = WinogradPoints(options_.kind) * WinogradPoints(options_.kind);
+  float* products = scratch + points * point_stride_;
+  Block block;
+  for (int64_t tile = tiles.begin; tile < tiles.end; tile += tile_block_) {
+    Collect({tile, std::min(tile + tile_block_, tiles.end)}, block);
+    TransformInput(operands, block, scratch);
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      const GemmPanel& panel = packed_->panels[static_cast<size_t>(p)];
+      Multiply(block, panel, scratch, products);
+      TransformOutput(operands, block, panel, products);
+    }
+  }
+}
+
+WinogradConv::Tile WinogradConv::TileAt(int64_t index) const {
+  const int64_t columns = static_cast<int64_t>(horizontal_.size());
+  const int64_t rows = static_cast<int64_t>(vertical_.size());
+  Tile tile;
+  tile.image = index / (rows * columns);
+  tile.vertical = &vertical_[static_cast<size_t>(index / columns % rows)];
+  tile.horizontal = &horizontal_[static_cast<size_t>(index % columns)];
+  return tile;
+}
+
+// Order: width reduced, nothing reduced, height reduced, both reduced.
+void WinogradConv::Collect(Range tiles, Block& block) const {
+  constexpr bool kOrder[4][2] = {{false, true}, {false, false}, {true, false}, {true, true}};
+  int ends[4] = {};
+  block.count = 0;
+  for (int kind = 0; kind < 4; ++kind) {
+    for (int64_t i = tiles.begin; i < tiles.end; ++i) {
+      const Tile tile = TileAt(i);
+      if (tile.vertical->reduced != kOrder[kind][0] || tile.horizontal->reduced != kOrder[kind][1]) continue;
+      block.tiles[block.count++] = tile;
+    }
+    ends[kind] = block.count;
+  }
+  block.first_w = ends[0];
+  block.full_h = ends[1];
+  block.end_w = ends[2];
+}
+
+void WinogradConv::TransformInput(const ConvOperands& operands, const Block& block, float* points) const {
+  const ConvShape& s = shape_;
+  WinogradInput t;
+  t.src = operands.src;
+  t.pixel_pitch = operands.src_pitch;
+  t.row_pitch = s.width * operands.src_pitch;
+  t.channels = s.channels;
+  t.prologue = &options_.prologue;
+  t.point_stride = point_stride_;
+  const int kind = static_cast<int>(options_.kind);
+  const int64_t side = WinogradPoints(options_.kind);
+  for (int i = 0; i < block.count; ++i) {
+    const Tile& tile = block.tiles[i];
+    const int64_t y = tile.vertical->begin - s.pad_top;
+    const int64_t x = tile.horizontal->begin - s.pad_left;
+    const int64_t rows = side - tile.vertical->reduced, columns = side - tile.horizontal->reduced;
+    t.offset = (tile.image * s.height + y) * t.row_pitch + x * t.pixel_pitch;
+    t.first_row = static_cast<int>(std::clamp<int64_t>(-y, 0, rows));
+    t.end_row = static_cast<int>(std::clamp<int64_t>(s.height - y, t.first_row, rows));
+    t.first_column = static_cast<int>(std::clamp<int64_t>(-x, 0, columns));
+    t.end_column = static_cast<int>(std::clamp<int64_t>(s.width - x, t.first_column, columns));
+    t.dst = points + i * tile_stride_;
+    ops_->input[kind][tile.vertical->reduced][tile.horizontal->reduced](t);
+  }
+}
+
+void WinogradConv::Multiply(const Block& block, const GemmPanel& panel, const float* points, float* products) const {
+  const int side = WinogradPoints(options_.kind);
+  const int64_t width = int64_t{panel.vectors} * gemm_->lanes;
+  const int most = gemm_->max_rows[panel.vectors];
+  constexpr int64_t kStart = 0;
+  GemmTile t;
+  t.row_stride = tile_stride_;
+  t.segments = &kStart;
+  t.segment_count = 1;
+  t.segment_length = shape_.channels;
+  t.b = packed_->panel(panel);
+  t.dst_stride = panel_width_;
+  t.last = gemm_->lanes;
+  BoundsOf(Epilogue{}, t.lo, t.hi);
+  for (int p = 0; p < side; ++p) {
+    for (int q = 0; q < side; ++q) {
+      const int64_t point = p * side + q;
+      // The last point is infinity: only tiles that are full in that direction have it.
+      const int begin = q == side - 1 ? block.first_w : 0;
+      int end = q == side - 1 ? block.end_w : block.count;
+      if (p == side - 1) end = std::min(end, block.full_h);
+      const int rows = end - begin;
+      const int chunks = (std::max(rows, 0) + most - 1) / most;
+      for (int i = 0; i < chunks; ++i) {
+        const int first = begin + rows * i / chunks;
+        const int count = begin + rows * (i + 1) / chunks - first;
+        t.a = points + point * point_stride_ + first * tile_stride_;
+        t.half_offset = (count + 1) / 2 * tile_stride_;
+        t.dst = products + point * product_stride_ + first * panel_width_;
+        gemm_->tile[panel.vectors][count](t);
+      }
+      t.b += (shape_.channels + 1) * width;
+    }
+  }
+}
+
+void WinogradConv::TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
+                                   const float* products) const {
+  const ConvShape& s = shape_;
+  const int kind = static_cast<int>(options_.kind);
+  alignas(64) float sums[4 * 4 * kMaxTileVectors * kMaxLanes];
+  WinogradOutput t;
+  t.point_stride = product_stride_;
+  t.bias = bias_->data() + panel.column;
+  t.columns = int64_t{panel.vectors - 1} * gemm_->lanes + panel.last;
+  t.lo = lo_;
+  t.hi = hi_;
+  t.residual_last = options_.epilogue.residual == Residual::kAfterActivation;
+  for (int i = 0; i < block.count; ++i) {
+    const Tile& tile = block.tiles[i];
+    const int64_t pixel =
+        (tile.image * s.out_height + tile.vertical->begin) * s.out_width + tile.horizontal->begin;
+    float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
+    const float* residual =
+        operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + panel.column;
+    t.src = products + i * panel_width_;
+    t.rows = tile.vertical->count;
+    t.pixels = tile.horizontal->count;
+    t.dst = finish_ ? sums : dst;
+    t.pixel_pitch = finish_ ? panel_width_ : operands.dst_pitch;
+    t.row_pitch = finish_ ? 4 * panel_width_ : s.out_width * operands.dst_pitch;
+    t.residual = finish_ ? nullptr : residual;
+    t.residual_pixel_pitch = operands.residual_pitch;
+    t.residual_row_pitch = s.out_width * operands.residual_pitch;
+    ops_->output[kind][tile.vertical->reduced][tile.horizontal->reduced](t);
+    for (int y = 0; finish_ && y < t.rows; ++y) {
+      FinishTile finish{sums + y * t.row_pitch, t.pixel_pitch, dst + y * s.out_width * operands.dst_pitch,
+                        operands.dst_pitch, residual, operands.residual_pitch, t.pixels, t.columns};
+      if (residual != nullptr) finish.residual += y * t.residual_row_pitch;
+      gemm_->finish(finish, options_.epilogue);
+    }
+  }
+}
+
+}  // namespace crease

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// 3x3 convolutions of stride 1 by Winograd's minimal filtering, fused: a block of tiles is transformed, multiplied
+// with one panel of filters at a time at every point, and transformed back while both lie in L2.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/conv_shape.h"
+#include "kernels/gemm_pack.h"
+#include "kernels/gemm_tile.h"
+#include "kernels/winograd_tile.h"
+
+namespace crease {
+
+class WinogradConv {
+ public:
+  struct Options {
+    WinogradKind kind = WinogradKind::kF4;
+    Epilogue epilogue;
+    Prologue prologue;
+    int workers = 1;
+    PackCache* cache = nullptr;
+    Executor* executor = nullptr;
+  };
+
+  // 3x3, stride and dilation 1, one group; weights and bias (null: none) as ONNX has them. Error: out of memory.
+  static Result<WinogradConv> Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
+                                   const Options& options);
+
+  std::string Describe() const;
+  size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
+  // Thread-safe. The same bits at any number of workers: no reduction is split.
+  void Run(const RunContext& context, const ConvOperands& operands) const;
+
+ private:
+  // A tile's outputs along one axis. Reduced tiles have no point at infinity and one output fewer.
+  struct Span {
+    int64_t begin = 0;
+    int count = 0;
+    bool reduced = false;
+  };
+  struct Tile {
+    int64_t image = 0;
+    const Span* vertical = nullptr;
+    const Span* horizontal = nullptr;
+  };
+  // Tiles sorted by what they reduce: height full from 0 to full_h, width full from first_w to end_w, so that the tiles
+  // that have a point are neighbours.
+  struct Block {
+    static constexpr int kMaxTiles = 56;
+    Tile tiles[kMaxTiles];
+    int count = 0;
+    int full_h = 0, first_w = 0, end_w = 0;
+  };
+  struct Range {
+    int64_t begin, end;
+  };
+
+  WinogradConv() = default;
+  static std::vector<Span> Split(int64_t size, int outputs);
+  void PlanBlocks(int workers);
+  Tile TileAt(int64_t index) const;
+  void Collect(Range tiles, Block& block) const;
+  void RunRange(const ConvOperands& operands, Range tiles, Range panels, float* scratch) const;
+  void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
+  void Multiply(const Block& block, const GemmPanel& panel, const float* points, float* products) const;
+  void TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
+                       const float* products) const;
+
+  ConvShape shape_;
+  Options options_;
+  const GemmOps* gemm_ = nullptr;
+  const WinogradOps* ops_ = nullptr;
+  std::shared_ptr<const PackedGemm> packed_;  // by panel, point: a zero row, then the channels
+  std::shared_ptr<const FloatBuffer> bias_;   // whole vectors by panel column
+  std::vector<Span> vertical_, horizontal_;
+  int64_t tiles_ = 0, tile_block_ = 0;
+  int panel_width_ = 0;  // of the widest
+  int64_t tile_stride_ = 0, point_stride_ = 0;  // floats, of transformed sources
+  int64_t product_stride_ = 0;                  // from point to point
+  bool by_columns_ = false;
+  size_t worker_floats_ = 0;
+  bool finish_ = false;
+  float lo_ = 0, hi_ = 0;
+};
+
+}  // namespace crease
