@@ -51,6 +51,9 @@ KernelResult MakeSoftmax(const KernelRequest& request);
 // kernels/depthwise.cc: f32 channels-last convolutions of as many groups as channels and filters.
 KernelResult MakeDepthwise(const KernelRequest& request);
 
+// kernels/winograd_kernel.cc: f32 channels-last 3x3 convolutions of stride 1 where it pays.
+KernelResult MakeWinograd(const KernelRequest& request);
+
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
 
