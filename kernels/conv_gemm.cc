@@ -71,31 +71,28 @@ void GemmConv::PlanBand(const Options& options) {
   }
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
   if (flat_) {
-    band_width_ = 1;
     units_ = s.out_pixels();
     row_stride_ = a_pitch_;
     const int64_t most = ops_->max_rows[2];
-    unit_block_ = std::max<int64_t>(l2_floats / 3 / a_pitch_ / most, 1) * most;
+    unit_block_ = std::min(std::max<int64_t>(l2_floats / 3 / a_pitch_ / most, 1) * most, units_);
   } else {
-    band_width_ = (s.out_width - 1) * s.stride_w + s.span_w();
+    band_ = {s, a_pitch_};
     units_ = s.batch * s.out_height;
     row_stride_ = s.stride_w * a_pitch_;
-    const int64_t row_floats = band_width_ * a_pitch_;
-    line_stride_ = s.stride_h * row_floats;
-    const int64_t rows = (l2_floats / 3 / row_floats - s.span_h()) / s.stride_h + 1;
-    unit_block_ = std::clamp<int64_t>(rows, 2, s.out_height);
+    line_stride_ = band_.line_stride();
+    // Two lines at the least: short ones pair up in a tile.
+    unit_block_ = std::min(std::max<int64_t>(band_.LinesWithin(l2_floats / 3), 2), s.out_height);
   }
-  unit_block_ = std::min(unit_block_, units_);
   if (copy_) {
-    const int64_t rows = flat_ ? unit_block_ : (unit_block_ - 1) * s.stride_h + s.span_h();
-    worker_floats_ = static_cast<size_t>(DivideUp(rows * band_width_ * a_pitch_, kLineFloats) * kLineFloats);
+    const int64_t floats = flat_ ? unit_block_ * a_pitch_ : band_.floats(unit_block_);
+    worker_floats_ = static_cast<size_t>(DivideUp(floats, kLineFloats) * kLineFloats);
   }
   // Neighbouring taps of all channels are one run where nothing lies between.
   const bool runs = s.groups == 1 && s.dilation_w == 1 && a_pitch_ == s.channels;
   segment_length_ = runs ? s.kernel_w * s.channels : s.group_channels();
   for (int64_t i = 0; i < s.kernel_h; ++i) {
     for (int64_t j = 0; j < (runs ? 1 : s.kernel_w); ++j) {
-      segments_.push_back((i * s.dilation_h * band_width_ + j * s.dilation_w) * a_pitch_);
+      segments_.push_back((i * s.dilation_h * band_.width() + j * s.dilation_w) * a_pitch_);
     }
   }
 }
@@ -175,29 +172,8 @@ GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, f
 }
 
 GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, float* scratch) const {
-  const ConvShape& s = shape_;
-  const int64_t image = rows.begin / s.out_height;
-  const int64_t lines = rows.end - rows.begin;
-  const int64_t first = rows.begin % s.out_height * s.stride_h - s.pad_top;
-  const int64_t band_rows = (lines - 1) * s.stride_h + s.span_h();
-  const int64_t row_floats = band_width_ * a_pitch_;
-  const int64_t left = std::min(s.pad_left, band_width_);
-  const int64_t inside = std::clamp<int64_t>(band_width_ - left, 0, s.width);
-  const int64_t right = band_width_ - left - inside;
-  for (int64_t i = 0; i < band_rows; ++i) {
-    float* to = scratch + i * row_floats;
-    const int64_t y = first + i;
-    if (y < 0 || y >= s.height) {
-      std::fill_n(to, row_floats, 0.0f);
-      continue;
-    }
-    std::fill_n(to, left * a_pitch_, 0.0f);
-    to += left * a_pitch_;
-    ops_->pack(operands.src + (image * s.height + y) * s.width * operands.src_pitch, operands.src_pitch, inside,
-               s.channels, to, a_pitch_, prologue_);
-    std::fill_n(to + inside * a_pitch_, right * a_pitch_, 0.0f);
-  }
-  return {rows.begin * s.out_width, s.out_width, lines, scratch};
+  band_.Pack(*ops_, operands, prologue_, rows.begin, rows.end, scratch);
+  return {rows.begin * shape_.out_width, shape_.out_width, rows.end - rows.begin, scratch};
 }
 
 void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range panels) const {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/conv_band.h"
 #include "kernels/conv_shape.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
@@ -67,7 +68,7 @@ class GemmConv {
   bool by_columns_ = false;  // workers share the panels, else the units
   int64_t units_ = 0, unit_block_ = 0;  // in all; in one block
   int64_t a_pitch_ = 0;     // floats from one pixel to the next in a
-  int64_t band_width_ = 0;  // pixels of one band row
+  ConvBand band_;           // unless flat
   int64_t row_stride_ = 0;  // floats of a from one dst pixel to the next
   int64_t line_stride_ = 0;  // and from one dst row to the next
   std::vector<int64_t> segments_;

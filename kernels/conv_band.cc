@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/conv_band.h"
+
+#include <algorithm>
+
+namespace crease {
+
+int64_t ConvBand::LinesWithin(int64_t limit) const {
+  const int64_t rows = limit / std::max<int64_t>(row_floats(), 1);
+  return std::clamp<int64_t>((rows - shape.span_h()) / shape.stride_h + 1, 1, shape.out_height);
+}
+
+void ConvBand::Pack(const GemmOps& ops, const ConvOperands& operands, const Prologue& prologue, int64_t begin,
+                    int64_t end, float* band) const {
+  const ConvShape& s = shape;
+  const int64_t image = begin / s.out_height;
+  const int64_t first = begin % s.out_height * s.stride_h - s.pad_top;
+  const int64_t rows = (end - begin - 1) * s.stride_h + s.span_h();
+  const int64_t left = std::min(s.pad_left, width());
+  const int64_t inside = std::clamp<int64_t>(width() - left, 0, s.width);
+  const int64_t right = width() - left - inside;
+  for (int64_t i = 0; i < rows; ++i) {
+    float* to = band + i * row_floats();
+    const int64_t y = first + i;
+    if (y < 0 || y >= s.height) {
+      std::fill_n(to, row_floats(), 0.0f);
+      continue;
+    }
+    std::fill_n(to, left * pitch, 0.0f);
+    to += left * pitch;
+    ops.pack(operands.src + (image * s.height + y) * s.width * operands.src_pitch, operands.src_pitch, inside,
+             s.channels, to, pitch, prologue);
+    std::fill_n(to + inside * pitch, right * pitch, 0.0f);
+  }
+}
+
+}  // namespace crease

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of a source with their padding, copied so that every tap of every pixel exists.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/conv_shape.h"
+#include "kernels/gemm_tile.h"
+
+namespace crease {
+
+// The band under dst rows [begin, end) of one image: (end - begin - 1) * stride_h + span_h rows of `width` pixels,
+// `pitch` floats apart. Tap (i, j) of dst pixel (y, x) of the band is at
+// y * line_stride() + i * dilation_h * row_floats() + (x * stride_w + j * dilation_w) * pitch.
+struct ConvBand {
+  ConvShape shape;
+  int64_t pitch = 0;
+
+  int64_t width() const { return (shape.out_width - 1) * shape.stride_w + shape.span_w(); }
+  int64_t row_floats() const { return width() * pitch; }
+  int64_t line_stride() const { return shape.stride_h * row_floats(); }
+  int64_t floats(int64_t lines) const { return ((lines - 1) * shape.stride_h + shape.span_h()) * row_floats(); }
+  // The most dst rows whose band stays within `limit` floats; 1 at the least, one image's at the most.
+  int64_t LinesWithin(int64_t limit) const;
+
+  // Fills the band under dst rows [begin, end), counted over all images but of one. Padding is zero after the prologue.
+  void Pack(const GemmOps& ops, const ConvOperands& operands, const Prologue& prologue, int64_t begin, int64_t end,
+            float* band) const;
+};
+
+}  // namespace crease

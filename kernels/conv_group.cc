@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/conv_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/conv_cache.h"
+#include "kernels/kernels.h"
+
+namespace crease {
+namespace {
+
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// 1 to 3 for groups of 2, 4 and 8; 0 for others.
+int Log2Group(const ConvShape& s) {
+  if (s.group_channels() != s.group_filters()) return 0;
+  for (int log2 = 1; log2 <= 3; ++log2) {
+    if (s.group_channels() == 1 << log2) return log2;
+  }
+  return 0;
+}
+
+std::shared_ptr<FloatBuffer> PackGroups(const ConvShape& s, const Tensor& weights, const Tensor* bias, int64_t lanes) {
+  const int64_t vectors = DivideUp(s.filters, lanes);
+  const int64_t group = s.group_channels();
+  auto packed = std::make_shared<FloatBuffer>(static_cast<size_t>(vectors * (1 + s.taps() * group) * lanes));
+  if (packed->data() == nullptr) return nullptr;
+  const Elements<float> from = weights.elements<float>();
+  float* to = packed->data();
+  for (int64_t k0 = 0; k0 < vectors * lanes; k0 += lanes) {
+    for (int64_t k = k0; k < k0 + lanes; ++k) *to++ = bias != nullptr && k < s.filters ? bias->elements<float>()[k] : 0;
+    for (int64_t y = 0; y < s.kernel_h; ++y) {
+      for (int64_t c = 0; c < group; ++c) {
+        for (int64_t x = 0; x < s.kernel_w; ++x) {
+          for (int64_t k = k0; k < k0 + lanes; ++k) {
+            *to++ = k < s.filters ? from[((k * group + c) * s.kernel_h + y) * s.kernel_w + x] : 0.0f;
+          }
+        }
+      }
+    }
+  }
+  return packed;
+}
+
+class GroupKernel final : public Kernel {
+ public:
+  GroupKernel(GroupConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
+  std::string Describe() const override { return conv_.Describe(); }
+  size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
+  void Run(const RunContext& context, std::span<const ConstTensorView> src,
+           std::span<const TensorView> dst) const override {
+    conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
+  }
+
+ private:
+  GroupConv conv_;
+  Epilogue epilogue_;
+};
+
+}  // namespace
+
+Result<GroupConv> GroupConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
+                                  const Options& options) {
+  const int log2 = Log2Group(shape);
+  if (log2 == 0) return Refuse("groups of other than 2, 4 or 8 channels and filters");
+  GroupConv conv;
+  conv.shape_ = shape;
+  conv.epilogue_ = options.epilogue;
+  conv.prologue_ = options.prologue;
+  conv.ops_ = &GetGroupOps();
+  conv.gemm_ = &GetGemmOps();
+  conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
+  conv.functions_ = conv.ops_->any[log2];
+  if (shape.kernel_w == 3 && shape.dilation_w == 1 && shape.stride_w == 1) conv.functions_ = conv.ops_->wide3[log2];
+  if (shape.kernel_w == 3 && shape.dilation_w == 1 && shape.stride_w == 2) conv.functions_ = conv.ops_->wide3s2[log2];
+  if (conv.functions_[0] == nullptr) return Refuse("groups as wide as a vector");
+  const auto make = [&]() -> PackCache::Packed { return PackGroups(shape, weights, bias, conv.ops_->lanes); };
+  const std::string key = "group " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
+                          std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
+                          std::to_string(conv.ops_->lanes);
+  conv.packed_ = std::static_pointer_cast<const FloatBuffer>(options.cache == nullptr ? make()
+                                                                                      : options.cache->GetOrMake(key, make));
+  if (conv.packed_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
+  conv.Plan(options.workers);
+  return conv;
+}
+
+void GroupConv::Plan(int workers) {
+  const int64_t lanes = ops_->lanes;
+  vectors_ = DivideUp(shape_.filters, lanes);
+  vector_floats_ = (1 + shape_.taps() * shape_.group_channels()) * lanes;
+  // Whole vectors of every pixel; kernels may also read past the last pixel of a line.
+  band_ = {shape_, vectors_ * lanes};
+  const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
+  lines_ = band_.LinesWithin(l2_floats / 3);
+  const int64_t past_the_end = kGroupPixels.back() * shape_.stride_w * band_.pitch;
+  worker_floats_ = static_cast<size_t>(DivideUp(band_.floats(lines_) + past_the_end, kMaxLanes) * kMaxLanes);
+  chunks_ = DivideUp(shape_.out_width, kGroupPixels.back());
+  // Few rows do not share evenly.
+  by_channels_ = shape_.batch * shape_.out_height < 8 * workers && vectors_ >= 4 * workers;
+}
+
+std::string GroupConv::Describe() const {
+  return "groups of " + std::to_string(shape_.group_channels()) + ", bands of " + std::to_string(lines_) + " rows, " +
+         (by_channels_ ? "split by channels" : "split by pixels");
+}
+
+void GroupConv::Run(const RunContext& context, const ConvOperands& operands) const {
+  const int64_t rows = shape_.batch * shape_.out_height;
+  float* scratch = reinterpret_cast<float*>(context.scratch);
+  context.ParallelFor(by_channels_ ? vectors_ : rows, [&](int64_t begin, int64_t end, int worker) {
+    float* band = scratch + static_cast<size_t>(worker) * worker_floats_;
+    if (by_channels_) {
+      RunRange(operands, {0, rows}, {begin, end}, band);
+    } else {
+      RunRange(operands, {begin, end}, {0, vectors_}, band);
+    }
+  });
+}
+
+void GroupConv::RunRange(const ConvOperands& operands, Range rows, Range vectors, float* band) const {
+  for (int64_t row = rows.begin; row < rows.end;) {
+    // A band lies in one image.
+    const int64_t end = std::min({row + lines_, rows.end, (row / shape_.out_height + 1) * shape_.out_height});
+    band_.Pack(*gemm_, operands, prologue_, row, end, band);
+    for (int64_t vector = vectors.begin; vector < vectors.end; ++vector) {
+      for (int64_t y = row; y < end; ++y) {
+        RunLine(operands, band + (y - row) * band_.line_stride(), y, vector);
+      }
+    }
+    row = end;
+  }
+}
+
+void GroupConv::RunLine(const ConvOperands& operands, const float* band, int64_t row, int64_t vector) const {
+  const int64_t lanes = ops_->lanes;
+  const int64_t channel = vector * lanes;
+  alignas(64) float sums[kGroupPixels.back() * kMaxLanes];
+  GroupTile t;
+  t.row_stride = shape_.dilation_h * band_.row_floats();
+  t.tap_stride = shape_.dilation_w * band_.pitch;
+  t.pixel_stride = shape_.stride_w * band_.pitch;
+  t.kernel_h = static_cast<int>(shape_.kernel_h);
+  t.kernel_w = static_cast<int>(shape_.kernel_w);
+  t.weights = packed_->data() + vector * vector_floats_;
+  t.last = static_cast<int>(std::min(lanes, shape_.filters - channel));
+  t.lo = lo_;
+  t.hi = hi_;
+  t.residual_last = epilogue_.residual == Residual::kAfterActivation;
+  for (int64_t i = 0; i < chunks_; ++i) {
+    const int64_t x = shape_.out_width * i / chunks_;
+    const int64_t pixel = row * shape_.out_width + x;
+    float* dst = operands.dst + pixel * operands.dst_pitch + channel;
+    const float* residual =
+        operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + channel;
+    t.src = band + x * t.pixel_stride + channel;
+    t.pixels = static_cast<int>(shape_.out_width * (i + 1) / chunks_ - x);
+    t.dst = finish_ ? sums : dst;
+    t.dst_stride = finish_ ? lanes : operands.dst_pitch;
+    t.residual = finish_ ? nullptr : residual;
+    t.residual_stride = operands.residual_pitch;
+    const auto fits = std::lower_bound(kGroupPixels.begin(), kGroupPixels.end(), t.pixels);
+    functions_[fits - kGroupPixels.begin()](t);
+    if (finish_) {
+      gemm_->finish({sums, lanes, dst, operands.dst_pitch, residual, operands.residual_pitch, t.pixels, t.last},
+                    epilogue_);
+    }
+  }
+}
+
+KernelResult MakeGroupConv(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+  if (conv.shape.groups == 1) return Refuse("one group");
+  GroupConv::Options options;
+  options.epilogue = request.epilogue;
+  options.prologue = request.prologue;
+  options.workers = request.workers;
+  options.cache = request.packs;
+  options.executor = request.executor;
+  CREASE_ASSIGN_OR_RETURN(GroupConv made, GroupConv::Make(conv.shape, *conv.weights, conv.bias, options));
+  return std::unique_ptr<Kernel>(std::make_unique<GroupKernel>(std::move(made), request.epilogue));
+}
+
+}  // namespace crease

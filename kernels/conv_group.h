@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Grouped convolution with 2, 4 or 8 channels and as many filters in each group, channels-last: ResNeXt, RegNet.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/conv_band.h"
+#include "kernels/conv_group_tile.h"
+#include "kernels/conv_shape.h"
+#include "kernels/gemm_pack.h"
+#include "kernels/gemm_tile.h"
+
+namespace crease {
+
+class GroupConv {
+ public:
+  struct Options {
+    Epilogue epilogue;
+    Prologue prologue;
+    int workers = 1;
+    PackCache* cache = nullptr;
+    Executor* executor = nullptr;
+  };
+
+  // Errors: a refusal where the group's size has no kernel on this instruction set; out of memory.
+  static Result<GroupConv> Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
+                                const Options& options);
+
+  std::string Describe() const;
+  size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
+  // Thread-safe. The same bits at any number of workers.
+  void Run(const RunContext& context, const ConvOperands& operands) const;
+
+ private:
+  struct Range {
+    int64_t begin, end;
+  };
+
+  GroupConv() = default;
+  void Plan(int workers);
+  void RunRange(const ConvOperands& operands, Range rows, Range vectors, float* band) const;
+  void RunLine(const ConvOperands& operands, const float* band, int64_t row, int64_t vector) const;
+
+  ConvShape shape_;
+  Epilogue epilogue_;
+  Prologue prologue_;
+  const GroupOps* ops_ = nullptr;
+  const GemmOps* gemm_ = nullptr;
+  const GroupFunction* functions_ = nullptr;   // by kGroupPixels
+  std::shared_ptr<const FloatBuffer> packed_;  // by vector: bias, then row, channel, column, lane
+  int64_t vector_floats_ = 0;                  // of packed_
+  int64_t vectors_ = 0;
+  ConvBand band_;
+  int64_t lines_ = 0;   // of one band
+  int64_t chunks_ = 0;  // of one line
+  bool by_channels_ = false;
+  size_t worker_floats_ = 0;
+  bool finish_ = false;
+  float lo_ = 0, hi_ = 0;
+};
+
+}  // namespace crease
