@@ -54,6 +54,9 @@ KernelResult MakeDepthwise(const KernelRequest& request);
 // kernels/winograd_kernel.cc: f32 channels-last 3x3 convolutions of stride 1 where it pays.
 KernelResult MakeWinograd(const KernelRequest& request);
 
+// kernels/conv_group.cc: f32 channels-last convolutions with groups of 2, 4 or 8 channels and filters.
+KernelResult MakeGroupConv(const KernelRequest& request);
+
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
 

@@ -19,6 +19,7 @@ constexpr std::string_view kReferenceName = "reference";
 constexpr KernelEntry kDense[] = {
     {"Conv", "depthwise", LayoutRule::kChannelsLast, MakeDepthwise},
     {"Conv", "winograd", LayoutRule::kChannelsLast, MakeWinograd},
+    {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
     {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},
     {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},
