@@ -23,7 +23,7 @@ set_target_properties(crease PROPERTIES
 target_compile_features(crease PUBLIC cxx_std_20)
 target_include_directories(crease PUBLIC
   "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
-target_link_libraries(crease PRIVATE crease_flags crease_highway Threads::Threads)
+target_link_libraries(crease PRIVATE crease_flags crease_highway crease_minizip Threads::Threads)
 if(CREASE_HAS_ONEDNN)
   target_link_libraries(crease PRIVATE crease_dnnl)
 endif()

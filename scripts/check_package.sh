@@ -28,7 +28,7 @@ check() {
 
   symbols="$(visible "$kind" "$library")"
   [[ -n "$symbols" ]] || fail "visible symbols ($kind): there are none"
-  strangers="$(grep -vE '^crease::(Session::[a-z_]+|Error::ToString(\[abi:cxx11\])?|[A-Za-z]+)\(' <<<"$symbols" || true)"
+  strangers="$(grep -vE '^crease::[A-Za-z]+(::(~?[A-Za-z_]+|operator=))?(\[abi:cxx11\])?\(' <<<"$symbols" || true)"
   [[ -z "$strangers" ]] || fail "visible symbols ($kind): not of the public interface: $(head -n 5 <<<"$strangers")"
   note "$(wc -l <<<"$symbols") visible symbols, all of them crease::"
 

@@ -18,7 +18,8 @@ onednn_least=3.1
 step "Packages from apt"
 command -v apt-get >/dev/null || fail "no apt-get here; CONTRIBUTING.md lists what to install by hand"
 apt_install g++ cmake ninja-build ccache git ca-certificates \
-  libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev libfmt-dev nlohmann-json3-dev libprotozero-dev libxxhash-dev
+  libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev libfmt-dev nlohmann-json3-dev libprotozero-dev libxxhash-dev \
+  libminizip-dev zlib1g-dev
 dpkg --compare-versions "$(cmake --version | sed -n 's/^cmake version //p')" ge 3.25 ||
   fail "CMake 3.25 or newer is needed; this is $(cmake --version | head -n 1)"
 
