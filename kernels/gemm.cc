@@ -5,6 +5,7 @@
 
 #include "graph/ops/gemm.h"
 #include "kernels/conv_gemm.h"
+#include "kernels/gemm_vector.h"
 #include "kernels/kernels.h"
 
 namespace crease {
@@ -33,6 +34,21 @@ class GemmKernel final : public Kernel {
   bool residual_;
 };
 
+class MatrixVectorKernel final : public Kernel {
+ public:
+  explicit MatrixVectorKernel(MatrixVector product) : product_(std::move(product)) {}
+  std::string Describe() const override { return "matrix times vector, in place"; }
+  void Run(const RunContext& context, std::span<const ConstTensorView> src,
+           std::span<const TensorView> dst) const override {
+    const bool residual = product_.epilogue.residual != Residual::kNone;
+    Multiply(product_, context, static_cast<const float*>(src[0].data), static_cast<float*>(dst[0].data),
+                residual ? static_cast<const float*>(src.back().data) : nullptr);
+  }
+
+ private:
+  MatrixVector product_;
+};
+
 Result<void> CheckOperands(const KernelRequest& request) {
   for (const Operand& operand : request.src) {
     if (operand.present && operand.dtype != DType::kFloat32) return Refuse("not f32");
@@ -50,6 +66,12 @@ KernelResult MakeProduct(const KernelRequest& request, int64_t rows, const Matri
   shape.channels = matrix.channels;
   shape.filters = matrix.columns;
   if (rows == 0 || shape.channels == 0 || shape.filters == 0) return Refuse("empty");
+  const bool dense_rows = matrix.channel_stride == 1 && matrix.column_stride == matrix.channels;
+  if (rows == 1 && dense_rows && IsReadableInPlace(*matrix.values)) {
+    MatrixVector product{*matrix.values, matrix.bias == nullptr ? Tensor() : *matrix.bias, matrix.scale,
+                         matrix.bias_scale, shape.filters, shape.channels, request.epilogue};
+    return std::unique_ptr<Kernel>(std::make_unique<MatrixVectorKernel>(std::move(product)));
+  }
   GemmConv::Options options;
   options.epilogue = request.epilogue;
   options.src_pitch = shape.channels;
@@ -62,6 +84,17 @@ KernelResult MakeProduct(const KernelRequest& request, int64_t rows, const Matri
 }
 
 }  // namespace
+
+KernelResult MakeConvVector(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+  if (!conv.shape.pointwise() || conv.shape.groups != 1) return Refuse("not 1x1");
+  if (conv.shape.out_pixels() != 1) return Refuse("more than one pixel");
+  if (request.prologue.scale != nullptr) return Refuse("prologue");
+  if (!IsReadableInPlace(*conv.weights)) return Refuse("weights not aligned");
+  MatrixVector product{*conv.weights, conv.bias == nullptr ? Tensor() : *conv.bias, 1, 1,
+                       conv.shape.filters, conv.shape.channels, request.epilogue};
+  return std::unique_ptr<Kernel>(std::make_unique<MatrixVectorKernel>(std::move(product)));
+}
 
 KernelResult MakeGemm(const KernelRequest& request) {
   CREASE_RETURN_IF_ERROR(CheckOperands(request));

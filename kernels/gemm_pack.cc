@@ -44,9 +44,44 @@ std::vector<GemmPanel> PlanPanels(const MatrixSource& source, int lanes, int wid
   return panels;
 }
 
-void PackPanel(const MatrixSource& source, const GemmPanel& panel, int lanes, float* dst) {
-  const int64_t width = int64_t{panel.vectors} * lanes;
-  const int64_t columns = width - lanes + panel.last;
+// Some channels of every tap and column, gathered close together: sources may be powers of two apart.
+constexpr int64_t kBlockFloats = 256;  // of one column
+
+void PackBlock(const MatrixSource& source, const GemmPanel& panel, const GemmOps& ops, int64_t first_channel,
+               int64_t channels, float* dst) {
+  const int64_t width = int64_t{panel.vectors} * ops.lanes;
+  const int64_t columns = width - ops.lanes + panel.last;
+  alignas(64) float block[kMaxTileVectors * kMaxLanes * kBlockFloats];
+  const int64_t from = panel.group * source.group_stride +
+                       (panel.column - panel.group * source.columns) * source.column_stride +
+                       first_channel * source.channel_stride;
+  for (int64_t j = 0; j < columns; ++j) {
+    const std::byte* column = source.values->bytes() + static_cast<size_t>(from + j * source.column_stride) * sizeof(float);
+    std::memcpy(block + j * kBlockFloats, column, static_cast<size_t>(channels * source.taps) * sizeof(float));
+  }
+  for (int64_t tap = 0; tap < source.taps; ++tap) {
+    ops.transpose(block + tap, kBlockFloats, source.taps, channels, columns, width,
+                  dst + (tap * source.channels + first_channel) * width, width);
+  }
+}
+
+// Any strides.
+void PackElements(const MatrixSource& source, const GemmPanel& panel, int64_t width, int64_t columns, float* dst) {
+  const int64_t from = panel.group * source.group_stride +
+                       (panel.column - panel.group * source.columns) * source.column_stride;
+  for (int64_t tap = 0; tap < source.taps; ++tap) {
+    for (int64_t c = 0; c < source.channels; ++c) {
+      const int64_t row = from + tap * source.tap_stride + c * source.channel_stride;
+      for (int64_t j = 0; j < width; ++j) {
+        *dst++ = j < columns ? ReadFloat(source.values->bytes(), row + j * source.column_stride) : 0.0f;
+      }
+    }
+  }
+}
+
+void PackPanel(const MatrixSource& source, const GemmPanel& panel, const GemmOps& ops, float* dst) {
+  const int64_t width = int64_t{panel.vectors} * ops.lanes;
+  const int64_t columns = width - ops.lanes + panel.last;
   for (int64_t j = 0; j < width; ++j) {
     float bias = 0;
     if (source.bias != nullptr && j < columns) {
@@ -55,22 +90,17 @@ void PackPanel(const MatrixSource& source, const GemmPanel& panel, int lanes, fl
     dst[j] = bias;
   }
   dst += width;
-  // Blocks of 16 channels keep both sides in L1 whatever the strides.
-  constexpr int64_t kBlock = 16;
-  const int64_t first = panel.group * source.group_stride +
-                        (panel.column - panel.group * source.columns) * source.column_stride;
-  for (int64_t c0 = 0; c0 < source.channels; c0 += kBlock) {
-    const int64_t c1 = std::min(c0 + kBlock, source.channels);
-    for (int64_t j = 0; j < width; ++j) {
-      for (int64_t tap = 0; tap < source.taps; ++tap) {
-        float* to = dst + (tap * source.channels) * width + j;
-        const int64_t from = first + j * source.column_stride + tap * source.tap_stride;
-        for (int64_t c = c0; c < c1; ++c) {
-          to[c * width] =
-              j < columns ? source.scale * ReadFloat(source.values->bytes(), from + c * source.channel_stride) : 0;
-        }
-      }
+  const bool runs = source.channel_stride == source.taps && (source.taps == 1 || source.tap_stride == 1);
+  const int64_t most = kBlockFloats / source.taps;
+  if (runs && most > 0) {
+    for (int64_t c = 0; c < source.channels; c += most) {
+      PackBlock(source, panel, ops, c, std::min(most, source.channels - c), dst);
     }
+  } else {
+    PackElements(source, panel, width, columns, dst);
+  }
+  if (source.scale != 1) {
+    for (int64_t i = 0; i < source.depth() * width; ++i) dst[i] *= source.scale;
   }
 }
 
@@ -110,7 +140,7 @@ Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, c
     on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel, int) {
       for (int64_t i = begin; i < end_panel; ++i) {
         const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
-        PackPanel(source, panel, ops.lanes, packed->values.data() + panel.offset);
+        PackPanel(source, panel, ops, packed->values.data() + panel.offset);
       }
     });
     return packed;

@@ -232,6 +232,22 @@ void Pack(const float* src, int64_t src_stride, int64_t count, int64_t channels,
   });
 }
 
+void Transpose(const float* src, int64_t src_stride, int64_t src_step, int64_t rows, int64_t columns, int64_t width,
+               float* dst, int64_t dst_stride) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto index = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(src_stride)));
+  for (int64_t j = 0; j < width; j += lanes) {
+    const size_t count = static_cast<size_t>(std::clamp<int64_t>(columns - j, 0, lanes));
+    const auto mask = hn::FirstN(d, count);
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto x = hn::MaskedGatherIndex(mask, d, src + j * src_stride + i * src_step, index);
+      hn::StoreU(x, d, dst + i * dst_stride + j);
+    }
+  }
+}
+
 template <int kVectors, int... kRowsLessOne>
 void FillTiles(GemmOps& ops, std::integer_sequence<int, kRowsLessOne...>) {
   ((ops.tile[kVectors][kRowsLessOne + 1] = &RunTile<kRowsLessOne + 1, kVectors>), ...);
@@ -246,6 +262,7 @@ GemmOps MakeOps() {
   FillTiles<3>(ops, std::make_integer_sequence<int, MaxRows(3)>());
   ops.finish = &Finish;
   ops.pack = &Pack;
+  ops.transpose = &Transpose;
   return ops;
 }
 

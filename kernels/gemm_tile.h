@@ -56,6 +56,10 @@ struct GemmOps {
   // Copies `count` pixels of `channels` floats, strides in floats, through the prologue.
   void (*pack)(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
                int64_t dst_stride, const Prologue& prologue) = nullptr;
+  // dst[i * dst_stride + j] = src[j * src_stride + i * src_step] for i < rows, j < columns; 0 up to `width` columns,
+  // whole vectors.
+  void (*transpose)(const float* src, int64_t src_stride, int64_t src_step, int64_t rows, int64_t columns,
+                    int64_t width, float* dst, int64_t dst_stride) = nullptr;
 };
 
 // Of the instruction set in use.

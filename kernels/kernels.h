@@ -60,7 +60,8 @@ KernelResult MakeGroupConv(const KernelRequest& request);
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
 
-// kernels/gemm.cc: products with a constant second matrix.
+// kernels/gemm.cc: products with a constant second matrix; 1x1 convolutions of one pixel.
+KernelResult MakeConvVector(const KernelRequest& request);
 KernelResult MakeGemm(const KernelRequest& request);
 KernelResult MakeMatMul(const KernelRequest& request);
 

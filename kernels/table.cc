@@ -17,6 +17,7 @@ using Section = std::span<const KernelEntry>;
 constexpr std::string_view kReferenceName = "reference";
 
 constexpr KernelEntry kDense[] = {
+    {"Conv", "vector", LayoutRule::kChannelsLast, MakeConvVector},
     {"Conv", "depthwise", LayoutRule::kChannelsLast, MakeDepthwise},
     {"Conv", "winograd", LayoutRule::kChannelsLast, MakeWinograd},
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm_vector.h"
+
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm_vector.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h, so that each target has its own copy.
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstddef>
+
+HWY_BEFORE_NAMESPACE();
+namespace crease {
+namespace HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// kRows dot products, two sums each. What a row's result is does not depend on kRows.
+template <int kRows>
+HWY_INLINE void DotRows(const float* matrix, int64_t depth, const float* src, float* sums) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  V even[kRows], odd[kRows];
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(d);
+  int64_t k = 0;
+  for (; k + 2 * lanes <= depth; k += 2 * lanes) {
+    const V x0 = hn::LoadU(d, src + k), x1 = hn::LoadU(d, src + k + lanes);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      even[r] = hn::MulAdd(x0, hn::LoadU(d, matrix + r * depth + k), even[r]);
+      odd[r] = hn::MulAdd(x1, hn::LoadU(d, matrix + r * depth + k + lanes), odd[r]);
+    }
+  }
+  for (; k < depth; k += lanes) {
+    const size_t count = static_cast<size_t>(std::min(lanes, depth - k));
+    const V x = hn::LoadN(d, src + k, count);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) even[r] = hn::MulAdd(x, hn::LoadN(d, matrix + r * depth + k, count), even[r]);
+  }
+  for (int r = 0; r < kRows; ++r) sums[r] = hn::ReduceSum(d, hn::Add(even[r], odd[r]));
+}
+
+void Dot(const float* matrix, int64_t depth, const float* src, int64_t rows, float* sums) {
+  constexpr int kRows = 4;
+  int64_t r = 0;
+  for (; r + kRows <= rows; r += kRows) DotRows<kRows>(matrix + r * depth, depth, src, sums + r);
+  for (; r < rows; ++r) DotRows<1>(matrix + r * depth, depth, src, sums + r);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace crease
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace crease {
+
+HWY_EXPORT(Dot);
+
+bool IsReadableInPlace(const Tensor& matrix) {
+  return reinterpret_cast<uintptr_t>(matrix.bytes()) % alignof(float) == 0;
+}
+
+void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst, const float* residual) {
+  const float* matrix = reinterpret_cast<const float*>(product.matrix.bytes());
+  const GemmOps& ops = GetGemmOps();
+  // Small products are not worth waking a thread for.
+  constexpr int64_t kMinimumFloats = 16384;
+  const int64_t grain = std::max<int64_t>(kMinimumFloats / product.depth, 1);
+  const int64_t units = (product.columns + grain - 1) / grain;
+  context.ParallelFor(units, [&](int64_t begin, int64_t end, int) {
+    constexpr int64_t kBlock = 64;
+    alignas(64) float sums[kBlock];
+    const int64_t last = std::min(end * grain, product.columns);
+    for (int64_t j = begin * grain; j < last; j += kBlock) {
+      const int64_t count = std::min(kBlock, last - j);
+      HWY_DYNAMIC_DISPATCH(Dot)(matrix + j * product.depth, product.depth, src, count, sums);
+      for (int64_t i = 0; i < count; ++i) {
+        float y = product.scale * sums[i];
+        if (product.bias.defined()) {
+          y += product.bias_scale * product.bias.elements<float>()[product.bias.size() == 1 ? 0 : j + i];
+        }
+        sums[i] = y;
+      }
+      ops.finish({sums, kBlock, dst + j, kBlock, residual == nullptr ? nullptr : residual + j, kBlock, 1, count},
+                 product.epilogue);
+    }
+  });
+}
+
+}  // namespace crease
+#endif
