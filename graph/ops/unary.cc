@@ -172,10 +172,11 @@ Result<ActivationParameters> ParseActivation(const Node& node) {
   ActivationParameters parameters;
   if (node.op_type == "Gelu") {
     CREASE_ASSIGN_OR_RETURN(const std::string approximate, AttrString(node, "approximate", "none"));
-    if (approximate != "none" && approximate != "tanh") {
+    const std::string_view form = approximate;  // a view: gcc 12 warns of the string's own comparison
+    if (form != "none" && form != "tanh") {
       return InvalidModel("attribute 'approximate' must be none or tanh, it is '", Printable(approximate), "'");
     }
-    parameters.alpha = approximate == "tanh" ? 1 : 0;
+    parameters.alpha = form == "tanh" ? 1 : 0;
     return parameters;
   }
   for (const Defaults& defaults : kDefaults) {
