@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/kernel.h"
+
+namespace crease {
+
+PackCache::Packed PackCache::GetOrMake(const std::string& key,
+                                       const std::function<Packed()>& make) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = entries_.find(key);
+  if (found != entries_.end()) return found->second;
+  Packed packed = make();
+  if (packed != nullptr) entries_.emplace(key, packed);
+  return packed;
+}
+
+}  // namespace crease
