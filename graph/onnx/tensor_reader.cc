@@ -109,11 +109,12 @@ Result<void> ReadHeader(ByteSpan message, const ReadContext& context, Header* he
         header->typed_chunk = field.type == WireType::kBytes ? field.bytes : ByteSpan{};
     }
   }
+  if (header->shape.size() > static_cast<size_t>(kMaxRank)) {
+    return TensorError(ErrorCode::kLimitExceeded, "its rank is over the limit of " + std::to_string(kMaxRank),
+                       header->name);
+  }
   if (reader.failed()) {
     Error error = reader.error("TensorProto");
-    if (header->shape.size() > static_cast<size_t>(kMaxRank)) {
-      error = {ErrorCode::kLimitExceeded, "its rank is over the limit of " + std::to_string(kMaxRank), ""};
-    }
     error.where = "tensor '" + Printable(header->name) + "'";
     return error;
   }
