@@ -36,8 +36,11 @@ Result<void> CheckArity(const ReadNodeResult& node, const std::vector<std::strin
     return NodeError(node,
                      "it has " + std::to_string(count) + " " + what + ", expected " + Expected(least, most, what));
   }
-  for (int i = 0; i < least; ++i) {
-    if (names[static_cast<size_t>(i)].empty()) {
+  // A variadic list of inputs has no absent ones; of outputs some may be unwanted.
+  const bool all = most < 0 && &names == &node.inputs;
+  const size_t required = all ? names.size() : static_cast<size_t>(least);
+  for (size_t i = 0; i < required; ++i) {
+    if (names[i].empty()) {
       return NodeError(node, "number " + std::to_string(i) + " of its " + what + " is required, but absent");
     }
   }

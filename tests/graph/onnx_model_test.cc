@@ -297,6 +297,7 @@ TEST(OnnxNodeProto, TooFewOrTooManyInputs) {
   ExpectRejected(OneNode(NodeProto("Add", {"x"}, {"y"}, "sum")), kInvalid, {"Add 'sum'", "1 inputs", "expected 2"});
   ExpectRejected(OneNode(NodeProto("Add", {"x", "x", "x"}, {"y"})), kInvalid, {"3 inputs"});
   ExpectRejected(OneNode(NodeProto("Add", {"x", ""}, {"y"})), kInvalid, {"number 1 of its inputs", "absent"});
+  ExpectRejected(OneNode(NodeProto("Concat", {"x", "", "x"}, {"y"})), kInvalid, {"number 1 of its inputs", "absent"});
   ExpectRejected(OneNode(NodeProto("Relu", {"x"}, {"y", "z"})), kInvalid, {"2 outputs"});
   ExpectRejected(OneNode(NodeProto("Relu", {"x"}, {})), kInvalid, {"0 outputs"});
 }
