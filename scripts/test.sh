@@ -37,7 +37,7 @@ skipped="$(awk '
   /^Output:/ {inside = 1; skips = wants = 0; next}
   /^<end of output>/ {if (inside && skips && wants) print name; inside = 0}
   inside && /\[  SKIPPED \]/ {skips = 1}
-  inside && tolower($0) ~ /shared/ {wants = 1}' "$results")"
+  inside && /CREASE_SHARED|shared\/models/ {wants = 1}' "$results")"
 
 if [[ -n "$with_python" ]]; then
   python="$(python_venv)"
