@@ -38,9 +38,65 @@ Outcome<Done> PlanBias(const FoldContext& context, NodeId id, const Affine& map,
   return Done{};
 }
 
+// Weights from DequantizeLinear keep their integers: its scale, one for each output channel, takes the
+// map. Scales must stay positive.
+Outcome<Done> AbsorbQuantizedConv(const FoldContext& context, NodeId id, NodeId dequantize, const Affine& map,
+                                  FoldPlan& plan) {
+  const Node &node = context.graph.node(id), &source = context.graph.node(dequantize);
+  const std::string self = context.graph.Describe(id);
+  const auto refuse = [&](std::string message) { return Refusal{"quantized-weights", self, std::move(message)}; };
+  const Tensor* values = context.constants.Get(source.inputs[0]);
+  const Tensor* scale = source.inputs.size() > 1 ? context.constants.Get(source.inputs[1]) : nullptr;
+  const Result<int64_t> axis = AttrInt(source, "axis", 1), block = AttrInt(source, "block_size", 0),
+                        group = AttrInt(node, "group", 1);
+  if (values == nullptr || scale == nullptr || values->rank() < 3 || !axis.ok() || !block.ok() || !group.ok()) {
+    return refuse("its quantized weights are not constant");
+  }
+  const int64_t channels = values->dim(0);
+  const bool zero_point = source.inputs.size() > 2 && source.inputs[2] != kNone;
+  // One scale for all becomes one a channel, which a zero point of one element would not fit.
+  const bool spread = scale->size() == 1 && (scale->rank() == 0 || channels > 1);
+  if (*block != 0 || (spread ? zero_point : *axis != 0 && *axis != -values->rank()) ||
+      (!spread && scale->size() != channels)) {
+    return refuse("its scale is not one for each output channel");
+  }
+  Outcome<Affine> full = RequireChannels(context, id, map, 1, channels);
+  if (!full.ok()) return full.refusal();
+  if (full->min_scale() <= 0) return refuse("a scale would not be positive");
+  Outcome<Weights> bias = ConstantBias(context, id, 2);
+  if (!bias.ok()) return bias.refusal();
+  std::vector<double> scales(full->scale);
+  for (size_t c = 0; c < scales.size(); ++c) scales[c] *= scale->AsDouble(spread ? 0 : static_cast<int64_t>(c));
+  const DType dtype = context.constants.dtype(source.inputs[1]);
+  Outcome<Tensor> rounded = RoundTo(scales, dtype, {channels});
+  if (!rounded.ok()) return At(context, id, rounded.refusal());
+  Outcome<Done> done = PlanBias(context, id, *full, *bias, dtype, plan);
+  if (!done.ok()) return done.refusal();
+  plan.Add([&context, id, dequantize, tensor = std::move(*rounded)](Patch& patch, const FoldPlan&) {
+    Node scaled = context.graph.node(dequantize);
+    scaled.raw = {};
+    scaled.name += "_folded";
+    scaled.inputs[1] = patch.AddConstant(context.graph.value(scaled.inputs[1]).name + "_folded", tensor);
+    const ValueId old = scaled.outputs[0];
+    scaled.outputs[0] = patch.AddValue(context.graph.value(old).name + "_folded", context.type(old));
+    std::erase_if(scaled.attributes, [](const Attribute& a) { return a.name == "axis"; });
+    scaled.attributes.push_back(MakeAttr("axis", int64_t{0}));
+    patch.ReplaceInput(id, 1, scaled.outputs[0]);
+    patch.AddNode(std::move(scaled));
+  });
+  plan.Absorbed("conv", self);
+  return Done{};
+}
+
 Outcome<Done> AbsorbConv(const FoldContext& context, NodeId id, const Affine& map, FoldPlan& plan) {
   const Node& node = context.graph.node(id);
   const bool transposed = node.op_type == "ConvTranspose";
+  const NodeId made_by =
+      node.inputs.size() > 1 && node.inputs[1] != kNone ? context.graph.producer(node.inputs[1]) : kNone;
+  if (!transposed && made_by != kNone && context.graph.node(made_by).op_type == "DequantizeLinear" &&
+      context.opset() >= 13) {
+    return AbsorbQuantizedConv(context, id, made_by, map, plan);
+  }
   Outcome<Weights> w = ConstantWeights(context, id, 1);
   if (!w.ok()) return w.refusal();
   const Result<int64_t> group = AttrInt(node, "group", 1);

@@ -2,6 +2,8 @@
 // Maps that pass through operators without weights: when op(map(x)) = map'(op(x)), and what map' is.
 #pragma once
 
+#include <optional>
+
 #include "graph/passes/affine.h"
 
 namespace crease::fold {
@@ -23,5 +25,13 @@ bool HasCommuteRule(const Node& node);
 
 // The map on a row-major reshape's other side. Refuses with "shape-unknown" or "uneven-channels".
 Outcome<Affine> CommuteReshape(const FoldContext& context, ValueId from, ValueId to, const Affine& map);
+
+// Reshape, Transpose, Reshape with nothing else reading between them, that reorder axis 1 and nothing
+// else. `id` is the last of them for a map on its way back, the first for one on its way forward.
+struct Shuffled {
+  Affine map;  // on the other side
+  NodeId cut, transpose, join;
+};
+std::optional<Shuffled> CommuteShuffle(const FoldContext& context, NodeId id, const Affine& map, Direction direction);
 
 }  // namespace crease::fold

@@ -206,6 +206,12 @@ Outcome<Done> PushBackward(const FoldContext& context, NodeId user, int slot, co
   if (node.domain.empty() && (node.op_type == "Add" || node.op_type == "Sub" || node.op_type == "Sum"))
     return PushThroughSum(step);
   if (node.domain.empty() && node.op_type == "Concat") return PushThroughConcat(step);
+  if (const std::optional<Shuffled> shuffled = CommuteShuffle(context, id, map, Direction::kBackward)) {
+    if (!plan.Visit(shuffled->transpose) || !plan.Visit(shuffled->cut)) {
+      return Refusal{"too-deep", graph.Describe(id), "the search took too many steps"};
+    }
+    return PushBackward(context, shuffled->cut, 0, shuffled->map, plan, depth + 1);
+  }
   int output = 0;
   while (node.outputs[static_cast<size_t>(output)] != value) ++output;
   Outcome<Affine> through = Commute(context, id, output, map, Direction::kBackward);

@@ -87,6 +87,12 @@ Outcome<Done> PushInto(const FoldContext& context, NodeId id, ValueId value, Val
     return PushForward(context, node.outputs[0], kNone, *whole, plan, depth + 1);
   }
   if (slot != 0) return Refusal{"unsupported-producer", self, StrCat("the value is its input ", slot)};
+  if (const std::optional<Shuffled> shuffled = CommuteShuffle(context, id, map, Direction::kForward)) {
+    if (!plan.Visit(shuffled->transpose) || !plan.Visit(shuffled->join)) {
+      return Refusal{"other-consumers", self, "it reads the value on two ways"};
+    }
+    return PushForward(context, graph.node(shuffled->join).outputs[0], kNone, shuffled->map, plan, depth + 1);
+  }
   for (size_t output = 0; output < node.outputs.size(); ++output) {
     if (node.outputs[output] == kNone) continue;
     Outcome<Affine> through = Commute(context, id, static_cast<int>(output), map, Direction::kForward);
