@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel of Conv on the layers of the speed suite's networks: f32, batch 1, channels-last, bias and ReLU.
+// Names: layer/kernel/threads. Filter with --benchmark_filter, as in "3x3 .*/(winograd|onednn)/1".
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/conv_shape.h"
+#include "kernels/gemm_pack.h"
+#include "kernels/kernel.h"
+#include "kernels/targets.h"
+#include "runtime/thread_pool.h"
+
+namespace crease {
+namespace {
+
+struct Layer {
+  const char* name;  // channels -> filters @ side of the source
+  int64_t side, channels, filters, kernel, stride = 1, groups = 1;
+};
+
+const Layer kLayers[] = {
+    // ResNet, VGG, Darknet
+    {"7x7 s2 3-64@224", 224, 3, 64, 7, 2},
+    {"3x3 3-64@224", 224, 3, 64, 3},
+    {"3x3 64-64@224", 224, 64, 64, 3},
+    {"3x3 64-64@56", 56, 64, 64, 3},
+    {"3x3 128-128@28", 28, 128, 128, 3},
+    {"3x3 256-256@14", 14, 256, 256, 3},
+    {"3x3 512-512@7", 7, 512, 512, 3},
+    {"3x3 256-256@56", 56, 256, 256, 3},
+    {"3x3 512-512@28", 28, 512, 512, 3},
+    {"3x3 512-512@14", 14, 512, 512, 3},
+    {"3x3 s2 128-128@56", 56, 128, 128, 3, 2},
+    {"3x3 s2 256-256@28", 28, 256, 256, 3, 2},
+    {"3x3 s2 512-512@14", 14, 512, 512, 3, 2},
+    {"1x1 64-64@56", 56, 64, 64, 1},
+    {"1x1 64-256@56", 56, 64, 256, 1},
+    {"1x1 256-64@56", 56, 256, 64, 1},
+    {"1x1 s2 256-512@56", 56, 256, 512, 1, 2},
+    {"1x1 512-128@28", 28, 512, 128, 1},
+    {"1x1 1024-256@14", 14, 1024, 256, 1},
+    {"1x1 256-1024@14", 14, 256, 1024, 1},
+    {"1x1 2048-512@7", 7, 2048, 512, 1},
+    {"1x1 512-2048@7", 7, 512, 2048, 1},
+    // DenseNet, Inception
+    {"3x3 128-32@56", 56, 128, 32, 3},
+    {"3x3 128-32@28", 28, 128, 32, 3},
+    {"3x3 128-32@14", 14, 128, 32, 3},
+    {"3x3 128-32@7", 7, 128, 32, 3},
+    {"1x1 512-128@14", 14, 512, 128, 1},
+    {"5x5 48-64@35", 35, 48, 64, 5},
+    {"3x3 s2 288-384@35", 35, 288, 384, 3, 2},
+    {"1x1 768-192@17", 17, 768, 192, 1},
+    // MobileNet, EfficientNet, ShuffleNet
+    {"3x3 s2 3-32@224", 224, 3, 32, 3, 2},
+    {"1x1 32-64@112", 112, 32, 64, 1},
+    {"1x1 16-96@112", 112, 16, 96, 1},
+    {"1x1 96-24@56", 56, 96, 24, 1},
+    {"1x1 24-144@56", 56, 24, 144, 1},
+    {"1x1 144-24@56", 56, 144, 24, 1},
+    {"1x1 240-40@28", 28, 240, 40, 1},
+    {"1x1 116-116@14", 14, 116, 116, 1},
+    {"1x1 960-160@7", 7, 960, 160, 1},
+    {"1x1 320-1280@7", 7, 320, 1280, 1},
+    {"1x1 1152-48@1", 1, 1152, 48, 1},
+    {"depthwise 3x3 32@112", 112, 32, 32, 3, 1, 32},
+    {"depthwise 3x3 s2 96@112", 112, 96, 96, 3, 2, 96},
+    {"depthwise 3x3 144@56", 56, 144, 144, 3, 1, 144},
+    {"depthwise 3x3 192@28", 28, 192, 192, 3, 1, 192},
+    {"depthwise 3x3 s2 240@28", 28, 240, 240, 3, 2, 240},
+    {"depthwise 3x3 576@14", 14, 576, 576, 3, 1, 576},
+    {"depthwise 3x3 960@7", 7, 960, 960, 3, 1, 960},
+    {"depthwise 5x5 240@28", 28, 240, 240, 5, 1, 240},
+    {"depthwise 5x5 672@14", 14, 672, 672, 5, 1, 672},
+    {"depthwise 5x5 1152@7", 7, 1152, 1152, 5, 1, 1152},
+    // ResNeXt, RegNet
+    {"groups 32x4 3x3@56", 56, 128, 128, 3, 1, 32},
+    {"groups 32x8 3x3@28", 28, 256, 256, 3, 1, 32},
+    {"groups 32x16 3x3@14", 14, 512, 512, 3, 1, 32},
+    {"groups 32x32 3x3@7", 7, 1024, 1024, 3, 1, 32},
+    {"groups 3x8 3x3 s2@112", 112, 24, 24, 3, 2, 3},
+    {"groups 7x8 3x3@28", 28, 56, 56, 3, 1, 7},
+    {"groups 46x8 3x3@7", 7, 368, 368, 3, 1, 46},
+};
+
+Tensor Random(Shape shape) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-0.1f, 0.1f);
+  int64_t count = 1;
+  for (const int64_t dim : shape) count *= dim;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = uniform(random);
+  return Tensor::From<float>(std::move(shape), std::span<const float>(values));
+}
+
+void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, int threads) {
+  const int64_t pad = layer.kernel / 2;
+  const int64_t out = (layer.side + 2 * pad - layer.kernel) / layer.stride + 1;
+  const Tensor src = Random({1, layer.channels, layer.side, layer.side});
+  const Tensor weights = Random({layer.filters, layer.channels / layer.groups, layer.kernel, layer.kernel});
+  const Tensor bias = Random({layer.filters});
+  Tensor dst = Random({1, layer.filters, out, out});
+
+  Node node;
+  node.op_type = "Conv";
+  node.attributes = {MakeAttr("strides", std::vector<int64_t>(2, layer.stride)),
+                     MakeAttr("pads", std::vector<int64_t>(4, pad)), MakeAttr("group", layer.groups)};
+  const Operand operands[] = {
+      {true, DType::kFloat32, src.shape(), Layout::kChannelsLast, layer.channels, nullptr},
+      {true, DType::kFloat32, weights.shape(), Layout::kPlain, 0, &weights},
+      {true, DType::kFloat32, bias.shape(), Layout::kPlain, 0, &bias},
+  };
+  const Operand result[] = {{true, DType::kFloat32, dst.shape(), Layout::kChannelsLast, layer.filters, nullptr}};
+  const std::shared_ptr<ThreadPool> pool = ThreadPool::Shared(threads);
+  Epilogue epilogue;
+  epilogue.activation = Activation::kRelu;
+  const KernelRequest request{.node = node,
+                              .opset = 17,
+                              .src = operands,
+                              .dst = result,
+                              .epilogue = epilogue,
+                              .prologue = {},
+                              .workers = threads};
+  const auto made = entry.make(request);
+  if (!made.ok()) return state.SkipWithError(made.error().message.c_str());
+  const Kernel& kernel = **made;
+  state.SetLabel(kernel.Describe());
+
+  FloatBuffer scratch(kernel.scratch_bytes(threads) / sizeof(float));
+  const auto view = [](const Tensor& tensor, int64_t pitch) {
+    ConstTensorView v{tensor.bytes(), DType::kFloat32, Layout::kChannelsLast, tensor.rank(), {}, pitch};
+    std::copy(tensor.shape().begin(), tensor.shape().end(), v.dims.begin());
+    return v;
+  };
+  ConstTensorView weights_view = view(weights, 0), bias_view = view(bias, 0);
+  weights_view.layout = bias_view.layout = Layout::kPlain;
+  const ConstTensorView sources[] = {view(src, layer.channels), weights_view, bias_view};
+  TensorView dst_view{dst.mutable_data<float>(), DType::kFloat32, Layout::kChannelsLast, 4, {}, layer.filters};
+  std::copy(dst.shape().begin(), dst.shape().end(), dst_view.dims.begin());
+  const RunContext context{*pool, reinterpret_cast<std::byte*>(scratch.data())};
+  const bool mine = pool->BeginRequest();
+  for (auto _ : state) kernel.Run(context, sources, {&dst_view, 1});
+  if (mine) pool->EndRequest();
+  const double flops = 2.0 * static_cast<double>(out * out * layer.filters * layer.channels / layer.groups *
+                                                 layer.kernel * layer.kernel);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
+}
+
+void Register() {
+  for (const Layer& layer : kLayers) {
+    for (const KernelEntry& entry : KernelsFor("Conv")) {
+      if (entry.layout != LayoutRule::kChannelsLast) continue;
+      for (const int threads : {1, 2}) {
+        const std::string name = std::string(layer.name) + "/" + std::string(entry.name) + "/" + std::to_string(threads);
+        benchmark::RegisterBenchmark(
+            name.c_str(), [&layer, &entry, threads](benchmark::State& state) { Run(state, layer, entry, threads); })
+            ->UseRealTime()
+            ->MinTime(0.05);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace crease
+
+int main(int argc, char** argv) {
+  crease::InitTargets();
+  crease::Register();
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
