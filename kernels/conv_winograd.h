@@ -65,7 +65,9 @@ class WinogradConv {
   void Collect(Range tiles, Block& block) const;
   void RunRange(const ConvOperands& operands, Range tiles, Range panels, float* scratch) const;
   void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
-  void Multiply(const Block& block, const GemmPanel& panel, const float* points, float* products) const;
+  void Multiply(const Block& block, Range panels, const float* points, float* products) const;
+  void MultiplyPoint(const GemmPanel& panel, int64_t point, int begin, int end, const float* points,
+                     float* products) const;
   void TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
                        const float* products) const;
 
@@ -79,7 +81,9 @@ class WinogradConv {
   int64_t tiles_ = 0, tile_block_ = 0;
   int panel_width_ = 0;  // of the widest
   int64_t tile_stride_ = 0, point_stride_ = 0;  // floats, of transformed sources
-  int64_t product_stride_ = 0;                  // from point to point
+  int64_t product_stride_ = 0;                  // of products, from point to point
+  int64_t panel_products_ = 0;                  // and from panel to panel
+  int64_t panel_group_ = 1;  // panels that are multiplied at one point before the next
   bool by_columns_ = false;
   size_t worker_floats_ = 0;
   bool finish_ = false;
