@@ -43,12 +43,15 @@ if(BUILD_SHARED_LIBS)
   set(CREASE_PACKAGE_LINK "IMPORTED_SONAME libcrease.so.${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
 else()
   set(crease_package_archive "${PROJECT_BINARY_DIR}/package/libcrease.a")
+  add_executable(crease_drop_unique "${PROJECT_SOURCE_DIR}/packaging/drop_unique.cc")
+  target_compile_features(crease_drop_unique PRIVATE cxx_std_20)
   add_custom_command(
     OUTPUT "${crease_package_archive}"
     COMMAND ${CMAKE_COMMAND} -E env "LD=${CMAKE_LINKER}" "OBJCOPY=${CMAKE_OBJCOPY}" "AR=${CMAKE_AR}"
+      "DROP_UNIQUE=$<TARGET_FILE:crease_drop_unique>"
       "${PROJECT_SOURCE_DIR}/packaging/merge_archive.sh"
       "${crease_package_archive}" "${crease_exports}.list" $<TARGET_FILE:crease> ${crease_merged}
-    DEPENDS crease crease_exports "${crease_exports}.list" ${crease_merged}
+    DEPENDS crease crease_exports "${crease_exports}.list" ${crease_merged} crease_drop_unique
       "${PROJECT_SOURCE_DIR}/packaging/merge_archive.sh"
     COMMENT "Merging libcrease.a with what it needs"
     VERBATIM)
