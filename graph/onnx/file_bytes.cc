@@ -118,10 +118,10 @@ Result<OwnedBytes> ReadWholeFile(const std::string& path, int64_t max_bytes) {
                  Printable(path)};
   }
   if (info.st_size > max_bytes) {
-    return Error{
-        ErrorCode::kLimitExceeded,
-        "the file has " + std::to_string(info.st_size) + " bytes, max_file_bytes is " + std::to_string(max_bytes),
-        Printable(path)};
+    return Error{ErrorCode::kLimitExceeded,
+                 "the file has " + std::to_string(info.st_size) + " bytes, the limit is " + std::to_string(max_bytes) +
+                     " (max_file_bytes, at most 2 GiB)",
+                 Printable(path)};
   }
   if (info.st_size == 0) return Error{ErrorCode::kInvalidModel, "the file is empty", Printable(path)};
   return ReadRange(fd.get(), path, 0, info.st_size);
@@ -165,6 +165,9 @@ Result<std::shared_ptr<ExternalFiles::OpenFile>> ExternalFiles::Open(std::string
                    location);
   }
   if (info.st_nlink > 1) return Refused("the external data is a hard link to another file", location);
+  // Some exporters write a file for every tensor: more than a process may hold open.
+  constexpr size_t kMaxOpen = 16;
+  if (!map_ && files_.size() >= kMaxOpen) files_.clear();
   auto file = std::make_shared<OpenFile>();
   file->fd = std::move(at);
   file->size = info.st_size;

@@ -73,6 +73,10 @@ class GraphWriter {
  private:
   // What is written at all, and in which order.
   Result<void> Plan() {
+    used_.resize(static_cast<size_t>(graph_.value_count()));
+    for (ValueId id = 0; id < graph_.value_count(); ++id)
+      used_[static_cast<size_t>(id)] = !graph_.consumers(id).empty();
+    for (ValueId id : graph_.outputs()) used_[static_cast<size_t>(id)] = true;
     CREASE_RETURN_IF_ERROR(FindDropped());
     CREASE_RETURN_IF_ERROR(FindLostCaptures());
     for (NodeId id : graph_.topological_order()) {
@@ -83,7 +87,7 @@ class GraphWriter {
       if (!value.constant) continue;
       if (!value.raw.bytes.empty()) {
         from_file_.emplace(value.raw.bytes.data(), id);
-      } else if (graph_.use_count(id) > 0 || value.is_input) {
+      } else if (IsUsed(id) || value.is_input) {
         new_initializers_.push_back(id);
       }
     }
@@ -101,13 +105,14 @@ class GraphWriter {
                                              [&](ValueId output) { return output == kNone || IsDropped(output); });
   }
 
+  bool IsUsed(ValueId id) const { return used_[static_cast<size_t>(id)]; }
   bool IsDropped(ValueId id) const { return dropped_.contains(id); }
 
   // Constants that nothing uses, though some node of the file did.
   Result<void> FindDropped() {
     std::vector<ValueId> unused;
     for (ValueId id = 0; id < graph_.value_count(); ++id) {
-      if (graph_.use_count(id) > 0) continue;
+      if (IsUsed(id)) continue;
       const NodeId producer = graph_.producer(id);
       const bool initializer = graph_.value(id).constant && !graph_.value(id).raw.bytes.empty();
       if (initializer || (producer != kNone && IsConstantNode(producer))) unused.push_back(id);
@@ -277,6 +282,7 @@ class GraphWriter {
 
   std::vector<NodeId> order_;
   size_t next_ = 0;
+  std::vector<bool> used_;  // by ValueId: read by a node, or a graph output
   std::unordered_set<ValueId> dropped_;
   std::unordered_map<const std::byte*, ValueId> from_file_;  // by the bytes of the initializer
   std::vector<ValueId> new_initializers_;

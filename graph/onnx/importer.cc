@@ -209,10 +209,12 @@ class Importer {
   std::unordered_set<std::string> outputs_;
 };
 
+int64_t FileLimit(const Limits& limits) { return std::clamp(limits.max_file_bytes, int64_t{0}, kMaxProtobufBytes); }
+
 Result<Graph> Import(OwnedBytes file, const ImportOptions& options) {
   if (file.bytes.empty()) return Error{ErrorCode::kInvalidModel, "the model is empty", ""};
-  const int64_t limit = std::min(options.limits.max_file_bytes, kMaxProtobufBytes);
-  if (file.bytes.size() > static_cast<uint64_t>(std::max(limit, int64_t{0}))) {
+  const int64_t limit = FileLimit(options.limits);
+  if (file.bytes.size() > static_cast<uint64_t>(limit)) {
     return Error{ErrorCode::kLimitExceeded,
                  "the model has " + std::to_string(file.bytes.size()) + " bytes, the limit is " +
                      std::to_string(limit) + " (max_file_bytes, at most 2 GiB)",
@@ -252,7 +254,7 @@ Result<Graph> ImportOnnx(std::span<const std::byte> bytes, std::shared_ptr<const
 
 Result<Graph> ImportOnnxFile(const std::string& path, const ImportOptions& options) {
   return onnx::WithoutExceptions([&]() -> Result<Graph> {
-    CREASE_ASSIGN_OR_RETURN(onnx::OwnedBytes file, onnx::ReadWholeFile(path, options.limits.max_file_bytes));
+    CREASE_ASSIGN_OR_RETURN(onnx::OwnedBytes file, onnx::ReadWholeFile(path, onnx::FileLimit(options.limits)));
     ImportOptions own = options;
     if (own.external_data_folder.empty()) own.external_data_folder = onnx::FolderOf(path);
     Result<Graph> graph = onnx::Import(std::move(file), own);

@@ -52,12 +52,9 @@ bool SameData(const Attribute::Data& a, const Attribute::Data& b) {
 }
 
 // Whether the attribute is still what its bytes in the file say; `read` is what they say.
-bool IsUntouched(const Attribute& attribute, const std::vector<Attribute>& read) {
-  if (attribute.raw.bytes.empty()) return false;
-  const auto same = std::find_if(read.begin(), read.end(), [&](const Attribute& other) {
-    return other.raw.bytes.data() == attribute.raw.bytes.data();
-  });
-  return same != read.end() && same->name == attribute.name && SameData(attribute.data, same->data);
+bool IsUntouched(const Attribute& attribute, const Attribute& read) {
+  return !attribute.raw.bytes.empty() && attribute.raw.bytes.data() == read.raw.bytes.data() &&
+         attribute.name == read.name && SameData(attribute.data, read.data);
 }
 
 struct AttributeWriter {
@@ -112,7 +109,9 @@ Result<void> AppendAttribute(const Attribute& attribute, const std::vector<Attri
                              const TensorWriter& tensors, ByteRope* dst) {
   // A type that Crease does not read cannot have been edited, only carried to another node.
   const bool opaque = std::holds_alternative<std::monostate>(attribute.data) && !attribute.raw.bytes.empty();
-  if (IsUntouched(attribute, read) || opaque) {
+  const bool untouched =
+      std::any_of(read.begin(), read.end(), [&](const Attribute& other) { return IsUntouched(attribute, other); });
+  if (untouched || opaque) {
     dst->BytesView(kNodeAttribute, attribute.raw.bytes);
     return {};
   }
@@ -135,11 +134,8 @@ bool SameNames(const Graph& graph, const std::vector<ValueId>& ids, const std::v
 bool IsUntouched(const Graph& graph, const Node& node, const ReadNodeResult& read) {
   return SameNames(graph, node.inputs, read.inputs) && SameNames(graph, node.outputs, read.outputs) &&
          node.name == read.name && node.op_type == read.op_type && node.domain == read.domain &&
-         node.attributes.size() == read.attributes.size() &&
-         std::equal(node.attributes.begin(), node.attributes.end(), read.attributes.begin(),
-                    [&](const Attribute& a, const Attribute& b) {
-                      return a.raw.bytes.data() == b.raw.bytes.data() && IsUntouched(a, read.attributes);
-                    });
+         std::equal(node.attributes.begin(), node.attributes.end(), read.attributes.begin(), read.attributes.end(),
+                    [](const Attribute& a, const Attribute& b) { return IsUntouched(a, b); });
 }
 
 bool IsRewritten(uint32_t number) {
