@@ -199,7 +199,7 @@ Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y) {
   return {};
 }
 
-BatchNorm::BatchNorm(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+BatchNorm::BatchNorm(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BatchNorm::BatchNorm(BatchNorm&&) noexcept = default;
 BatchNorm& BatchNorm::operator=(BatchNorm&&) noexcept = default;
 BatchNorm::~BatchNorm() = default;
@@ -238,7 +238,7 @@ Result<void> BatchNorm::save(const std::string& path, const std::string& prefix)
   return SaveState(path, prefix, impl_->options.dtype, impl_->state);
 }
 
-Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const BatchNormOptions& options) {
+Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const BatchNormOptions& options) {
   if (options.num_features < 1) return Invalid(ops::StrCat("expected num_features >= 1, got ", options.num_features));
   if (!(options.eps >= 0) || !std::isfinite(options.eps)) {
     return Invalid(ops::StrCat("expected a finite eps >= 0, got ", options.eps));
@@ -249,7 +249,7 @@ Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   if (!IsFloat(options.dtype)) {
     return Invalid(ops::StrCat("expected float32, float64, bfloat16 or float16, got ", Name(options.dtype)));
   }
-  auto impl = std::make_unique<Impl>();
+  auto impl = std::make_shared<Impl>();
   impl->options = options;
   impl->spatial_rank = spatial_rank;
   impl->state = BatchNormState(static_cast<size_t>(options.num_features), options.affine, options.track_running_stats);
@@ -261,7 +261,7 @@ Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   return impl;
 }
 
-Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::FromNode(int spatial_rank, const std::string& path,
+Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::FromNode(int spatial_rank, const std::string& path,
                                                              const std::string& node_name,
                                                              const BatchNormOptions& options) {
   CREASE_ASSIGN_OR_RETURN(const NodeState node, ReadNodeState(path, node_name));
@@ -270,7 +270,7 @@ Result<std::unique_ptr<BatchNorm::Impl>> BatchNorm::FromNode(int spatial_rank, c
   own.eps = node.eps;
   own.momentum = 1 - node.momentum;
   own.affine = own.track_running_stats = true;
-  CREASE_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Make(spatial_rank, own));
+  CREASE_ASSIGN_OR_RETURN(std::shared_ptr<Impl> impl, Make(spatial_rank, own));
   impl->state = node.state;
   impl->training = false;
   return impl;

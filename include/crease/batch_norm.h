@@ -52,6 +52,8 @@ struct BatchNormOptions {
 class BatchNorm {
  public:
   BatchNorm(BatchNorm&&) noexcept;
+  BatchNorm(const BatchNorm&) = delete;
+  BatchNorm& operator=(const BatchNorm&) = delete;
   BatchNorm& operator=(BatchNorm&&) noexcept;
   ~BatchNorm();
 
@@ -83,11 +85,11 @@ class BatchNorm {
 
  protected:
   struct Impl;
-  explicit BatchNorm(std::unique_ptr<Impl> impl);
-  static Result<std::unique_ptr<Impl>> Make(int spatial_rank, const BatchNormOptions& options);
-  static Result<std::unique_ptr<Impl>> FromNode(int spatial_rank, const std::string& path,
+  explicit BatchNorm(std::shared_ptr<Impl> impl);
+  static Result<std::shared_ptr<Impl>> Make(int spatial_rank, const BatchNormOptions& options);
+  static Result<std::shared_ptr<Impl>> FromNode(int spatial_rank, const std::string& path,
                                                 const std::string& node_name, const BatchNormOptions& options);
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // never shared; any pointer that can delete an incomplete type
 };
 
 template <int kSpatialRank>
@@ -108,7 +110,7 @@ class BatchNormNd final : public BatchNorm {
 
  private:
   using BatchNorm::BatchNorm;
-  static Result<BatchNormNd> Wrap(Result<std::unique_ptr<Impl>> impl) {
+  static Result<BatchNormNd> Wrap(Result<std::shared_ptr<Impl>> impl) {
     if (!impl.ok()) return std::move(impl).error();
     return BatchNormNd(std::move(impl).value());
   }

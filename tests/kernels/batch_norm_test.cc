@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalization as functions, on every target, against double precision.
+#include "kernels/batch_norm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "kernels/targets.h"
+#include "tests/kernels/kernel_test_util.h"
+
+namespace crease::test {
+namespace {
+
+struct NormCase {
+  int64_t batch, channels, plane;
+  Layout layout = Layout::kPlain;
+  DType dtype = DType::kFloat32;
+  double mean = 1, deviation = 2;
+  int64_t extra = 0;  // pitch beyond the channels
+};
+
+int64_t Offset(const NormCase& c, int64_t n, int64_t channel, int64_t i) {
+  return c.layout == Layout::kPlain ? (n * c.channels + channel) * c.plane + i
+                                    : (n * c.plane + i) * (c.channels + c.extra) + channel;
+}
+
+// How far a value of this size may be from the exact result: roundings of scale, shift and of two
+// operations, and that of the dtype.
+double Unit(DType dtype) {
+  if (dtype == DType::kFloat64) return 0x1p-50;
+  if (dtype == DType::kFloat16) return 0x1p-11;
+  if (dtype == DType::kBFloat16) return 0x1p-8;
+  return 0x1p-22;  // 2 units in the last place
+}
+
+struct Outcome {
+  Tensor y;
+  std::vector<double> mean, var;
+};
+
+Outcome RunCase(const NormCase& c, const Tensor& x, const NormParameters& parameters, bool training, int workers) {
+  ThreadsOf executor(workers);
+  Outcome out{Tensor::Allocate(c.dtype, x.shape()).value(), std::vector<double>(static_cast<size_t>(c.channels), 0.5),
+              std::vector<double>(static_cast<size_t>(c.channels), 2.25)};
+  NormTensor t;
+  t.src = x.bytes();
+  t.dst = out.y.mutable_data<std::byte>();
+  t.dtype = c.dtype;
+  t.layout = c.layout;
+  t.batch = c.batch;
+  t.channels = c.channels;
+  t.plane = c.plane;
+  t.src_pitch = t.dst_pitch = c.channels + c.extra;
+  if (training) {
+    NormalizeByBatch({executor}, t, parameters, out.mean, out.var);
+  } else {
+    NormalizeWith({executor}, t, parameters, out.mean, out.var);
+  }
+  return out;
+}
+
+void Check(const NormCase& c) {
+  const int64_t width = c.channels + (c.layout == Layout::kPlain ? 0 : c.extra);
+  std::mt19937 random(5);
+  std::normal_distribution<double> normal(c.mean, c.deviation);
+  Tensor wide = Tensor::Allocate(DType::kFloat64, {c.batch * c.plane * width}).value();
+  for (int64_t i = 0; i < wide.size(); ++i) wide.mutable_data<double>()[i] = normal(random);
+  const Tensor x = wide.ConvertedTo(c.dtype).value();
+  std::vector<double> weight, bias;
+  for (int64_t i = 0; i < c.channels; ++i) {
+    weight.push_back(0.5 + 0.125 * static_cast<double>(i % 9));
+    bias.push_back(static_cast<double>(i % 7) - 3);
+  }
+  const NormParameters parameters{weight, bias, 1e-5};
+  ForEachTarget([&](const char* target) {
+    for (const bool training : {false, true}) {
+      const Outcome got = RunCase(c, x, parameters, training, 1);
+      const Outcome other = RunCase(c, x, parameters, training, 3);
+      ASSERT_EQ(std::memcmp(got.y.bytes(), other.y.bytes(), got.y.byte_size()), 0) << target;
+      ASSERT_EQ(got.mean, other.mean);
+      ASSERT_EQ(got.var, other.var);
+      for (int64_t channel = 0; channel < c.channels; ++channel) {
+        const auto k = static_cast<size_t>(channel);
+        double mean = 0.5, var = 2.25;
+        if (training) {
+          double sum = 0, square = 0;
+          const auto count = static_cast<double>(c.batch * c.plane);
+          for (int64_t n = 0; n < c.batch; ++n) {
+            for (int64_t i = 0; i < c.plane; ++i) sum += x.AsDouble(Offset(c, n, channel, i));
+          }
+          mean = sum / count;
+          for (int64_t n = 0; n < c.batch; ++n) {
+            for (int64_t i = 0; i < c.plane; ++i) square += std::pow(x.AsDouble(Offset(c, n, channel, i)) - mean, 2);
+          }
+          var = square / count;
+          // Relative to the mean: a few units of double; the variance: single-precision sums of a block.
+          ASSERT_NEAR(got.mean[k], mean, 1e-12 * std::fabs(mean) + 1e-7 * std::sqrt(var)) << target;
+          ASSERT_NEAR(got.var[k], var, 5e-7 * var + 1e-24 * mean * mean) << target;
+        }
+        const double scale = weight[k] / std::sqrt(var + 1e-5);
+        for (int64_t n = 0; n < c.batch; ++n) {
+          for (int64_t i = 0; i < c.plane; ++i) {
+            const int64_t at = Offset(c, n, channel, i);
+            const double product = (x.AsDouble(at) - mean) * scale;
+            const double size = std::max({std::fabs(product), std::fabs(bias[k]), std::fabs(product + bias[k]), 1e-3});
+            ASSERT_NEAR(got.y.AsDouble(at), product + bias[k], (Unit(c.dtype) + (training ? 5e-7 : 0)) * size)
+                << target << " training " << training << " at " << n << ", " << channel << ", " << i;
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(BatchNormFunctions, AwkwardSizes) {
+  for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
+    for (const int64_t channels : {1, 3, 15, 16, 17, 33, 70}) {
+      for (const int64_t plane : {1, 2, 7, 16, 49, 131}) Check({3, channels, plane, layout});
+    }
+  }
+}
+
+TEST(BatchNormFunctions, Pitches) {
+  Check({2, 19, 50, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
+  Check({2, 64, 1100, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
+}
+
+TEST(BatchNormFunctions, LargePlanesAndManyThreads) {
+  Check({1, 3, 40000, Layout::kPlain});
+  Check({1, 3, 40000, Layout::kChannelsLast});
+  Check({4, 40, 900, Layout::kPlain});
+  Check({2, 130, 700, Layout::kChannelsLast});
+}
+
+TEST(BatchNormFunctions, EveryType) {
+  for (const DType dtype : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
+    for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
+      for (const int64_t channels : {3, 17, 32}) Check({2, channels, 75, layout, dtype, 0.5, 1});
+    }
+  }
+}
+
+TEST(BatchNormFunctions, LargeMeanCancelsNothing) {
+  for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
+    Check({2, 17, 5000, layout, DType::kFloat32, 1e4, 1e-2});
+    Check({2, 3, 5000, layout, DType::kFloat32, -1e6, 1});
+  }
+}
+
+// 1e8 values in one channel: the sums stay exact to single precision.
+TEST(BatchNormFunctions, HundredMillionValues) {
+  constexpr int64_t kCount = 100'000'000;
+  Tensor x = Tensor::Allocate(DType::kFloat32, {kCount}).value();
+  auto* values = x.mutable_data<float>();
+  for (int64_t i = 0; i < kCount; ++i) values[i] = 100.0f + static_cast<float>(i % 5) * 0.5f;
+  ThreadsOf executor(2);
+  NormTensor t;
+  t.src = values;
+  t.batch = t.channels = 1;
+  t.plane = kCount;
+  double mean = 0, var = 0;
+  BatchStatistics({executor}, t, {&mean, 1}, {&var, 1});
+  EXPECT_NEAR(mean, 101, 1e-9);
+  EXPECT_NEAR(var, 0.5, 1e-8);
+}
+
+}  // namespace
+}  // namespace crease::test
