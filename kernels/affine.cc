@@ -164,6 +164,9 @@ KernelResult MakeAffine(const KernelRequest& request) {
   for (size_t i = 1; i < request.dst.size(); ++i) {
     if (request.dst[i].present) return Refuse("outputs beyond Y");
   }
+  if (FindAffinePlanes(DType::kFloat32, request.epilogue.activation, request.epilogue.residual) == nullptr) {
+    return Refuse("this activation with a residual");
+  }
   CREASE_ASSIGN_OR_RETURN(Parameters parameters, ParametersOf(request, x.shape[1]));
   return std::unique_ptr<Kernel>(new AffineKernel(request, std::move(parameters)));
 }

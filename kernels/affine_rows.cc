@@ -58,25 +58,25 @@ HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T>
     return Finish<A, R>(d, y, r, args);
   };
   size_t i = 0;
-  if (kIsWide<T> && args.stream && n >= 4 * lanes) {
-    const size_t past = reinterpret_cast<uintptr_t>(dst) / sizeof(T) % lanes;
-    if (past != 0) {
-      i = lanes - past;
-      partial(0, i);
+  // Streaming and unrolling are for the bare map, which runs at the speed of memory; with an epilogue
+  // they would only multiply the code.
+  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+    if (kIsWide<T> && args.stream && n >= 4 * lanes) {
+      const size_t past = reinterpret_cast<uintptr_t>(dst) / sizeof(T) % lanes;
+      if (past != 0) {
+        i = lanes - past;
+        partial(0, i);
+      }
+      for (; i + lanes <= n; i += lanes) StreamWide(whole(i), d, dst + i);
     }
-    for (; i + lanes <= n; i += lanes) StreamWide(whole(i), d, dst + i);
-  } else {
     for (; i + 2 * lanes <= n; i += 2 * lanes) {
       const V y0 = whole(i);
       const V y1 = whole(i + lanes);
       StoreWide(y0, d, dst + i);
       StoreWide(y1, d, dst + i + lanes);
     }
-    if (i + lanes <= n) {
-      StoreWide(whole(i), d, dst + i);
-      i += lanes;
-    }
   }
+  for (; i + lanes <= n; i += lanes) StoreWide(whole(i), d, dst + i);
   if (i < n) partial(i, n - i);
 }
 
@@ -110,7 +110,7 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
   [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  const bool stream = args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
+  const bool stream = A == Activation::kNone && R == Residual::kNone && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
                       reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
   for (int64_t row = begin; row < end; ++row) {
     const T* src = static_cast<const T*>(args.src) + row * pitches.src;
@@ -150,13 +150,21 @@ Rows PlainRows() {
   return {Planes<T, Activation::kNone, Residual::kNone, kExact>, Pixels<T, Activation::kNone, Residual::kNone, kExact>};
 }
 
+// A residual is fused with the activations that networks use around one.
+constexpr bool IsCommon(Activation a) {
+  return a == Activation::kNone || a == Activation::kRelu || a == Activation::kClip || a == Activation::kLeakyRelu ||
+         a == Activation::kHardSwish || a == Activation::kSilu;
+}
+
 Rows GetRows(DType dtype, Activation activation, Residual residual) {
   if (dtype == DType::kFloat32) {
     Rows rows;
     VisitActivation(activation, [&](auto a) {
       VisitResidual(residual, [&](auto r) {
-        rows = {Planes<float, decltype(a)::value, decltype(r)::value>,
-                Pixels<float, decltype(a)::value, decltype(r)::value>};
+        if constexpr (IsCommon(decltype(a)::value) || decltype(r)::value == Residual::kNone) {
+          rows = {Planes<float, decltype(a)::value, decltype(r)::value>,
+                  Pixels<float, decltype(a)::value, decltype(r)::value>};
+        }
       });
     });
     return rows;

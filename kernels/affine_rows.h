@@ -34,7 +34,8 @@ struct AffinePitches {
 using AffinePixels = void (*)(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin,
                               int64_t end);
 
-// Null for another dtype, and for an epilogue on a dtype other than float32.
+// Null for another dtype, for an epilogue on a dtype other than float32, and for a residual with an
+// activation other than Relu, Clip, LeakyRelu, HardSwish and Silu.
 AffinePlanes FindAffinePlanes(DType dtype, Activation activation, Residual residual);
 AffinePixels FindAffinePixels(DType dtype, Activation activation, Residual residual);
 
