@@ -12,8 +12,9 @@
 namespace crease {
 namespace {
 
-// One step of a row: small enough that what passes from operator to epilogue stays in L1.
-constexpr int64_t kBlock = 512;
+// Elements of one step, of one row or several: small enough that what passes from operator to epilogue
+// stays in L1.
+constexpr int64_t kBlock = 1024;
 
 // What an operator is made of. `op` is kIdentity for pure activations.
 struct Meaning {
@@ -87,12 +88,28 @@ void SimplifyPow(const Operand& exponent, Meaning* meaning) {
 // Operands of a run: 0 is dst, then the inputs, then the residual.
 struct Plan {
   LoopNest nest;
-  ElementRow row = nullptr;       // null: the source goes straight to the epilogue
-  EpilogueRow finish = nullptr;   // null: no epilogue
+  ElementRows op = nullptr;       // null: the source goes straight to the epilogue
+  EpilogueRows finish = nullptr;  // null: no epilogue
   Epilogue epilogue;
   int inputs = 1;
-  int64_t blocks = 1;             // steps of one innermost loop
   std::string description;
+
+  // A step is `rows` of the second loop times `columns` of the innermost one.
+  int skip = 1;                   // loops inside a step: 1, or 2 if there is a second loop
+  int64_t rows = 1, columns = 1;
+  int64_t row_steps = 1, column_steps = 1;
+
+  int64_t row_count() const { return skip == 2 ? nest.count[static_cast<size_t>(nest.loops - 2)] : 1; }
+  int64_t row_stride(int operand) const {
+    return skip == 2 ? nest.stride[static_cast<size_t>(operand)][static_cast<size_t>(nest.loops - 2)] : 0;
+  }
+  void MakeSteps() {
+    skip = nest.loops >= 2 ? 2 : 1;
+    columns = std::max<int64_t>(1, std::min(kBlock, nest.inner()));
+    rows = std::max<int64_t>(1, std::min(kBlock / columns, row_count()));
+    column_steps = (nest.inner() + columns - 1) / columns;
+    row_steps = (row_count() + rows - 1) / rows;
+  }
 };
 
 class ElementwiseKernel final : public Kernel {
@@ -114,8 +131,9 @@ class ElementwiseKernel final : public Kernel {
     }
     const int64_t total = plan_.nest.total();
     if (total == 0) return;
-    ParallelForCost(context, plan_.nest.outer_total() * plan_.blocks, total,
-                    [&](int64_t begin, int64_t end) { RunBlocks(p, begin, end); });
+    const int64_t outer = total / plan_.nest.inner() / plan_.row_count();
+    ParallelForCost(context, outer * plan_.row_steps * plan_.column_steps, total,
+                    [&](int64_t begin, int64_t end) { RunSteps(p, begin, end); });
   }
 
  private:
@@ -123,62 +141,73 @@ class ElementwiseKernel final : public Kernel {
     float* dst;
     const float* src[3];
   };
+  struct Step {
+    int64_t row, column, rows, columns;  // first ones and how many
+  };
 
-  void RunBlocks(const Pointers& p, int64_t begin, int64_t end) const {
-    const LoopNest& nest = plan_.nest;
-    LoopWalker walker(nest, 1, begin / plan_.blocks);
-    int64_t block = begin % plan_.blocks;
+  void RunSteps(const Pointers& p, int64_t begin, int64_t end) const {
+    const int64_t inside = plan_.row_steps * plan_.column_steps;
+    LoopWalker walker(plan_.nest, plan_.skip, begin / inside);
+    int64_t at = begin % inside;
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = block * kBlock;
-      RunBlock(p, walker, first, std::min(kBlock, nest.inner() - first));
-      if (++block == plan_.blocks) {
-        block = 0;
+      Step step{};
+      step.row = at / plan_.column_steps * plan_.rows;
+      step.column = at % plan_.column_steps * plan_.columns;
+      step.rows = std::min(plan_.rows, plan_.row_count() - step.row);
+      step.columns = std::min(plan_.columns, plan_.nest.inner() - step.column);
+      RunStep(p, walker, step);
+      if (++at == inside) {
+        at = 0;
         walker.Next();
       }
     }
   }
 
-  // Operand `k`'s elements of a block, gathered into `buffer` where they are not adjacent; *step is 0
-  // where they are all the same.
-  const float* Fetch(const Pointers& p, const LoopWalker& walker, int k, int64_t first, int64_t n, float* buffer,
-                     int64_t* step) const {
-    const int64_t stride = plan_.nest.inner_stride(k);
-    const float* src = p.src[k - 1] + walker.offset(k) + first * stride;
-    *step = stride == 0 ? 0 : 1;
-    if (stride == 0 || stride == 1) return src;
-    for (int64_t i = 0; i < n; ++i) buffer[i] = src[i * stride];
-    return buffer;
+  int64_t Offset(const LoopWalker& walker, const Step& step, int operand) const {
+    return walker.offset(operand) + step.row * plan_.row_stride(operand) +
+           step.column * plan_.nest.inner_stride(operand);
   }
 
-  void RunBlock(const Pointers& p, const LoopWalker& walker, int64_t first, int64_t n) const {
+  // Operand `k`'s elements of a step, gathered into `buffer` where they are not adjacent.
+  RowsOf Fetch(const Pointers& p, const LoopWalker& walker, const Step& step, int k, float* buffer) const {
+    const int64_t stride = plan_.nest.inner_stride(k);
+    const float* src = p.src[k - 1] + Offset(walker, step, k);
+    if (stride == 0 || stride == 1) return {src, stride, plan_.row_stride(k)};
+    for (int64_t r = 0; r < step.rows; ++r) {
+      for (int64_t i = 0; i < step.columns; ++i) {
+        buffer[r * step.columns + i] = src[r * plan_.row_stride(k) + i * stride];
+      }
+    }
+    return {buffer, 1, step.columns};
+  }
+
+  void RunStep(const Pointers& p, const LoopWalker& walker, const Step& step) const {
     alignas(64) float buffers[3][kBlock];
     alignas(64) float result[kBlock];
     const int64_t stride = plan_.nest.inner_stride(0);
-    float* dst = p.dst + walker.offset(0) + first * stride;
+    float* dst = p.dst + Offset(walker, step, 0);
     float* out = stride == 1 ? dst : result;
-    int64_t step[2] = {1, 1};
-    const float* a = Fetch(p, walker, 1, first, n, buffers[0], &step[0]);
-    const float* b = plan_.inputs == 2 ? Fetch(p, walker, 2, first, n, buffers[1], &step[1]) : a;
-    const float* y = a;
-    if (plan_.row != nullptr || step[0] == 0) {
+    const int64_t out_pitch = stride == 1 ? plan_.row_stride(0) : step.columns;
+    RowsOf y = Fetch(p, walker, step, 1, buffers[0]);
+    if (plan_.op != nullptr) {
+      const RowsOf b = plan_.inputs == 2 ? Fetch(p, walker, step, 2, buffers[1]) : y;
       float* to = plan_.finish != nullptr ? result : out;
-      if (plan_.row != nullptr) {
-        plan_.row(a, step[0], b, step[1], to, n);
-      } else {
-        std::fill_n(to, n, *a);
-      }
-      y = to;
+      const int64_t to_pitch = plan_.finish != nullptr ? step.columns : out_pitch;
+      plan_.op(y, b, to, to_pitch, step.columns, step.rows);
+      y = {to, 1, to_pitch};
     }
     if (plan_.finish != nullptr) {
-      int64_t residual_step = 1;
-      const float* residual = nullptr;
+      RowsOf residual;
       if (plan_.epilogue.residual != Residual::kNone) {
-        residual = Fetch(p, walker, plan_.inputs + 1, first, n, buffers[2], &residual_step);
+        residual = Fetch(p, walker, step, plan_.inputs + 1, buffers[2]);
       }
-      plan_.finish(y, residual, out, n, plan_.epilogue.a, plan_.epilogue.b);
+      plan_.finish(y, residual, out, out_pitch, step.columns, step.rows, plan_.epilogue.a, plan_.epilogue.b);
     }
-    if (stride != 1) {
-      for (int64_t i = 0; i < n; ++i) dst[i * stride] = out[i];
+    if (stride == 1) return;
+    for (int64_t r = 0; r < step.rows; ++r) {
+      for (int64_t i = 0; i < step.columns; ++i) {
+        dst[r * plan_.row_stride(0) + i * stride] = out[r * step.columns + i];
+      }
     }
   }
 
@@ -233,9 +262,12 @@ KernelResult MakeElementwise(const KernelRequest& request) {
   }
   if (has_residual) strides.push_back(BroadcastStorageStrides(request.src.back(), dst.shape));
   plan.nest = MakeLoopNest(dst.shape, strides);
-  plan.blocks = std::max<int64_t>(1, (plan.nest.inner() + kBlock - 1) / kBlock);
-  if (meaning.op != ElementOp::kIdentity || plan.epilogue.empty()) plan.row = FindElementRow(meaning.op);
-  if (!plan.epilogue.empty()) plan.finish = FindEpilogueRow(plan.epilogue.activation, plan.epilogue.residual);
+  plan.MakeSteps();
+  // A broadcast source or residual is spread by an operator first; an epilogue wants whole rows.
+  const bool spread = plan.nest.inner_stride(1) == 0;
+  if (meaning.op != ElementOp::kIdentity || plan.epilogue.empty() || spread) plan.op = FindElementRows(meaning.op);
+  if (!plan.epilogue.empty()) plan.finish = FindEpilogueRows(plan.epilogue.activation, plan.epilogue.residual);
+  if (has_residual && plan.nest.inner_stride(plan.inputs + 1) == 0) return Refuse("broadcast residual");
   plan.description = "elementwise loops " + std::to_string(plan.nest.loops);
   return std::unique_ptr<Kernel>(new ElementwiseKernel(std::move(plan), std::move(constants)));
 }

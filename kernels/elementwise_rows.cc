@@ -45,59 +45,61 @@ HWY_INLINE V ApplyOp(D d, V a, V b) {
 }
 
 template <ElementOp op>
-void VectorRow(const float* a, int64_t step_a, const float* b, int64_t step_b,
-               float* dst, int64_t count) {
+void VectorRows(const RowsOf& first, const RowsOf& second, float* dst, int64_t dst_pitch, int64_t count, int64_t rows) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(count);
   // A broadcast operand is read from a buffer that does not advance.
   HWY_ALIGN float splat_a[HWY_MAX_LANES_D(hn::ScalableTag<float>)];
   HWY_ALIGN float splat_b[HWY_MAX_LANES_D(hn::ScalableTag<float>)];
-  const size_t mask_a = step_a == 0 ? 0 : ~size_t{0};
-  const size_t mask_b = step_b == 0 ? 0 : ~size_t{0};
-  if (mask_a == 0) {
-    hn::Store(hn::Set(d, *a), d, splat_a);
-    a = splat_a;
-  }
-  if (!IsBinary(op)) {
-    b = a;
-  } else if (mask_b == 0) {
-    hn::Store(hn::Set(d, *b), d, splat_b);
-    b = splat_b;
-  }
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto va = hn::LoadU(d, a + (i & mask_a));
-    const auto vb = IsBinary(op) ? hn::LoadU(d, b + (i & mask_b)) : va;
-    hn::StoreU(ApplyOp<op>(d, va, vb), d, dst + i);
-  }
-  if (i < n) {
-    const auto va = hn::LoadN(d, a + (i & mask_a), n - i);
-    const auto vb = IsBinary(op) ? hn::LoadN(d, b + (i & mask_b), n - i) : va;
-    hn::StoreN(ApplyOp<op>(d, va, vb), d, dst + i, n - i);
+  const size_t mask_a = first.step == 0 ? 0 : ~size_t{0};
+  const size_t mask_b = second.step == 0 ? 0 : ~size_t{0};
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* a = first.data + r * first.pitch;
+    const float* b = IsBinary(op) ? second.data + r * second.pitch : a;
+    float* to = dst + r * dst_pitch;
+    if (mask_a == 0) {
+      hn::Store(hn::Set(d, *a), d, splat_a);
+      a = splat_a;
+    }
+    if (IsBinary(op) && mask_b == 0) {
+      hn::Store(hn::Set(d, *b), d, splat_b);
+      b = splat_b;
+    }
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      const auto va = hn::LoadU(d, a + (i & mask_a));
+      const auto vb = IsBinary(op) ? hn::LoadU(d, b + (i & mask_b)) : va;
+      hn::StoreU(ApplyOp<op>(d, va, vb), d, to + i);
+    }
+    if (i < n) {
+      const auto va = hn::LoadN(d, a + (i & mask_a), n - i);
+      const auto vb = IsBinary(op) ? hn::LoadN(d, b + (i & mask_b), n - i) : va;
+      hn::StoreN(ApplyOp<op>(d, va, vb), d, to + i, n - i);
+    }
   }
 }
 
-ElementRow GetElementRow(ElementOp op) {
+ElementRows GetElementRows(ElementOp op) {
   switch (op) {
-    case ElementOp::kIdentity: return VectorRow<ElementOp::kIdentity>;
-    case ElementOp::kAbs: return VectorRow<ElementOp::kAbs>;
-    case ElementOp::kNeg: return VectorRow<ElementOp::kNeg>;
-    case ElementOp::kSqrt: return VectorRow<ElementOp::kSqrt>;
-    case ElementOp::kSquare: return VectorRow<ElementOp::kSquare>;
-    case ElementOp::kReciprocal: return VectorRow<ElementOp::kReciprocal>;
-    case ElementOp::kExp: return VectorRow<ElementOp::kExp>;
-    case ElementOp::kErf: return VectorRow<ElementOp::kErf>;
-    case ElementOp::kFloor: return VectorRow<ElementOp::kFloor>;
-    case ElementOp::kCeil: return VectorRow<ElementOp::kCeil>;
-    case ElementOp::kRound: return VectorRow<ElementOp::kRound>;
-    case ElementOp::kAdd: return VectorRow<ElementOp::kAdd>;
-    case ElementOp::kSub: return VectorRow<ElementOp::kSub>;
-    case ElementOp::kMul: return VectorRow<ElementOp::kMul>;
-    case ElementOp::kDiv: return VectorRow<ElementOp::kDiv>;
-    case ElementOp::kMax: return VectorRow<ElementOp::kMax>;
-    case ElementOp::kMin: return VectorRow<ElementOp::kMin>;
-    case ElementOp::kPRelu: return VectorRow<ElementOp::kPRelu>;
+    case ElementOp::kIdentity: return VectorRows<ElementOp::kIdentity>;
+    case ElementOp::kAbs: return VectorRows<ElementOp::kAbs>;
+    case ElementOp::kNeg: return VectorRows<ElementOp::kNeg>;
+    case ElementOp::kSqrt: return VectorRows<ElementOp::kSqrt>;
+    case ElementOp::kSquare: return VectorRows<ElementOp::kSquare>;
+    case ElementOp::kReciprocal: return VectorRows<ElementOp::kReciprocal>;
+    case ElementOp::kExp: return VectorRows<ElementOp::kExp>;
+    case ElementOp::kErf: return VectorRows<ElementOp::kErf>;
+    case ElementOp::kFloor: return VectorRows<ElementOp::kFloor>;
+    case ElementOp::kCeil: return VectorRows<ElementOp::kCeil>;
+    case ElementOp::kRound: return VectorRows<ElementOp::kRound>;
+    case ElementOp::kAdd: return VectorRows<ElementOp::kAdd>;
+    case ElementOp::kSub: return VectorRows<ElementOp::kSub>;
+    case ElementOp::kMul: return VectorRows<ElementOp::kMul>;
+    case ElementOp::kDiv: return VectorRows<ElementOp::kDiv>;
+    case ElementOp::kMax: return VectorRows<ElementOp::kMax>;
+    case ElementOp::kMin: return VectorRows<ElementOp::kMin>;
+    case ElementOp::kPRelu: return VectorRows<ElementOp::kPRelu>;
     case ElementOp::kSoftplus:
     case ElementOp::kLog:
     case ElementOp::kPow: break;  // scalar, below
@@ -106,31 +108,37 @@ ElementRow GetElementRow(ElementOp op) {
 }
 
 template <Activation A, Residual R>
-void FinishRow(const float* src, const float* residual, float* dst, int64_t count, float a, float b) {
+void FinishRows(const RowsOf& src, const RowsOf& residual, float* dst, int64_t dst_pitch, int64_t count, int64_t rows,
+                float a, float b) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(count);
   const auto va = hn::Set(d, a);
   const auto vb = hn::Set(d, b);
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto y = hn::LoadU(d, src + i);
-    const auto r = R == Residual::kNone ? y : hn::LoadU(d, residual + i);
-    hn::StoreU(ApplyEpilogue<A, R>(d, y, r, va, vb), d, dst + i);
-  }
-  if (i < n) {
-    const auto y = hn::LoadN(d, src + i, n - i);
-    const auto r = R == Residual::kNone ? y : hn::LoadN(d, residual + i, n - i);
-    hn::StoreN(ApplyEpilogue<A, R>(d, y, r, va, vb), d, dst + i, n - i);
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* from = src.data + row * src.pitch;
+    const float* added = R == Residual::kNone ? from : residual.data + row * residual.pitch;
+    float* to = dst + row * dst_pitch;
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes) {
+      const auto y = hn::LoadU(d, from + i);
+      const auto r = R == Residual::kNone ? y : hn::LoadU(d, added + i);
+      hn::StoreU(ApplyEpilogue<A, R>(d, y, r, va, vb), d, to + i);
+    }
+    if (i < n) {
+      const auto y = hn::LoadN(d, from + i, n - i);
+      const auto r = R == Residual::kNone ? y : hn::LoadN(d, added + i, n - i);
+      hn::StoreN(ApplyEpilogue<A, R>(d, y, r, va, vb), d, to + i, n - i);
+    }
   }
 }
 
-EpilogueRow GetEpilogueRow(Activation activation, Residual residual) {
-  EpilogueRow row = nullptr;
+EpilogueRows GetEpilogueRows(Activation activation, Residual residual) {
+  EpilogueRows rows = nullptr;
   VisitActivation(activation, [&](auto a) {
-    VisitResidual(residual, [&](auto r) { row = FinishRow<decltype(a)::value, decltype(r)::value>; });
+    VisitResidual(residual, [&](auto r) { rows = FinishRows<decltype(a)::value, decltype(r)::value>; });
   });
-  return row;
+  return rows;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -141,41 +149,36 @@ HWY_AFTER_NAMESPACE();
 namespace crease {
 namespace {
 
-HWY_EXPORT(GetElementRow);
-HWY_EXPORT(GetEpilogueRow);
+HWY_EXPORT(GetElementRows);
+HWY_EXPORT(GetEpilogueRows);
 
 // Operators too rare in networks for vector code of their own.
-template <typename F>
-void ScalarRow(const float* a, int64_t step_a, const float* b, int64_t step_b, float* dst, int64_t n, F f) {
-  for (int64_t i = 0; i < n; ++i) dst[i] = f(a[i * step_a], b == nullptr ? 0.0f : b[i * step_b]);
+template <float (*f)(float, float)>
+void ScalarRows(const RowsOf& a, const RowsOf& b, float* dst, int64_t dst_pitch, int64_t n, int64_t rows) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < n; ++i) {
+      dst[r * dst_pitch + i] = f(a.data[r * a.pitch + i * a.step], b.data[r * b.pitch + i * b.step]);
+    }
+  }
 }
 
-void SoftplusRow(const float* a, int64_t step_a, const float*, int64_t, float* dst, int64_t n) {
-  ScalarRow(a, step_a, nullptr, 0, dst, n,
-            [](float x, float) { return std::fmax(x, 0.0f) + std::log1p(std::exp(-std::fabs(x))); });
-}
-
-void LogRow(const float* a, int64_t step_a, const float*, int64_t, float* dst, int64_t n) {
-  ScalarRow(a, step_a, nullptr, 0, dst, n, [](float x, float) { return std::log(x); });
-}
-
-void PowRow(const float* a, int64_t step_a, const float* b, int64_t step_b, float* dst, int64_t n) {
-  ScalarRow(a, step_a, b, step_b, dst, n, [](float x, float y) { return std::pow(x, y); });
-}
+float Softplus(float x, float) { return std::fmax(x, 0.0f) + std::log1p(std::exp(-std::fabs(x))); }
+float Log(float x, float) { return std::log(x); }
+float Pow(float x, float y) { return std::pow(x, y); }
 
 }  // namespace
 
-ElementRow FindElementRow(ElementOp op) {
-  if (op == ElementOp::kSoftplus) return SoftplusRow;
-  if (op == ElementOp::kLog) return LogRow;
-  if (op == ElementOp::kPow) return PowRow;
+ElementRows FindElementRows(ElementOp op) {
+  if (op == ElementOp::kSoftplus) return ScalarRows<Softplus>;
+  if (op == ElementOp::kLog) return ScalarRows<Log>;
+  if (op == ElementOp::kPow) return ScalarRows<Pow>;
   InitTargets();
-  return HWY_DYNAMIC_DISPATCH(GetElementRow)(op);
+  return HWY_DYNAMIC_DISPATCH(GetElementRows)(op);
 }
 
-EpilogueRow FindEpilogueRow(Activation activation, Residual residual) {
+EpilogueRows FindEpilogueRows(Activation activation, Residual residual) {
   InitTargets();
-  return HWY_DYNAMIC_DISPATCH(GetEpilogueRow)(activation, residual);
+  return HWY_DYNAMIC_DISPATCH(GetEpilogueRows)(activation, residual);
 }
 
 }  // namespace crease

@@ -35,16 +35,20 @@ enum class ElementOp : uint8_t {
 
 inline bool IsBinary(ElementOp op) { return op >= ElementOp::kAdd; }
 
-// dst[i] = op(a[i * step_a], b[i * step_b]) for i in [0, n); steps are 0 or 1. Unary operators ignore
-// b. dst may be a or b (where its step is 1).
-using ElementRow = void (*)(const float* a, int64_t step_a, const float* b, int64_t step_b, float* dst,
-                            int64_t n);
-ElementRow FindElementRow(ElementOp op);
+// One operand of a block of rows: element i of row r is data[r * pitch + i * step]; step is 0 or 1.
+struct RowsOf {
+  const float* data = nullptr;
+  int64_t step = 1, pitch = 0;
+};
 
-// dst[i] = the epilogue of src[i] with residual[i]; dst may be src or residual; parameters as in
-// Epilogue.
-using EpilogueRow = void (*)(const float* src, const float* residual, float* dst, int64_t n, float a,
-                             float b);
-EpilogueRow FindEpilogueRow(Activation activation, Residual residual);
+// dst[r * dst_pitch + i] = op(a, b) for i in [0, n), r in [0, rows). Unary operators ignore b. dst may
+// be a or b (where its step is 1 and its pitch dst's).
+using ElementRows = void (*)(const RowsOf& a, const RowsOf& b, float* dst, int64_t dst_pitch, int64_t n, int64_t rows);
+ElementRows FindElementRows(ElementOp op);
+
+// The epilogue of src with residual (both of step 1); dst may be src or residual; a and b as in Epilogue.
+using EpilogueRows = void (*)(const RowsOf& src, const RowsOf& residual, float* dst, int64_t dst_pitch, int64_t n,
+                              int64_t rows, float a, float b);
+EpilogueRows FindEpilogueRows(Activation activation, Residual residual);
 
 }  // namespace crease
