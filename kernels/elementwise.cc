@@ -51,7 +51,8 @@ constexpr NamedActivation kActivations[] = {
 
 Result<Meaning> MeaningOfClip(const KernelRequest& request) {
   const Tensor* bounds[2] = {nullptr, nullptr};
-  for (size_t i = 1; i <= 2 && i < request.src.size() && i < request.node.inputs.size(); ++i) {
+  const size_t inputs = request.src.size() - (request.epilogue.residual != Residual::kNone ? 1 : 0);
+  for (size_t i = 1; i <= 2 && i < inputs; ++i) {
     if (!request.src[i].present) continue;
     bounds[i - 1] = request.src[i].constant;
     if (bounds[i - 1] == nullptr) return Refuse("bounds are not constant");

@@ -105,7 +105,9 @@ void Check(const NormCase& c) {
             const int64_t at = Offset(c, n, channel, i);
             const double product = (x.AsDouble(at) - mean) * scale;
             const double size = std::max({std::fabs(product), std::fabs(bias[k]), std::fabs(product + bias[k]), 1e-3});
-            ASSERT_NEAR(got.y.AsDouble(at), product + bias[k], (Unit(c.dtype) + (training ? 5e-7 : 0)) * size)
+            // The batch's mean is good to 1e-7 deviations, which become `weight` deviations of y.
+            const double statistics = training ? 3e-7 * (size + weight[k]) : 0;
+            ASSERT_NEAR(got.y.AsDouble(at), product + bias[k], Unit(c.dtype) * size + statistics)
                 << target << " training " << training << " at " << n << ", " << channel << ", " << i;
           }
         }
@@ -163,7 +165,7 @@ TEST(BatchNormFunctions, HundredMillionValues) {
   double mean = 0, var = 0;
   BatchStatistics({executor}, t, {&mean, 1}, {&var, 1});
   EXPECT_NEAR(mean, 101, 1e-9);
-  EXPECT_NEAR(var, 0.5, 1e-8);
+  EXPECT_NEAR(var, 0.5, 1e-7);
 }
 
 }  // namespace
