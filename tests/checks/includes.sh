@@ -9,8 +9,8 @@ bad=0
 forbid() {
   local found
   [[ -d "$1" ]] || return 0
-  found="$(grep -rnE --include='*.cc' --include='*.h' "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($2)" "$1" |
-    { grep -vE "${4:-^$}" || true; })"
+  found="$({ grep -rnE --include='*.cc' --include='*.h' "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($2)" "$1" ||
+    true; } | { grep -vE "${4:-^$}" || true; })"
   if [[ -n "$found" ]]; then
     printf '%s:\n%s\n' "$3" "$found"
     bad=1
