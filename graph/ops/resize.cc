@@ -76,11 +76,12 @@ Result<void> InferResize(InferContext& context) {
   for (Dim& dim : type.dims) dim = Dim{};
   SetOutput(context, 0, type);
   if (!input.has_rank) return {};
-  const Tensor* scales = context.constant(attributes.scales_slot);
-  const Tensor* sizes = attributes.sizes_slot == kNone ? nullptr : context.constant(attributes.sizes_slot);
+  const auto slot_known = [&](int slot) { return slot == kNone ? nullptr : context.constant(slot); };
+  const auto slot_used = [&](int slot) { return slot != kNone && context.has_input(slot); };
+  const Tensor* scales = slot_known(attributes.scales_slot);
+  const Tensor* sizes = slot_known(attributes.sizes_slot);
   if (attributes.scales.empty() && !NotEmpty(scales) && !NotEmpty(sizes)) {
-    const bool coming = context.has_input(attributes.scales_slot) ||
-                        (attributes.sizes_slot != kNone && context.has_input(attributes.sizes_slot));
+    const bool coming = slot_used(attributes.scales_slot) || slot_used(attributes.sizes_slot);
     return coming ? Result<void>() : InvalidModel("neither scales nor sizes are given");
   }
   // Axes that are resized become known where they are; others (scale 1) keep their symbol.
