@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "graph/ops/evaluate.h"
+
 namespace crease {
 namespace {
 
@@ -80,28 +82,19 @@ bool ConstEval::Evaluate(NodeId id) {
     const Result<int64_t> count = ElementCount(type.shape());
     if (!count.ok() || *count > max_elements_) return false;
   }
-  std::vector<Tensor> converted(node.inputs.size());
   std::vector<const Tensor*> inputs(node.inputs.size(), nullptr);
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const ValueId input = node.inputs[i];
     if (input == kNone) continue;
-    const Tensor* tensor = graph_.constant(input);
-    if (tensor == nullptr) tensor = &memo_[static_cast<size_t>(input)];
-    if (IsFloat(tensor->dtype()) && tensor->dtype() != DType::kFloat64) {
-      Result<Tensor> as_double = tensor->ConvertedTo(DType::kFloat64);
-      if (!as_double.ok()) return false;
-      converted[i] = std::move(as_double).value();
-      tensor = &converted[i];
-    }
-    inputs[i] = tensor;
+    inputs[i] = graph_.constant(input);
+    if (inputs[i] == nullptr) inputs[i] = &memo_[static_cast<size_t>(input)];
   }
   const int opset = graph_.info().opset();
   const OpDef* op = FindOp(node.domain, node.op_type, opset);
-  Result<std::vector<Tensor>> outputs =
-      op->eval(EvalContext{node, opset, inputs, static_cast<int>(node.outputs.size())});
+  const Result<std::vector<Tensor>> outputs = ops::EvaluateInDouble(*op, node, opset, inputs);
   if (!outputs.ok() || outputs->size() > node.outputs.size()) return false;
   for (size_t i = 0; i < outputs->size(); ++i) {
-    if (node.outputs[i] != kNone) memo_[static_cast<size_t>(node.outputs[i])] = std::move((*outputs)[i]);
+    if (node.outputs[i] != kNone) memo_[static_cast<size_t>(node.outputs[i])] = (*outputs)[i];
   }
   for (ValueId output : node.outputs) {
     if (output != kNone && !memo_[static_cast<size_t>(output)].defined()) return false;
