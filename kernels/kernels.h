@@ -65,4 +65,10 @@ KernelResult MakeConvVector(const KernelRequest& request);
 KernelResult MakeGemm(const KernelRequest& request);
 KernelResult MakeMatMul(const KernelRequest& request);
 
+// kernels/onednn/: where the build has oneDNN (CREASE_HAS_ONEDNN).
+KernelResult MakeOneDnnConv(const KernelRequest& request);
+KernelResult MakeOneDnnConvTranspose(const KernelRequest& request);
+KernelResult MakeOneDnnGemm(const KernelRequest& request);
+KernelResult MakeOneDnnMatMul(const KernelRequest& request);
+
 }  // namespace crease

@@ -26,6 +26,17 @@ constexpr KernelEntry kDense[] = {
     {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},
 };
 
+#if CREASE_HAS_ONEDNN
+constexpr KernelEntry kOneDnn[] = {
+    {"Conv", "onednn", LayoutRule::kChannelsLast, MakeOneDnnConv},
+    {"ConvTranspose", "onednn", LayoutRule::kChannelsLast, MakeOneDnnConvTranspose},
+    {"Gemm", "onednn", LayoutRule::kPlain, MakeOneDnnGemm},
+    {"MatMul", "onednn", LayoutRule::kPlain, MakeOneDnnMatMul},
+};
+#else
+constexpr Section kOneDnn{};
+#endif
+
 constexpr KernelEntry kElementwise[] = {
     {"BatchNormalization", "affine", LayoutRule::kAny, MakeAffine},
     {"Affine", "affine", LayoutRule::kAny, MakeAffine},
@@ -129,7 +140,7 @@ class Table {
 }  // namespace
 
 std::span<const KernelEntry> KernelsFor(std::string_view op_type) {
-  static constexpr Section kSections[] = {kDense, kElementwise, kMoves, kWindows};
+  static constexpr Section kSections[] = {kDense, kOneDnn, kElementwise, kMoves, kWindows};
   static const Table table(kSections);
   return table.Find(op_type);
 }
