@@ -3,7 +3,7 @@
 // one arena for all that lives inside a call.
 #pragma once
 
-#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -80,6 +80,7 @@ struct PlanOptions {
   PackCache* packs = nullptr;
   ConstantPool* constants = nullptr;  // never null
   Executor* executor = nullptr;       // for packing
+  std::function<void(const Tensor&)> packed;  // told of constants that no Run will read; may be empty
 };
 
 // Errors: an operator that no kernel takes (with every reason), an arena over the limit.

@@ -213,7 +213,10 @@ Result<void> Planner::Emit(const ProgramOp& op, Choice choice) {
     int tensor = kNone;
     bool reads = true;
     if (id != kNone) {
-      if (program_.constant(id)) reads = choice.kernel->ReadsConstant(step.src.size());
+      if (program_.constant(id)) {
+        reads = choice.kernel->ReadsConstant(step.src.size());
+        if (!reads && options_.packed) options_.packed(*program_.constant(id));
+      }
       CREASE_ASSIGN_OR_RETURN(tensor, TensorIn(id, SourceLayout(id, choice)));
       step.bytes += static_cast<double>(program_.value(id).bytes());
     }

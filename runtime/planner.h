@@ -68,6 +68,8 @@ class Planner {
   bool DeadAfter(int buffer, const ProgramOp& op) const;
   // The op without parts of its fusions, and the ops that do these instead. Empty: nothing to take off.
   std::vector<std::vector<ProgramOp>> Unfused(const ProgramOp& op);
+  std::array<ProgramOp, 2> WithoutPrologue(const ProgramOp& op);
+  ValueId AddTemporary(const std::string& name, DType dtype, const Shape& shape);  // read once
   Result<void> AddFusedOp(const ProgramOp& op);
 
   // planner_views.cc

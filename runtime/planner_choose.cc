@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which kernel runs an op, in which layout, and whether what was fused stays fused.
 #include <algorithm>
-#include <initializer_list>
+#include <array>
+#include <iterator>
 
+#include "kernels/kernels.h"
 #include "runtime/fusion/fusion.h"
 #include "runtime/planner.h"
 
@@ -180,23 +182,18 @@ std::vector<std::vector<ProgramOp>> Planner::Unfused(const ProgramOp& op) {
   std::vector<std::vector<ProgramOp>> variants;
   const auto temporary = [&](const char* part) {
     const ProgramValue& result = program_.value(op.output());
-    const ValueId id = program_.AddValue(result.name + part, result.dtype, result.shape);
-    versions_.push_back({kNone, kNone});
-    slice_of_.emplace_back();
-    uses_left_.push_back(1);
-    return id;
+    return AddTemporary(result.name + part, result.dtype, Shape(result.shape));
   };
   const auto activate = [&](ValueId src, ValueId dst) {
     ProgramOp part;
     part.node = ActivationNode(full, src, dst);
     part.node.name = op.node.name;
     if (full.activation == Activation::kClip && program_.opset >= 11) {
-      const ValueId low = program_.AddConstant("", options_.constants->Intern(Tensor::Scalar<float>(full.a)));
-      const ValueId high = program_.AddConstant("", options_.constants->Intern(Tensor::Scalar<float>(full.b)));
-      part.node.inputs.insert(part.node.inputs.end(), {low, high});
-      versions_.resize(program_.values.size(), {kNone, kNone});
-      slice_of_.resize(program_.values.size());
-      uses_left_.resize(program_.values.size(), 1);
+      for (const float bound : {full.a, full.b}) {
+        const ValueId id = AddTemporary("", DType::kFloat32, {});
+        program_.values[static_cast<size_t>(id)].constant = options_.constants->Intern(Tensor::Scalar<float>(bound));
+        part.node.inputs.push_back(id);
+      }
     } else if (full.activation == Activation::kClip) {
       part.node.attributes = {MakeAttr("min", full.a), MakeAttr("max", full.b)};
     }
@@ -245,9 +242,52 @@ std::vector<std::vector<ProgramOp>> Planner::Unfused(const ProgramOp& op) {
   return variants;
 }
 
+ValueId Planner::AddTemporary(const std::string& name, DType dtype, const Shape& shape) {
+  const ValueId id = program_.AddValue(name, dtype, shape);
+  versions_.push_back({kNone, kNone});
+  slice_of_.emplace_back();
+  uses_left_.push_back(1);
+  return id;
+}
+
+// The op without its prologue, after an Affine that does it.
+std::array<ProgramOp, 2> Planner::WithoutPrologue(const ProgramOp& op) {
+  const ProgramValue& x = program_.value(op.input(0));
+  const ValueId mapped = AddTemporary(program_.value(op.output()).name + "/prologue", x.dtype, Shape(x.shape));
+  ProgramOp affine;
+  affine.node.op_type = "Affine";
+  affine.node.domain = kInternalDomain;
+  affine.node.name = op.node.name;
+  affine.node.inputs = {op.input(0)};
+  for (const Tensor& parameter : {op.prologue.scale, op.prologue.shift}) {
+    const ValueId id = AddTemporary("", parameter.dtype(), parameter.shape());
+    program_.values[static_cast<size_t>(id)].constant = parameter;
+    affine.node.inputs.push_back(id);
+  }
+  affine.node.outputs = {mapped};
+  affine.epilogue.activation = op.prologue.activation;
+  affine.epilogue.a = op.prologue.a;
+  affine.epilogue.b = op.prologue.b;
+  ProgramOp rest = op;
+  rest.prologue = {};
+  std::erase_if(rest.fused, [](const std::string& what) { return what.starts_with("before it: "); });
+  rest.node.inputs[0] = mapped;
+  return {std::move(affine), std::move(rest)};
+}
+
 // As it is, or in parts where a better kernel takes the op with less fused into it.
 Result<void> Planner::AddFusedOp(const ProgramOp& op) {
   Result<Choice> whole = Choose(op);
+  if (op.prologue.scale.defined() && (!whole.ok() || whole->rank > 0)) {
+    const std::array<ProgramOp, 2> parts = WithoutPrologue(op);
+    const Result<Choice> rest = Choose(parts[1]);
+    if (!whole.ok() || (rest.ok() && rest->rank < whole->rank)) {
+      CREASE_RETURN_IF_ERROR(AddFusedOp(parts[0]));
+      CREASE_RETURN_IF_ERROR(AddFusedOp(parts[1]));
+      --uses_left_[static_cast<size_t>(parts[1].input(0))];
+      return {};
+    }
+  }
   if (op.epilogue.empty() || (whole.ok() && whole->rank == 0)) {
     if (!whole.ok()) return std::move(whole).error();
     return Emit(op, std::move(whole).value());

@@ -3,6 +3,7 @@
 
 #include <new>
 
+#include "graph/onnx/file_bytes.h"
 #include "graph/onnx/importer.h"
 #include "runtime/session_impl.h"
 
@@ -13,6 +14,7 @@ ImportOptions ImportOptionsOf(const Options& options) {
   ImportOptions import;
   import.limits = options.limits;
   import.external_data_folder = options.external_data_folder;
+  import.map_external_data = options.map_files;
   return import;
 }
 
@@ -30,8 +32,16 @@ auto Guarded(const F& f) -> decltype(f()) {
 
 Result<Session> Session::load(const std::string& path, const Options& options) {
   return Guarded([&]() -> Result<Session> {
-    CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(path, ImportOptionsOf(options)));
-    CREASE_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl, Impl::Create(std::move(graph), options));
+    ImportOptions import = ImportOptionsOf(options);
+    if (!options.map_files) {
+      CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(path, import));
+      CREASE_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl, Impl::Create(std::move(graph), options));
+      return Session(std::move(impl));
+    }
+    if (import.external_data_folder.empty()) import.external_data_folder = onnx::FolderOf(path);
+    CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> file, FileMap::Open(path, options.limits.max_file_bytes));
+    CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnx(file->bytes(), file, import));
+    CREASE_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl, Impl::Create(std::move(graph), options, file));
     return Session(std::move(impl));
   });
 }

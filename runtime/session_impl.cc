@@ -35,8 +35,10 @@ bool Aligned(const void* data, DType dtype) {
 
 }  // namespace
 
-Result<std::shared_ptr<const Session::Impl>> Session::Impl::Create(Graph graph, const Options& options) {
+Result<std::shared_ptr<const Session::Impl>> Session::Impl::Create(Graph graph, const Options& options,
+                                                                     std::shared_ptr<const FileMap> file) {
   std::shared_ptr<Impl> impl(new Impl(std::move(graph), options));
+  impl->file_ = std::move(file);
   CREASE_RETURN_IF_ERROR(impl->Prepare());
   return std::shared_ptr<const Impl>(std::move(impl));
 }
@@ -110,8 +112,12 @@ Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::Find(std::span<co
   plan_options.packs = &packs_;
   plan_options.constants = &constants_;
   plan_options.executor = executor_.get();
+  if (file_) {
+    plan_options.packed = [this](const Tensor& tensor) { file_->Release({tensor.bytes(), tensor.byte_size()}); };
+  }
   auto planned = std::make_shared<Planned>();
   CREASE_ASSIGN_OR_RETURN(planned->plan, MakePlan(std::move(program), plan_options));
+  if (file_) file_->Release(file_->bytes());
   if (options_.profile) planned->times = std::make_unique<StepTime[]>(planned->plan->steps.size());
 
   const std::lock_guard<std::mutex> lock(plans_mutex_);

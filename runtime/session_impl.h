@@ -13,6 +13,7 @@
 #include "graph/passes/pass.h"
 #include "kernels/kernel.h"
 #include "runtime/call_context.h"
+#include "runtime/file_map.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
 
@@ -20,8 +21,10 @@ namespace crease {
 
 class Session::Impl {
  public:
-  // Folds, checks, and plans if all input shapes are known.
-  static Result<std::shared_ptr<const Impl>> Create(Graph graph, const Options& options);
+  // Folds, checks, and plans if all input shapes are known. `file`, if any, is what the graph's weights
+  // lie in: its pages are given back once they are packed.
+  static Result<std::shared_ptr<const Impl>> Create(Graph graph, const Options& options,
+                                                    std::shared_ptr<const FileMap> file = nullptr);
 
   const Graph& graph() const { return graph_; }           // after folding
   const PassLog& pass_log() const { return pass_log_; }   // what folding did and refused
@@ -58,6 +61,7 @@ class Session::Impl {
 
   Graph graph_;
   Options options_;
+  std::shared_ptr<const FileMap> file_;  // or null
   PassLog pass_log_;
   std::vector<TensorSpec> inputs_, outputs_;
   std::shared_ptr<ThreadPool> pool_;     // null with a host's executor or one thread

@@ -30,6 +30,9 @@ struct Options {
   bool fold = true;                  // fold batch-norms and run graph passes
   bool exact = false;                // direct convolution only: no Winograd
   bool profile = false;              // keep per-node times (Session::profile)
+  // Map the model's files instead of reading them: pages go once weights are packed. A mapped file that
+  // someone truncates raises SIGBUS when it is touched; hosts that cannot trust the folder turn it off.
+  bool map_files = true;
   std::string external_data_folder;  // for models from memory; a file's own folder otherwise
   Limits limits;
 };

@@ -19,6 +19,7 @@ std::span<const FusionPass> FusionPasses() {
       {"fuse_global_average_pool", FuseGlobalAveragePool},
       {"share_concat_prefixes", ShareConcatPrefixes},
       {"fuse_epilogues", FuseEpilogues},
+      {"fuse_prologues", FusePrologues},
   };
   return kPasses;
 }

@@ -37,6 +37,8 @@ void FuseGlobalAveragePool(Program& program, ConstantPool& constants);
 void ShareConcatPrefixes(Program& program, ConstantPool& constants);
 // Activations and residual Adds into the operator that makes their input.
 void FuseEpilogues(Program& program, ConstantPool& constants);
+// Affine maps per channel, with their activation, into the Conv that alone reads them.
+void FusePrologues(Program& program, ConstantPool& constants);
 
 // The activation that an op stands for, with its parameters.
 struct ActivationOf {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <thread>
+
+#include "tests/runtime/runtime_test_util.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+
+// Counts what the whole test binary allocates by new; std::vector, std::string and friends use it.
+void* operator new(size_t size) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace crease {
+namespace {
+
+using test::ExpectMatchesInterpreter;
+using test::MakeImpl;
+using test::Net;
+using test::RandomInputs;
+using test::RunImpl;
+
+constexpr double kBound = 2e-5;  // of the output's rms; f32 sums of some hundred terms
+
+// Two residual blocks, one with a strided shortcut, pooled and classified.
+Graph ResidualNet(int64_t batch) {
+  Net net(1);
+  const ValueId x = net.Input("x", {batch, 3, 17, 15});
+  ValueId v = net.Op("Relu", {net.Conv(x, 3, 16, 3)});
+  ValueId branch = net.Op("Relu", {net.Conv(v, 16, 16, 3)});
+  v = net.Op("Relu", {net.Op("Add", {net.Conv(branch, 16, 16, 3), v})});
+  branch = net.Op("Relu", {net.Conv(v, 16, 24, 3, 2)});
+  v = net.Op("Relu", {net.Op("Add", {net.Conv(branch, 24, 24, 3), net.Conv(v, 16, 24, 1, 2)})});
+  v = net.Op("Flatten", {net.Op("GlobalAveragePool", {v})});
+  net.Output(net.Op("Gemm", {v, net.Weights({24, 10}, 0.2f), net.Weights({10}, 1)}));
+  return net.Build();
+}
+
+Options Threads(int threads) {
+  Options options;
+  options.threads = threads;
+  return options;
+}
+
+TEST(Session, ResidualNetMatchesTheInterpreter) {
+  const Graph graph = ResidualNet(2);
+  for (int threads : {1, 2, 3}) ExpectMatchesInterpreter(graph, *MakeImpl(graph, Threads(threads)), 5, 2, kBound);
+}
+
+TEST(Session, WithoutFolding) {
+  const Graph graph = ResidualNet(1);
+  Options options = Threads(2);
+  options.fold = false;
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph, options), 5, 1, kBound);
+}
+
+TEST(Session, DynamicBatch) {
+  const Graph graph = ResidualNet(-1);
+  const auto impl = MakeImpl(graph, Threads(2));
+  for (int64_t batch : {1, 3, 2, 1, 5}) ExpectMatchesInterpreter(graph, *impl, 6, batch, kBound);
+}
+
+TEST(Session, MoreShapesThanPlansAreKept) {
+  const Graph graph = ResidualNet(-1);
+  const auto impl = MakeImpl(graph, Threads(1));
+  for (int64_t batch = 1; batch <= 20; ++batch) RunImpl(*impl, RandomInputs(graph, 1, batch));
+  ExpectMatchesInterpreter(graph, *impl, 6, 1, kBound);
+}
+
+TEST(Session, SameBitsAtAnyThreadCount) {
+  const Graph graph = ResidualNet(2);
+  const auto inputs = RandomInputs(graph, 7);
+  const std::vector<Tensor> one = RunImpl(*MakeImpl(graph, Threads(1)), inputs);
+  ASSERT_EQ(one.size(), 1u);
+  for (int threads : {2, 3, 4}) {
+    const std::vector<Tensor> many = RunImpl(*MakeImpl(graph, Threads(threads)), inputs);
+    ASSERT_EQ(many.size(), 1u);
+    EXPECT_EQ(std::memcmp(one[0].bytes(), many[0].bytes(), one[0].byte_size()), 0) << threads << " threads";
+  }
+}
+
+TEST(Session, HostsExecutor) {
+  const Graph graph = ResidualNet(2);
+  Options options;
+  options.executor.workers = 3;
+  std::atomic<int> loops{0};
+  options.executor.parallel_for = [&](int count, const std::function<void(int)>& task) {
+    ++loops;
+    for (int i = 0; i < count; ++i) task(i);
+  };
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph, options), 5, 2, kBound);
+  EXPECT_GT(loops, 0);
+}
+
+TEST(Session, ManyCallersAtOnce) {
+  const Graph graph = ResidualNet(-1);
+  auto impl = MakeImpl(graph, Threads(2));
+  std::vector<std::map<std::string, Tensor>> inputs;
+  std::vector<std::vector<Tensor>> expected;
+  for (int64_t batch : {1, 2, 3}) {
+    inputs.push_back(RandomInputs(graph, 8, batch));
+    expected.push_back(RunImpl(*impl, inputs.back()));
+  }
+  std::vector<std::thread> callers;
+  for (size_t caller = 0; caller < 6; ++caller) {
+    callers.emplace_back([&, caller, copy = impl] {
+      for (size_t i = 0; i < 20; ++i) {
+        const size_t which = (caller + i) % inputs.size();
+        const std::vector<Tensor> actual = RunImpl(*copy, inputs[which]);
+        ASSERT_EQ(actual.size(), 1u);
+        ASSERT_EQ(std::memcmp(actual[0].bytes(), expected[which][0].bytes(), actual[0].byte_size()), 0);
+      }
+    });
+  }
+  impl.reset();  // the callers' copies keep it alive
+  for (std::thread& caller : callers) caller.join();
+}
+
+TEST(Session, NoAllocationAfterTheFirstCallOfAShape) {
+  const Graph graph = ResidualNet(-1);
+  for (int threads : {1, 2}) {
+    const auto impl = MakeImpl(graph, Threads(threads));
+    std::vector<float> x(2 * 3 * 17 * 15, 0.5f), y(2 * 10);
+    const Input in[] = {{impl->inputs()[0].name, DType::kFloat32, {2, 3, 17, 15}, x.data()}};
+    const Output out[] = {{impl->outputs()[0].name, DType::kFloat32, {2, 10}, y.data()}};
+    ASSERT_TRUE(impl->Run(in, out).ok());
+    ASSERT_TRUE(impl->Run(in, out).ok());
+    const int64_t before = allocations.load();
+    for (int i = 0; i < 10; ++i) ASSERT_TRUE(impl->Run(in, out).ok());
+    EXPECT_EQ(allocations.load() - before, 0) << threads << " threads";
+  }
+}
+
+TEST(Session, WrongCallsAreErrorsThatNameTheTensor) {
+  const Graph graph = ResidualNet(-1);
+  const auto impl = MakeImpl(graph, Threads(1));
+  std::vector<float> x(3 * 17 * 15 + 1), y(10);
+  const std::string output = impl->outputs()[0].name;
+  const auto run = [&](const Input& in, const Output& out) {
+    const Result<void> result = impl->Run({&in, 1}, {&out, 1});
+    return result.ok() ? std::string() : result.error().ToString();
+  };
+  const Input good_in{"x", DType::kFloat32, {1, 3, 17, 15}, x.data()};
+  const Output good_out{output, DType::kFloat32, {1, 10}, y.data()};
+  EXPECT_EQ(run(good_in, good_out), "");
+  EXPECT_NE(run({"z", DType::kFloat32, {1, 3, 17, 15}, x.data()}, good_out).find("'x'"), std::string::npos);
+  EXPECT_NE(run({"x", DType::kFloat32, {1, 4, 17, 15}, x.data()}, good_out).find("(-1, 3, 17, 15)"), std::string::npos);
+  EXPECT_NE(run({"x", DType::kInt32, {1, 3, 17, 15}, x.data()}, good_out).find("float32"), std::string::npos);
+  EXPECT_NE(run({"x", DType::kFloat32, {1, 3, 17, 15}, nullptr}, good_out).find("null"), std::string::npos);
+  const auto* odd = reinterpret_cast<const std::byte*>(x.data()) + 1;
+  EXPECT_NE(run({"x", DType::kFloat32, {1, 3, 17, 15}, odd}, good_out).find("aligned"), std::string::npos);
+  EXPECT_NE(run(good_in, {"nothing", DType::kFloat32, {1, 10}, y.data()}).find("'nothing'"), std::string::npos);
+  EXPECT_NE(run(good_in, {output, DType::kFloat32, {2, 10}, y.data()}).find("(1, 10)"), std::string::npos);
+  EXPECT_EQ(run(good_in, good_out), "");  // and the session still works
+  EXPECT_TRUE(impl->Run({&good_in, 1}, {}).ok());  // outputs may be left out
+}
+
+TEST(Session, ArenaLimit) {
+  Options options = Threads(1);
+  options.limits.max_arena_bytes = 1000;
+  const auto impl = Session::Impl::Create(ResidualNet(1), options);
+  ASSERT_FALSE(impl.ok());
+  EXPECT_EQ(impl.error().code, ErrorCode::kLimitExceeded);
+  EXPECT_NE(impl.error().message.find("1000"), std::string::npos);
+}
+
+TEST(Session, OutputsThatAreInputsConstantsOrTwiceTheSame) {
+  Net net(3);
+  const ValueId x = net.Input("x", {1, 4, 5, 6});
+  const ValueId relu = net.Op("Relu", {net.Conv(x, 4, 8, 3)});
+  const ValueId flat = net.Op("Flatten", {relu});
+  net.Output(net.Op("Identity", {x}));
+  net.Output(relu);
+  net.Output(flat);
+  net.Output(net.Op("Identity", {relu}));
+  net.Output(net.Op("Sigmoid", {relu}));
+  const Graph graph = net.Build();
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph, Threads(2)), 5, 1, kBound);
+}
+
+TEST(Session, ProfileCountsRuns) {
+  const Graph graph = ResidualNet(1);
+  Options options = Threads(1);
+  options.profile = true;
+  const auto impl = MakeImpl(graph, options);
+  for (int i = 0; i < 3; ++i) RunImpl(*impl, RandomInputs(graph, 1));
+  const std::vector<NodeProfile> profile = impl->Profile();
+  ASSERT_FALSE(profile.empty());
+  for (const NodeProfile& node : profile) EXPECT_EQ(node.runs, 3) << node.name;
+}
+
+}  // namespace
+}  // namespace crease
