@@ -65,6 +65,7 @@ class Planner {
   // The layout in which the choice reads the value.
   Layout SourceLayout(ValueId value, const Choice& choice) const;
   int FindInPlace(const ProgramOp& op, const KernelEntry& entry, Layout layout) const;
+  int ShareableTensor(const ProgramOp& op, ValueId id, Layout layout, bool element_wise) const;
   bool DeadAfter(int buffer, const ProgramOp& op) const;
   // The op without parts of its fusions, and the ops that do these instead. Empty: nothing to take off.
   std::vector<std::vector<ProgramOp>> Unfused(const ProgramOp& op);

@@ -67,6 +67,24 @@ bool Planner::DeadAfter(int buffer, const ProgramOp& op) const {
   return true;
 }
 
+// The source's tensor, if the op may write its result there.
+int Planner::ShareableTensor(const ProgramOp& op, ValueId id, Layout layout, bool element_wise) const {
+  if (id == kNone || program_.constant(id) || tensor_of(id, layout) == kNone) return kNone;
+  const ProgramValue& dst = program_.value(op.output());
+  const int tensor_id = tensor_of(id, layout);
+  const PlanTensor& tensor = plan_->tensors[static_cast<size_t>(tensor_id)];
+  if (tensor.shape != dst.shape || tensor.dtype != dst.dtype || !DeadAfter(tensor.buffer, op)) return kNone;
+  // No other source may lie in that buffer, but for the very same elements of an element-wise op.
+  const auto apart = [&](ValueId other) {
+    if (other == kNone || program_.constant(other)) return true;
+    const int other_tensor = tensor_of(other, fits_channels_last(other) ? layout : Layout::kPlain);
+    if (other_tensor == kNone || plan_->tensors[static_cast<size_t>(other_tensor)].buffer != tensor.buffer) return true;
+    return element_wise && other_tensor == tensor_id;
+  };
+  const bool all_apart = std::all_of(op.node.inputs.begin(), op.node.inputs.end(), apart);
+  return all_apart && (op.residual == id || apart(op.residual)) ? tensor_id : kNone;
+}
+
 // The source whose memory the result may take: the residual, or an element-wise op's operand.
 int Planner::FindInPlace(const ProgramOp& op, const KernelEntry& entry, Layout layout) const {
   if (op.node.outputs.size() != 1) return kNone;
@@ -74,28 +92,12 @@ int Planner::FindInPlace(const ProgramOp& op, const KernelEntry& entry, Layout l
   if (!fits_channels_last(dst)) layout = Layout::kPlain;
   if (layout == Layout::kChannelsLast && slice_of_[static_cast<size_t>(dst)].concat != kNone) return kNone;
   const bool element_wise = entry.layout == LayoutRule::kAny && IsElementWise(op.type());
-  std::vector<ValueId> candidates;
-  if (op.residual != kNone) candidates.push_back(op.residual);
-  if (element_wise) candidates.insert(candidates.end(), op.node.inputs.begin(), op.node.inputs.end());
-  for (const ValueId id : candidates) {
-    if (id == kNone || program_.constant(id) || tensor_of(id, layout) == kNone) continue;
-    const int tensor_id = tensor_of(id, layout);
-    const PlanTensor& tensor = plan_->tensors[static_cast<size_t>(tensor_id)];
-    if (tensor.shape != program_.value(dst).shape || tensor.dtype != program_.value(dst).dtype ||
-        !DeadAfter(tensor.buffer, op)) {
-      continue;
-    }
-    // No other source may lie in that buffer, but for the very same elements of an element-wise op.
-    const auto apart = [&](ValueId other) {
-      if (other == kNone || program_.constant(other)) return true;
-      const Layout wanted = fits_channels_last(other) ? layout : Layout::kPlain;
-      const int other_tensor = tensor_of(other, wanted);
-      if (other_tensor == kNone || plan_->tensors[static_cast<size_t>(other_tensor)].buffer != tensor.buffer) return true;
-      return element_wise && other_tensor == tensor_id;
-    };
-    if (!std::all_of(op.node.inputs.begin(), op.node.inputs.end(), apart)) continue;
-    if (op.residual != kNone && op.residual != id && !apart(op.residual)) continue;
-    return tensor_id;
+  if (op.residual != kNone) {
+    if (const int tensor = ShareableTensor(op, op.residual, layout, element_wise); tensor != kNone) return tensor;
+  }
+  if (!element_wise) return kNone;
+  for (const ValueId id : op.node.inputs) {
+    if (const int tensor = ShareableTensor(op, id, layout, true); tensor != kNone) return tensor;
   }
   return kNone;
 }
