@@ -73,8 +73,13 @@ void GemmConv::PlanBand(const Options& options) {
   if (flat_) {
     units_ = s.out_pixels();
     row_stride_ = a_pitch_;
+    // Weights that stay in L2 are read again for every block: small blocks, so that a and the lines of dst, which
+    // are written panel by panel, stay close. Others come from beyond: as few blocks as L2 allows.
+    const bool weights_stay = s.filters * s.group_channels() <= l2_floats / 2;
+    const int64_t l1_floats = static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float));
     const int64_t most = ops_->max_rows[2];
-    unit_block_ = std::min(std::max<int64_t>(l2_floats / 3 / a_pitch_ / most, 1) * most, units_);
+    const int64_t rows = (weights_stay ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
+    unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay ? 4 : 1) * most, units_);
   } else {
     band_ = {s, a_pitch_};
     units_ = s.batch * s.out_height;
