@@ -11,6 +11,8 @@ namespace {
 // Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
 constexpr int64_t kAliasFloats = 2048 / sizeof(float);
 constexpr int64_t kLineFloats = 64 / sizeof(float);
+// More tiles than these hide the wait for the next panel by themselves.
+constexpr int64_t kMostFetchingTiles = 16;
 // Rates that only their ratio counts of: what a core computes and reads past its L2.
 constexpr double kFlopsPerSecond = 1e11;
 constexpr double kBytesPerSecond = 1.2e10;
@@ -70,16 +72,16 @@ void GemmConv::PlanBand(const Options& options) {
     if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
   }
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
+  weights_stay_ = s.filters * s.group_channels() * s.taps() <= l2_floats / 2;
   if (flat_) {
     units_ = s.out_pixels();
     row_stride_ = a_pitch_;
     // Weights that stay in L2 are read again for every block: small blocks, so that a and the lines of dst, which
     // are written panel by panel, stay close. Others come from beyond: as few blocks as L2 allows.
-    const bool weights_stay = s.filters * s.group_channels() <= l2_floats / 2;
     const int64_t l1_floats = static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float));
     const int64_t most = ops_->max_rows[2];
-    const int64_t rows = (weights_stay ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
-    unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay ? 4 : 1) * most, units_);
+    const int64_t rows = (weights_stay_ ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
+    unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay_ ? 4 : 1) * most, units_);
   } else {
     band_ = {s, a_pitch_};
     units_ = s.batch * s.out_height;
@@ -188,18 +190,29 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     // Two short lines fill one tile.
     const bool pairs = 2 * block.line <= most && block.lines > 1;
     const int64_t chunks = DivideUp(block.line, most);
+    // Weights that come from beyond L2: the next panel's, dealt out over this panel's tiles.
+    const int64_t tiles = (pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
+    const bool fetch = !weights_stay_ && p + 1 < panels.end && tiles <= kMostFetchingTiles;
+    Ahead ahead;
+    if (fetch) {
+      const GemmPanel& next = packed_->panels[static_cast<size_t>(p + 1)];
+      const int64_t width = int64_t{panel.vectors} * ops_->lanes;
+      ahead = {packed_->panel(next), width / tiles, segment_length_ * static_cast<int64_t>(segments_.size()) * width / tiles};
+    }
     for (int64_t y = 0; y < block.lines; ++y) {
       const int64_t first = y * block.line;
       if (pairs) {
         const bool two = y + 1 < block.lines;
-        RunTile(operands, block, panel, first, static_cast<int>(block.line * (two ? 2 : 1)));
+        RunTile(operands, block, panel, first, static_cast<int>(block.line * (two ? 2 : 1)), ahead);
+        ahead.Advance();
         y += two;
         continue;
       }
       for (int64_t i = 0; i < chunks; ++i) {
         const int64_t begin = block.line * i / chunks;
         const int64_t end = block.line * (i + 1) / chunks;
-        RunTile(operands, block, panel, first + begin, static_cast<int>(end - begin));
+        RunTile(operands, block, panel, first + begin, static_cast<int>(end - begin), ahead);
+        ahead.Advance();
       }
     }
   }
@@ -207,7 +220,7 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
 
 // `first` counts the block's dst pixels. Rows past the line are those of the next line.
 void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first,
-                       int rows) const {
+                       int rows, const Ahead& ahead) const {
   GemmTile tile;
   const int64_t y = first / block.line;
   const int64_t x = first % block.line;
@@ -218,6 +231,8 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   tile.segment_count = static_cast<int64_t>(segments_.size());
   tile.segment_length = segment_length_;
   tile.b = packed_->panel(panel);
+  tile.ahead = ahead.weights;
+  tile.ahead_step = ahead.step;
   tile.last = panel.last;
   tile.lo = lo_;
   tile.hi = hi_;

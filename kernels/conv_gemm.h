@@ -49,12 +49,23 @@ class GemmConv {
     const float* a = nullptr;
   };
 
+  // Weights that a tile brings into L2 while it computes.
+  struct Ahead {
+    const float* weights = nullptr;
+    int64_t step = 0, tile = 0;  // floats for each k; for each tile
+
+    void Advance() {
+      if (weights != nullptr) weights += tile;
+    }
+  };
+
   GemmConv() = default;
   void PlanBand(const Options& options);
   void PlanSplit(int workers);
   void RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const;
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels) const;
-  void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first, int rows) const;
+  void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first, int rows,
+               const Ahead& ahead) const;
   Block PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const;
   Block PackRows(const ConvOperands& operands, Range rows, float* scratch) const;
 
@@ -65,6 +76,7 @@ class GemmConv {
   std::shared_ptr<const PackedGemm> packed_;
   bool flat_ = false;       // lines of a block follow each other in a: units are pixels, else dst rows
   bool copy_ = false;       // into the worker's band
+  bool weights_stay_ = false;  // in L2
   bool by_columns_ = false;  // workers share the panels, else the units
   int64_t units_ = 0, unit_block_ = 0;  // in all; in one block
   int64_t a_pitch_ = 0;     // floats from one pixel to the next in a

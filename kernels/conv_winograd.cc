@@ -271,7 +271,8 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, int64_t point, int begi
   t.segments = &kStart;
   t.segment_count = 1;
   t.segment_length = shape_.channels;
-  t.b = packed_->panel(panel) + point * (shape_.channels + 1) * panel.vectors * gemm_->lanes;
+  const int64_t width = int64_t{panel.vectors} * gemm_->lanes;
+  t.b = packed_->panel(panel) + point * (shape_.channels + 1) * width;
   t.dst_stride = panel_width_;
   t.last = gemm_->lanes;
   BoundsOf(Epilogue{}, t.lo, t.hi);
@@ -284,6 +285,9 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, int64_t point, int begi
     t.a = points + first * tile_stride_;
     t.half_offset = (count + 1) / 2 * tile_stride_;
     t.dst = products + first * panel_width_;
+    // The weights of the panel's next point, dealt out over this point's calls.
+    t.ahead = t.b + t.segment_length * width * (chunks + i) / chunks;
+    t.ahead_step = width / chunks;
     gemm_->tile[panel.vectors][count](t);
   }
 }

@@ -7,7 +7,6 @@
 #define HWY_TARGET_INCLUDE "kernels/gemm_tile.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, so that each target has its own copy.
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -120,6 +119,12 @@ HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
   }
 }
 
+HWY_INLINE void PrefetchL2([[maybe_unused]] const float* address) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  __builtin_prefetch(address, 0, 2);
+#endif
+}
+
 template <int kRows, int kVectors>
 HWY_NOINLINE void RunTile(const GemmTile& t) {
   const hn::ScalableTag<float> d;
@@ -127,8 +132,8 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
   constexpr int kLanes = HWY_MAX_LANES_D(decltype(d));
   constexpr ptrdiff_t kWidth = kVectors * kLanes;
   constexpr ptrdiff_t kUnroll = 4;
-  // Ahead of the loads by about an L2 hit: 14 x 2 tiles take 14 cycles a step.
-  constexpr ptrdiff_t kAhead = 8 * kWidth;
+  constexpr ptrdiff_t kAhead = 16 * kWidth;
+  constexpr ptrdiff_t kLine = 64 / sizeof(float);
 
   V sum[kRows][kVectors];
   HWY_UNROLL(kMaxTileVectors)
@@ -138,6 +143,8 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
     for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
   }
   const float* b = t.b + kWidth;
+  const float* ahead = t.ahead == nullptr ? b + kAhead : t.ahead;
+  const ptrdiff_t ahead_step = t.ahead == nullptr ? kWidth : static_cast<ptrdiff_t>(t.ahead_step);
   const ptrdiff_t stride = t.row_stride;
   for (int64_t s = 0; s < t.segment_count; ++s) {
     RowPointers<kRows> a(t, t.segments[s]);
@@ -146,7 +153,8 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
       HWY_UNROLL(kUnroll)
       for (ptrdiff_t k = 0; k < kUnroll; ++k) {
         HWY_UNROLL(kMaxTileVectors)
-        for (int v = 0; v < kVectors; v += 16 / kLanes) hwy::Prefetch(b + k * kWidth + kAhead + v * kLanes);
+        for (ptrdiff_t i = 0; i < kWidth; i += kLine) PrefetchL2(ahead + i);
+        ahead += ahead_step;
         Step(d, a, stride, k, b + k * kWidth, sum);
       }
       b += kUnroll * kWidth;
