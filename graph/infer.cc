@@ -11,7 +11,10 @@
 namespace crease {
 namespace {
 
+// Floats are computed for shape arithmetic only (scales of a Resize), so that weights made by operators
+// cost nothing here.
 constexpr int64_t kMaxComputedElements = 1024;
+constexpr int64_t kMaxComputedFloats = 64;
 
 class Inference {
  public:
@@ -129,7 +132,7 @@ class Inference {
       if (node.outputs[i] == kNone) continue;
       if (!outputs[i].is_static()) return false;
       const Result<int64_t> count = ElementCount(outputs[i].shape());
-      if (!count.ok() || *count > kMaxComputedElements) return false;
+      if (!count.ok() || *count > (IsFloat(outputs[i].dtype) ? kMaxComputedFloats : kMaxComputedElements)) return false;
     }
     return true;
   }

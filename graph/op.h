@@ -98,8 +98,8 @@ Attribute MakeAttr(std::string_view name, std::vector<float> value);
 Attribute MakeAttr(std::string_view name, Tensor value);
 
 // Types of every value, in order, from the graph inputs' types (those given override the file's) and
-// from constants; values of up to 1,024 elements are computed where they can be. Nothing is known of
-// the outputs of operators without a definition. Errors name the node.
+// from constants; integers and bools of up to 1,024 elements and floats of up to 64 are computed where
+// they can be. Nothing is known of the outputs of operators without a definition. Errors name the node.
 struct InferredTypes {
   std::vector<TensorType> types;  // by ValueId
   std::vector<Tensor> constants;  // by ValueId; undefined() where unknown. Initializers included.

@@ -87,7 +87,7 @@ class Lowering {
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const Tensor* constant = program_.constant(node.inputs[i]);
       if (constant == nullptr) continue;
-      widened[i] = *constant;
+      CREASE_ASSIGN_OR_RETURN(widened[i], constant->Aligned());
       if (IsFloat(constant->dtype())) {
         CREASE_ASSIGN_OR_RETURN(widened[i], constant->ConvertedTo(DType::kFloat64));
       }
