@@ -34,12 +34,14 @@ from_distribution() {
 }
 
 step "Highway"
-if [[ -n "${CREASE_HIGHWAY_SOURCE:-}" ]] || ! from_distribution libhwy-dev "$highway_least"; then
+if source_built highway; then :
+elif [[ -n "${CREASE_HIGHWAY_SOURCE:-}" ]] || ! from_distribution libhwy-dev "$highway_least"; then
   source_build highway
 fi
 
 step "oneDNN"
-if [[ -n "${CREASE_ONEDNN_SOURCE:-}" ]] || ! from_distribution libdnnl-dev "$onednn_least"; then
+if source_built onednn; then :
+elif [[ -n "${CREASE_ONEDNN_SOURCE:-}" ]] || ! from_distribution libdnnl-dev "$onednn_least"; then
   source_build onednn
 fi
 step "Everything that Crease is built with is there"

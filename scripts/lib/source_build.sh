@@ -74,33 +74,53 @@ onednn_check() {
     -pthread -ldl && "$program"
 }
 
-# source_build NAME: makes $CREASE_DEPS_CACHE/current/NAME.
-source_build() {
-  local name="$1" source_var="CREASE_${1^^}_SOURCE" sha_var="CREASE_${1^^}_SHA256" version_var="${1}_version"
-  local -n options="${name}_options"
-  local source="${!source_var:-}" sha256="${!sha_var:-}" version="${!version_var}" key directory
+# source_build_variables NAME: sets what the functions below need to know of it.
+source_build_variables() {
+  name="$1"
+  local source_var="CREASE_${1^^}_SOURCE" sha_var="CREASE_${1^^}_SHA256" version_var="${1}_version" key
+  local -n named_options="${name}_options"
+  options=("${named_options[@]}")
+  source="${!source_var:-}" sha256="${!sha_var:-}" version="${!version_var}"
   [[ "$ID" == debian ]] || version="$(apt_source_suite || true)"
   [[ -z "$source" ]] || version=custom
   key="$(printf '%s\n' "$name $version $source $sha256" "${common_options[@]}" "${options[@]}" \
     "$(declare -f "${name}_prune")" "$(c++ --version | head -n 1) $(c++ -dumpmachine)" | sha256sum | cut -c 1-12)"
   directory="$CREASE_DEPS_CACHE/$name-$version-$key"
+}
 
+# source_built NAME: uses it where it is in the cache.
+source_built() {
+  local name options source sha256 version directory
+  source_build_variables "$1"
+  [[ -d "$directory" ]] || return 1
+  note "$name is in the cache: $directory"
+  source_build_use
+}
+
+source_build_use() {
+  local link="$CREASE_DEPS_CACHE/current/$name" target
+  target="../$(basename "$directory")"
   mkdir -p "$CREASE_DEPS_CACHE/current"
+  [[ "$(readlink "$link")" == "$target" ]] && return 0
+  ln -sfn "$target" "$link.$$"
+  mv -T "$link.$$" "$link"
+}
+
+# source_build NAME: makes $CREASE_DEPS_CACHE/current/NAME.
+source_build() {
+  local name options source sha256 version directory
+  source_build_variables "$1"
+  mkdir -p "$CREASE_DEPS_CACHE"
   exec 8>"$CREASE_DEPS_CACHE/lock"
   flock -n 8 || { note "waiting for another build of the dependencies"; flock 8; }
-  if [[ -d "$directory" ]]; then
-    note "$name is in the cache: $directory"
-  else
-    source_build_into "$directory"
-  fi
-  ln -sfn "../$(basename "$directory")" "$CREASE_DEPS_CACHE/current/.$name.$$"
-  mv -T "$CREASE_DEPS_CACHE/current/.$name.$$" "$CREASE_DEPS_CACHE/current/$name"
+  [[ -d "$directory" ]] || source_build_into
+  source_build_use
   exec 8>&-
 }
 
 # The part of source_build that takes time, with its variables.
 source_build_into() {
-  local directory="$1" work started=$SECONDS launcher=()
+  local work started=$SECONDS launcher=()
   work="$(mktemp -d "$CREASE_DEPS_CACHE/build.XXXXXX")"
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" EXIT
