@@ -38,7 +38,9 @@ Result<Tensor> Borrow(const ConstTensorView& view) {
 
 // As EvalContext wants it: floats as float64.
 Result<Tensor> Widened(const Tensor& tensor) {
-  return IsFloat(tensor.dtype()) ? tensor.ConvertedTo(DType::kFloat64) : Result<Tensor>(tensor);
+  if (!IsFloat(tensor.dtype())) return tensor.Aligned();
+  CREASE_ASSIGN_OR_RETURN(const Tensor widened, tensor.ConvertedTo(DType::kFloat64));
+  return widened.Aligned();
 }
 
 class ReferenceKernel final : public Kernel {
