@@ -14,8 +14,10 @@
 namespace crease {
 
 // A pool with a static partition; the calling thread is worker 0. A loop costs about a microsecond
-// beside its work while a request is open: workers spin for some tens of microseconds between the
-// loops of a request and sleep otherwise, so nothing spins between requests.
+// beside its work while a request is open: workers spin between the loops of a request and sleep
+// otherwise, so nothing spins between requests. Waking a worker takes some 100 microseconds on a
+// virtual machine, more than a small network: a part whose worker has not come yet is run by the
+// caller, so that nobody waits for a sleeper. Who runs a part changes no bit of the result.
 //
 // Any number of threads may call; one at a time has the workers. A call that finds them taken, and a
 // loop inside a loop, run all of [0, count) on the calling thread as worker 0: concurrent requests
@@ -46,18 +48,26 @@ class ThreadPool final : public Executor {
   void WorkerMain(int worker);
   void WakeSleepers();
   void RunLoop(int64_t count, RangeFunction f);
-  void RunPart(int worker);
+  // Runs part `part` of loop `job` unless somebody else has taken it, or the loop is over.
+  void TryPart(uint32_t job, int part);
   bool WaitForJob(uint32_t seen) const;  // true: there is one (or the end); false: time to sleep
 
-  struct alignas(64) Shares {  // written by the caller, read by spinning workers
-    std::atomic<uint32_t> job{0};       // number of the current loop
-    std::atomic<bool> active{false};    // a request is open: spin a while before sleeping
+  struct alignas(64) Shares {         // written by the caller, read by spinning workers
+    std::atomic<uint32_t> job{0};     // number of the current loop
+    std::atomic<bool> active{false};  // a request is open: spin a while before sleeping
     std::atomic<bool> stop{false};
     int64_t count = 0;
+    int64_t parts = 0;
     const RangeFunction* function = nullptr;
   };
+  // By part: 2 * job where the part of that loop is free, 2 * job + 1 once it is taken. Whoever takes a
+  // part keeps the loop from ending, so count and function are valid for them and for nobody else.
+  struct alignas(64) Claim {
+    std::atomic<uint64_t> state{0};
+  };
   Shares shared_;
-  alignas(64) std::atomic<int32_t> remaining_{0};  // workers that have not ended the current loop
+  std::unique_ptr<Claim[]> claims_;
+  alignas(64) std::atomic<int32_t> remaining_{0};  // parts of the current loop that have not ended
   alignas(64) std::atomic<uint32_t> wake_{0};      // what sleeping workers wait on
   std::atomic<int32_t> sleepers_{0};
   std::atomic<bool> taken_{false};
