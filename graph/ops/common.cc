@@ -82,10 +82,10 @@ Result<Shape> BroadcastShapes(std::span<const Shape> operands) {
 
 std::vector<int64_t> RowMajorStrides(std::span<const int64_t> shape) {
   std::vector<int64_t> strides(shape.size());
-  int64_t step = 1;
+  uint64_t step = 1;  // wraps where a dimension of 0 lets the others be as large as they like
   for (size_t i = shape.size(); i-- > 0;) {
-    strides[i] = step;
-    step *= std::max<int64_t>(shape[i], 1);
+    strides[i] = static_cast<int64_t>(step);
+    step *= static_cast<uint64_t>(std::max<int64_t>(shape[i], 1));
   }
   return strides;
 }
@@ -101,9 +101,9 @@ std::vector<int64_t> BroadcastStrides(std::span<const int64_t> operand, std::spa
 }
 
 int64_t Product(std::span<const int64_t> shape, size_t begin, size_t end) {
-  int64_t product = 1;
-  for (size_t i = begin; i < end; ++i) product *= shape[i];
-  return product;
+  uint64_t product = 1;
+  for (size_t i = begin; i < end; ++i) product *= static_cast<uint64_t>(shape[i]);
+  return static_cast<int64_t>(product);
 }
 
 std::vector<Dim> DimsOf(std::span<const int64_t> shape) {

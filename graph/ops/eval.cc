@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "graph/ops/eval.h"
 
-#include <cstring>
+#include <algorithm>
 
 namespace crease::ops {
 namespace {
 
-constexpr int64_t kMaxOutputBytes = int64_t{16} << 30;  // of one tensor: a bomb is an error, not an OOM kill
+constexpr int64_t kMaxTensorBytes = int64_t{16} << 30;  // a bomb is an error, not an OOM kill
+
+// Fails where the shape, its dimensions of 0 taken as 1, would pass the limit: loops over the other
+// dimensions of an empty tensor must end as well.
+Result<void> CheckSize(std::string_view what, size_t index, const Shape& shape, DType dtype) {
+  int64_t extent = static_cast<int64_t>(ByteSize(dtype));
+  bool fits = true;
+  for (const int64_t dim : shape) {
+    fits = fits && CheckedMul(extent, std::max<int64_t>(dim, 1), &extent) && extent <= kMaxTensorBytes;
+  }
+  if (fits) return {};
+  return Error{ErrorCode::kLimitExceeded,
+               StrCat(what, " ", index, " of shape ", ToString(shape), " exceeds ", kMaxTensorBytes, " bytes"), ""};
+}
 
 }  // namespace
 
@@ -14,7 +27,9 @@ Result<std::vector<Tensor>> AllocateOutputs(InferFunction infer, const EvalConte
   std::vector<TensorType> types;
   std::vector<const TensorType*> inputs;
   types.reserve(context.inputs.size());
-  for (const Tensor* tensor : context.inputs) {
+  for (size_t i = 0; i < context.inputs.size(); ++i) {
+    const Tensor* tensor = context.inputs[i];
+    if (tensor) CREASE_RETURN_IF_ERROR(CheckSize("input", i, tensor->shape(), tensor->dtype()));
     types.push_back(tensor ? TensorType::Of(tensor->dtype(), tensor->shape()) : TensorType{});
     inputs.push_back(tensor ? &types.back() : nullptr);
   }
@@ -28,12 +43,7 @@ Result<std::vector<Tensor>> AllocateOutputs(InferFunction infer, const EvalConte
       return Unsupported("the shape of output ", i, " depends on the inputs' elements");
     }
     const DType dtype = IsFloat(outputs[i].dtype) ? DType::kFloat64 : outputs[i].dtype;
-    CREASE_ASSIGN_OR_RETURN(const int64_t count, ElementCount(outputs[i].shape()));
-    if (count > kMaxOutputBytes / static_cast<int64_t>(ByteSize(dtype))) {
-      return Error{
-          ErrorCode::kLimitExceeded,
-          StrCat("output ", i, " of shape ", ToString(outputs[i].shape()), " exceeds ", kMaxOutputBytes, " bytes"), ""};
-    }
+    CREASE_RETURN_IF_ERROR(CheckSize("output", i, outputs[i].shape(), dtype));
     CREASE_ASSIGN_OR_RETURN(tensors[i], Tensor::Allocate(dtype, outputs[i].shape()));
   }
   return tensors;

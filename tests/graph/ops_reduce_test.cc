@@ -92,6 +92,8 @@ TEST(OpsCumSum, Directions) {
   ExpectValues({"CumSum", 11, {x, axis}, {MakeAttr("reverse", int64_t{1})}}, {4}, {6, 6, 5, 3});
   ExpectValues({"CumSum", 11, {x, axis}, {MakeAttr("exclusive", int64_t{1})}}, {4}, {0, 0, 1, 3});
   ExpectFailure({"CumSum", 11, {x, Ints({}, {1})}, {}}, {"axis", "1"});
+  // No elements, and yet 2^40 sums: refused, not walked through.
+  ExpectFailure({"CumSum", 11, {Floats({int64_t{1} << 40, 0}, {}), Ints({}, {1})}, {}}, {"1099511627776", "exceeds"});
 }
 
 TEST(OpsGemm, EveryAttribute) {
