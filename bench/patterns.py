@@ -517,7 +517,9 @@ forward_conv("trap: BN with shift -> Conv, auto_pad SAME_LOWER", 1, auto_pad="SA
 forward_conv("Conv -> Relu -> BN -> Conv 1x1", pre="Relu", kernel=1)
 forward_conv("Conv -> Sigmoid -> BN -> Conv, not padded", pre="Sigmoid")
 forward_conv("trap: Conv -> Relu -> BN with shift -> Conv, zero-padded", 1, pre="Relu", pads=[1] * 4)
-forward_conv("BN -> ConvTranspose, kernel = stride", kind="ConvTranspose", kernel=2, strides=[2, 2])
+forward_conv("BN without shift -> ConvTranspose, kernel = stride", shift=False, kind="ConvTranspose", kernel=2, strides=[2, 2])
+# Each output sees one tap, but neighbours see different ones: the shift becomes a pattern, not a bias.
+forward_conv("trap: BN with shift -> ConvTranspose, kernel = stride", 1, kind="ConvTranspose", kernel=2, strides=[2, 2])
 forward_conv("trap: BN -> ConvTranspose, overlapping taps", 1, kind="ConvTranspose", kernel=3)
 
 

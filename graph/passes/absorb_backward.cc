@@ -17,20 +17,23 @@ Refusal At(const FoldContext& context, NodeId id, Refusal refusal) {
   return refusal;
 }
 
-// b'[c] = scale[c] * b[c] + shift[c]; no bias is b = 0. Nothing changes for a map without effect on it.
-Outcome<Done> PlanBias(const FoldContext& context, NodeId id, const Affine& map, const Weights& bias, DType dtype,
-                       FoldPlan& plan) {
-  if (bias.tensor == nullptr && !map.has_shift()) return Done{};
-  const auto channels = static_cast<int64_t>(map.size());
-  if (bias.tensor != nullptr && bias.tensor->size() != channels) {
-    return Refusal{"parameter-length", context.graph.Describe(id),
-                   StrCat("a bias of ", bias.tensor->size(), " for ", channels, " channels")};
-  }
+// b'[c] = scale[c] * b[c] + shift[c]; no bias is b = 0.
+Outcome<std::vector<double>> BiasValues(const FoldContext& context, NodeId id, const Affine& map, const Weights& bias) {
   std::vector<double> values(map.shift);
-  for (int64_t c = 0; bias.tensor != nullptr && c < channels; ++c) {
-    values[static_cast<size_t>(c)] += map.scale[static_cast<size_t>(c)] * bias.tensor->AsDouble(c);
+  if (bias.tensor == nullptr) return values;
+  if (bias.tensor->size() != static_cast<int64_t>(map.size())) {
+    return Refusal{"parameter-length", context.graph.Describe(id),
+                   StrCat("a bias of ", bias.tensor->size(), " for ", map.size(), " channels")};
   }
-  Outcome<Tensor> rounded = RoundTo(values, dtype, {channels});
+  for (size_t c = 0; c < map.size(); ++c) values[c] += map.scale[c] * bias.tensor->AsDouble(static_cast<int64_t>(c));
+  return values;
+}
+
+// The bias in input 2; none is made where all would be zero.
+Outcome<Done> PlanBias(const FoldContext& context, NodeId id, const Affine& map, const std::vector<double>& values,
+                       const Weights& bias, DType dtype, FoldPlan& plan) {
+  if (bias.tensor == nullptr && !map.has_shift()) return Done{};
+  Outcome<Tensor> rounded = RoundTo(values, dtype, {static_cast<int64_t>(values.size())});
   if (!rounded.ok()) return At(context, id, rounded.refusal());
   const std::string name =
       bias.tensor != nullptr ? NewName(context, id, 2, "_folded") : NewName(context, id, 1, "_bias");
@@ -70,7 +73,9 @@ Outcome<Done> AbsorbQuantizedConv(const FoldContext& context, NodeId id, NodeId 
   const DType dtype = context.constants.dtype(source.inputs[1]);
   Outcome<Tensor> rounded = RoundTo(scales, dtype, {channels});
   if (!rounded.ok()) return At(context, id, rounded.refusal());
-  Outcome<Done> done = PlanBias(context, id, *full, *bias, dtype, plan);
+  Outcome<std::vector<double>> biases = BiasValues(context, id, *full, *bias);
+  if (!biases.ok()) return biases.refusal();
+  Outcome<Done> done = PlanBias(context, id, *full, *biases, *bias, dtype, plan);
   if (!done.ok()) return done.refusal();
   plan.Add([&context, id, dequantize, tensor = std::move(*rounded)](Patch& patch, const FoldPlan&) {
     Node scaled = context.graph.node(dequantize);
@@ -109,12 +114,14 @@ Outcome<Done> AbsorbConv(const FoldContext& context, NodeId id, const Affine& ma
   if (!full.ok()) return full.refusal();
   Outcome<Weights> bias = ConstantBias(context, id, 2);
   if (!bias.ok()) return bias.refusal();
+  Outcome<std::vector<double>> biases = BiasValues(context, id, *full, *bias);
+  if (!biases.ok()) return biases.refusal();
   if (full->has_scale()) {
-    Outcome<Tensor> scaled = ScaleWeights(*w->tensor, w->dtype, view, *full);
+    Outcome<Tensor> scaled = ScaleWeights(*w->tensor, w->dtype, view, *full, *biases);
     if (!scaled.ok()) return At(context, id, scaled.refusal());
     PlanInput(context, id, 1, std::move(*scaled), NewName(context, id, 1, "_folded"), plan);
   }
-  Outcome<Done> done = PlanBias(context, id, *full, *bias, w->dtype, plan);
+  Outcome<Done> done = PlanBias(context, id, *full, *biases, *bias, w->dtype, plan);
   if (!done.ok()) return done.refusal();
   plan.dead_channels += full->zero_scales();
   plan.Absorbed(transposed ? "conv-transpose" : "conv", context.graph.Describe(id));
@@ -141,7 +148,9 @@ Outcome<Done> AbsorbGemm(const FoldContext& context, NodeId id, const Affine& ma
   }
   const bool had_bias = node.inputs.size() > 2 && node.inputs[2] != kNone;
   if (full->has_scale()) {
-    Outcome<Tensor> scaled = ScaleWeights(*b->tensor, b->dtype, view, *full);
+    const std::span<const double> anchors =
+        bias->rows == 1 ? std::span<const double>(bias->values) : std::span<const double>();
+    Outcome<Tensor> scaled = ScaleWeights(*b->tensor, b->dtype, view, *full, anchors);
     if (!scaled.ok()) return At(context, id, scaled.refusal());
     PlanInput(context, id, 1, std::move(*scaled), NewName(context, id, 1, "_folded"), plan);
   }

@@ -65,9 +65,13 @@ void Folder::Log(NodeId node, std::string_view code, bool applied, std::string t
   pass_.log.push_back(std::move(entry));
 }
 
+// Of one sample, where the batch is not known; 0 where more is not.
 int64_t Folder::Elements(ValueId value) const {
-  if (!context_.type(value).is_static()) return 0;
-  const Result<int64_t> count = ElementCount(context_.type(value).shape());
+  const TensorType& type = context_.type(value);
+  if (!type.has_rank) return 0;
+  Shape shape = type.shape();
+  if (!shape.empty() && shape[0] < 0) shape[0] = 1;
+  const Result<int64_t> count = ElementCount(shape);
   return count.ok() ? *count : 0;
 }
 

@@ -24,7 +24,7 @@ struct LogEntry {
   std::string target;       // what it was folded into, or what stands in the way
   std::string message;      // one sentence with the figures
   std::string op_type;      // of the node
-  int64_t macs_saved = 0;   // multiply-adds of one run at the file's shapes; 0 where these are not known
+  int64_t macs_saved = 0;   // multiply-adds of one run at the file's shapes (an open batch is 1)
   int64_t bytes_saved = 0;  // of constants; below zero where shared weights had to be cloned
 };
 

@@ -39,7 +39,8 @@ bool Fits(double value, DType dtype) {
 
 // Reads T, multiplies, stores U (the storage of a double or a float result).
 template <typename T, typename U>
-Outcome<Done> Scale(const Tensor& w, DType dtype, const WeightView& view, const Affine& map, U* dst) {
+Outcome<Done> Scale(const Tensor& w, DType dtype, const WeightView& view, const Affine& map,
+                    std::span<const double> biases, U* dst) {
   const Elements<T> src = w.elements<T>();
   const double tiny = SmallestNormal(dtype);
   std::vector<double> largest(static_cast<size_t>(view.channels()), 0.0);
@@ -70,7 +71,8 @@ Outcome<Done> Scale(const Tensor& w, DType dtype, const WeightView& view, const 
   for (int64_t i : flushed) {
     const int64_t row = i / (view.columns * view.inner);
     const auto channel = static_cast<size_t>(view.ChannelOf(row, i / view.inner % view.columns));
-    if (largest[channel] < Negligible(dtype) * tiny) {
+    const double lost = Negligible(dtype) * tiny;
+    if (largest[channel] < lost && (biases.empty() || std::abs(biases[channel]) < 0x1p40 * lost)) {
       return Refusal{"denormal-weight", "",
                      StrCat("the weights of channel ", channel, " would be at most ", largest[channel])};
     }
@@ -80,12 +82,13 @@ Outcome<Done> Scale(const Tensor& w, DType dtype, const WeightView& view, const 
 }
 
 template <typename U>
-Outcome<Done> ScaleInto(const Tensor& w, DType dtype, const WeightView& view, const Affine& map, U* dst) {
-  if (w.dtype() == DType::kFloat32) return Scale<float>(w, dtype, view, map, dst);
-  if (w.dtype() == DType::kFloat64) return Scale<double>(w, dtype, view, map, dst);
+Outcome<Done> ScaleInto(const Tensor& w, DType dtype, const WeightView& view, const Affine& map,
+                        std::span<const double> biases, U* dst) {
+  if (w.dtype() == DType::kFloat32) return Scale<float>(w, dtype, view, map, biases, dst);
+  if (w.dtype() == DType::kFloat64) return Scale<double>(w, dtype, view, map, biases, dst);
   Result<Tensor> wide = w.ConvertedTo(DType::kFloat64);
   if (!wide.ok()) return Refusal{"out-of-memory", "", wide.error().message};
-  return Scale<double>(*wide, dtype, view, map, dst);
+  return Scale<double>(*wide, dtype, view, map, biases, dst);
 }
 
 }  // namespace
@@ -101,12 +104,14 @@ int64_t WeightView::ChannelOf(int64_t row, int64_t column) const {
   return row / (rows / groups) * columns + column;
 }
 
-Outcome<Tensor> ScaleWeights(const Tensor& w, DType dtype, const WeightView& view, const Affine& map) {
+Outcome<Tensor> ScaleWeights(const Tensor& w, DType dtype, const WeightView& view, const Affine& map,
+                             std::span<const double> biases) {
   const DType storage = dtype == DType::kFloat32 ? DType::kFloat32 : DType::kFloat64;
   Result<Tensor> made = Tensor::Allocate(storage, w.shape());
   if (!made.ok()) return Refusal{"out-of-memory", "", made.error().message};
-  Outcome<Done> scaled = storage == DType::kFloat32 ? ScaleInto(w, dtype, view, map, made->mutable_data<float>())
-                                                    : ScaleInto(w, dtype, view, map, made->mutable_data<double>());
+  Outcome<Done> scaled = storage == DType::kFloat32
+                             ? ScaleInto(w, dtype, view, map, biases, made->mutable_data<float>())
+                             : ScaleInto(w, dtype, view, map, biases, made->mutable_data<double>());
   if (!scaled.ok()) return scaled.refusal();
   if (storage == dtype) return std::move(made).value();
   Result<Tensor> rounded = made->ConvertedTo(dtype);

@@ -25,12 +25,14 @@ struct WeightView {
   int64_t ChannelOf(int64_t row, int64_t column) const;
 };
 
-// w[i] * scale[channel of i] in `dtype`, with w's shape. A product below the dtype's normal range
-// becomes zero where the channel's largest weight is at least 2^26 times that range's start (float64:
-// 2^55; float16: 2^13 times its smallest denormal), so that the loss is below half a unit in the last
-// place of a sum with it; else the fold is refused ("denormal-weight"). A weight that was denormal
-// before is kept as it comes out.
-Outcome<Tensor> ScaleWeights(const Tensor& w, DType dtype, const WeightView& view, const Affine& map);
+// w[i] * scale[channel of i] in `dtype`, with w's shape. A product below the start of the dtype's normal
+// range becomes zero where that is lost in the rounding of the channel's sum, else the fold is refused
+// ("denormal-weight"). It is lost if the channel's largest weight is at least 2^26 times the range's
+// start (float64: 2^55; float16: 2^13 times its smallest denormal), or if `biases` are given and the
+// channel's is 2^40 times as large as that, so that inputs whose sum stays below 2^40 cannot tell. A
+// weight that was denormal before is kept as it comes out.
+Outcome<Tensor> ScaleWeights(const Tensor& w, DType dtype, const WeightView& view, const Affine& map,
+                             std::span<const double> biases = {});
 
 // sums[o] = sum over the other channel role of w * shift: for a consumer with weights seen by `view`
 // (whose channel is the one summed over) and outputs `row` or grouped column, the bias that a shift
