@@ -78,12 +78,32 @@ const std::byte* At(const NormTensor& t, int64_t element) {
   return static_cast<const std::byte*>(t.src) + element * static_cast<int64_t>(ByteSize(t.dtype));
 }
 
+// How the values of one channel of a plain tensor are split: small planes of several images make one
+// part, large planes are several.
+struct PlaneParts {
+  int64_t images, groups;  // images of a group; groups of the batch
+  int64_t parts;           // of a plane; 1 if groups have several images
+
+  explicit PlaneParts(const NormTensor& t)
+      : images(std::max<int64_t>(1, kMomentsBlock / t.plane)),
+        groups((t.batch + images - 1) / images),
+        parts((t.plane + kRunPart - 1) / kRunPart) {}
+};
+
+Moments PartMoments(const NormTensor& t, const PlaneParts& split, RunMoments run, int64_t channel, int64_t group,
+                    int64_t part) {
+  const int64_t image = group * split.images, first = part * kRunPart;
+  return run(At(t, (image * t.channels + channel) * t.plane + first), std::min(kRunPart, t.plane - first),
+             std::min(split.images, t.batch - image), t.channels * t.plane);
+}
+
 // All of one channel of a plain tensor, by one thread.
 Moments ChannelMoments(const NormTensor& t, RunMoments run, int64_t channel) {
+  const PlaneParts split(t);
   Moments moments;
-  for (int64_t n = 0; n < t.batch; ++n) {
-    for (int64_t i = 0; i < t.plane; i += kRunPart) {
-      moments.Merge(run(At(t, (n * t.channels + channel) * t.plane + i), std::min(kRunPart, t.plane - i)));
+  for (int64_t group = 0; group < split.groups; ++group) {
+    for (int64_t part = 0; part < split.parts; ++part) {
+      moments.Merge(PartMoments(t, split, run, channel, group, part));
     }
   }
   return moments;
@@ -91,23 +111,17 @@ Moments ChannelMoments(const NormTensor& t, RunMoments run, int64_t channel) {
 
 void PlainStatistics(const RunContext& context, const NormTensor& t, std::vector<Moments>& result) {
   const RunMoments run = FindRunMoments(t.dtype);
-  const int64_t parts = (t.plane + kRunPart - 1) / kRunPart;
-  const int64_t planes = t.batch * t.channels;
-  std::vector<Moments> partial(static_cast<size_t>(planes * parts));
-  ParallelForCost(context, planes * parts, planes * t.plane, [&](int64_t begin, int64_t end) {
+  const PlaneParts split(t);
+  const int64_t of_channel = split.groups * split.parts;
+  std::vector<Moments> partial(static_cast<size_t>(t.channels * of_channel));
+  ParallelForCost(context, t.channels * of_channel, t.batch * t.channels * t.plane, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = i % parts * kRunPart;
-      partial[static_cast<size_t>(i)] = run(At(t, i / parts * t.plane + first), std::min(kRunPart, t.plane - first));
+      partial[static_cast<size_t>(i)] = PartMoments(t, split, run, i / of_channel, i % of_channel / split.parts,
+                                                    i % split.parts);
     }
   });
   // In the order of ChannelMoments, so that both give the same bits.
-  for (int64_t n = 0; n < t.batch; ++n) {
-    for (int64_t c = 0; c < t.channels; ++c) {
-      for (int64_t k = 0; k < parts; ++k) {
-        result[static_cast<size_t>(c)].Merge(partial[static_cast<size_t>((n * t.channels + c) * parts + k)]);
-      }
-    }
-  }
+  for (size_t i = 0; i < partial.size(); ++i) result[i / static_cast<size_t>(of_channel)].Merge(partial[i]);
 }
 
 // `columns` adjacent columns of `rows` rows; columns are merged into the channels they belong to.

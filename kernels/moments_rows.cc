@@ -20,12 +20,16 @@ namespace HWY_NAMESPACE {
 
 // Elements of a block that is read twice: 16 KiB of float32. Also bounds what one lane adds up in
 // single precision.
-constexpr size_t kBlock = 4096;
+constexpr size_t kBlock = kMomentsBlock;
 constexpr size_t kBlockRows = 64;  // times 4 vectors of channels
+constexpr size_t kShort = 512;     // terms of a sum that single precision may finish
 constexpr size_t kChains = 4;      // independent sums, for the latency of an addition
 
+// The sum of all lanes: in double where many terms went into them, else where the call would cost more
+// than the loop.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE double SumInDouble(D d, V v) {
+HWY_INLINE double SumLanes(D d, V v, size_t terms) {
+  if (terms <= kShort) return static_cast<double>(hn::ReduceSum(d, v));
   HWY_ALIGN hn::TFromD<D> lanes[HWY_MAX_LANES_D(D)];
   hn::Store(v, d, lanes);
   double sum = 0;
@@ -33,49 +37,62 @@ HWY_INLINE double SumInDouble(D d, V v) {
   return sum;
 }
 
-// n <= kBlock.
+// n * runs <= kBlock.
 template <typename T>
-HWY_INLINE Moments BlockMoments(const T* src, size_t n) {
+HWY_INLINE Moments BlockMoments(const T* src, size_t n, size_t runs, size_t stride) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const size_t step = kChains * lanes;
+  const size_t terms = n * runs;
   V sum[kChains], square[kChains];
   for (size_t k = 0; k < kChains; ++k) sum[k] = hn::Zero(d);
-  size_t i = 0;
-  for (; i + step <= n; i += step) {
-    for (size_t k = 0; k < kChains; ++k) sum[k] = hn::Add(sum[k], LoadWide(d, src + i + k * lanes));
+  for (size_t run = 0; run < runs; ++run) {
+    const T* from = src + run * stride;
+    size_t i = 0;
+    for (; i + step <= n; i += step) {
+      for (size_t k = 0; k < kChains; ++k) sum[k] = hn::Add(sum[k], LoadWide(d, from + i + k * lanes));
+    }
+    for (; i + lanes <= n; i += lanes) sum[1] = hn::Add(sum[1], LoadWide(d, from + i));
+    if (i < n) sum[0] = hn::Add(sum[0], LoadWideN(d, from + i, n - i));
   }
-  for (; i < n; i += lanes) sum[0] = hn::Add(sum[0], LoadWideN(d, src + i, std::min(lanes, n - i)));
-  const double total = SumInDouble(d, hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3])));
-  const auto pivot = static_cast<Wide<T>>(total / static_cast<double>(n));
+  const double inverse = 1 / static_cast<double>(terms);
+  const double total = SumLanes(d, hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3])), terms);
+  const auto pivot = static_cast<Wide<T>>(total * inverse);
   const V p = hn::Set(d, pivot);
   for (size_t k = 0; k < kChains; ++k) sum[k] = square[k] = hn::Zero(d);
-  for (i = 0; i + step <= n; i += step) {
-    for (size_t k = 0; k < kChains; ++k) {
-      const V x = hn::Sub(LoadWide(d, src + i + k * lanes), p);
-      sum[k] = hn::Add(sum[k], x);
-      square[k] = hn::MulAdd(x, x, square[k]);
+  for (size_t run = 0; run < runs; ++run) {
+    const T* from = src + run * stride;
+    size_t i = 0;
+    for (; i + step <= n; i += step) {
+      for (size_t k = 0; k < kChains; ++k) {
+        const V x = hn::Sub(LoadWide(d, from + i + k * lanes), p);
+        sum[k] = hn::Add(sum[k], x);
+        square[k] = hn::MulAdd(x, x, square[k]);
+      }
+    }
+    for (; i < n; i += lanes) {
+      const size_t left = std::min(lanes, n - i);
+      const V x = hn::IfThenElseZero(hn::FirstN(d, left), hn::Sub(LoadWideN(d, from + i, left), p));
+      sum[0] = hn::Add(sum[0], x);
+      square[0] = hn::MulAdd(x, x, square[0]);
     }
   }
-  for (; i < n; i += lanes) {
-    const size_t left = std::min(lanes, n - i);
-    const V x = hn::IfThenElseZero(hn::FirstN(d, left), hn::Sub(LoadWideN(d, src + i, left), p));
-    sum[0] = hn::Add(sum[0], x);
-    square[0] = hn::MulAdd(x, x, square[0]);
-  }
-  const auto count = static_cast<double>(n);
-  const double rest = SumInDouble(d, hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3])));
-  const double m2 = SumInDouble(d, hn::Add(hn::Add(square[0], square[1]), hn::Add(square[2], square[3])));
-  return {count, static_cast<double>(pivot) + rest / count, std::max(0.0, m2 - rest * rest / count)};
+  const double rest = SumLanes(d, hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3])), terms);
+  const double m2 = SumLanes(d, hn::Add(hn::Add(square[0], square[1]), hn::Add(square[2], square[3])), terms);
+  return {static_cast<double>(terms), static_cast<double>(pivot) + rest * inverse,
+          std::max(0.0, m2 - rest * rest * inverse)};
 }
 
 template <typename T>
-Moments RunOf(const void* src, int64_t n) {
+Moments RunOf(const void* src, int64_t n, int64_t runs, int64_t stride) {
   const T* from = static_cast<const T*>(src);
+  if (runs > 1) {
+    return BlockMoments(from, static_cast<size_t>(n), static_cast<size_t>(runs), static_cast<size_t>(stride));
+  }
   Moments moments;
-  for (int64_t i = 0; i < n; i += static_cast<int64_t>(kBlock)) {
-    moments.Merge(BlockMoments(from + i, std::min(kBlock, static_cast<size_t>(n - i))));
+  for (int64_t i = 0; i < n; i += kMomentsBlock) {
+    moments.Merge(BlockMoments(from + i, std::min(kBlock, static_cast<size_t>(n - i)), 1, 0));
   }
   return moments;
 }
