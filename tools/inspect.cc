@@ -72,7 +72,7 @@ Json SpecsJson(const std::vector<TensorSpec>& specs) {
   return array;
 }
 
-bool AboutBatchNorm(const LogEntry& entry) { return entry.pass.find("fold") != std::string::npos; }
+bool AboutBatchNorm(const LogEntry& entry) { return entry.pass.starts_with("fold_"); }
 
 Json LogJson(const PassLog& log) {
   Json array = Json::array();
