@@ -267,7 +267,9 @@ TEST_P(FoldRules, KeepsTheFunction) {
   EXPECT_GE(result.Maps(), std::min(GetParam().left, 1));
   std::string codes;
   for (const LogEntry& entry : result.log) codes += entry.code + " (" + entry.node + ": " + entry.message + ") ";
-  if (*GetParam().code != '\0') EXPECT_TRUE(result.Has(GetParam().code)) << codes;
+  if (*GetParam().code != '\0') {
+    EXPECT_TRUE(result.Has(GetParam().code)) << codes;
+  }
 }
 
 const auto kName = [](const auto& info) { return std::string(info.param.name); };

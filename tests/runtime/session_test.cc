@@ -11,6 +11,9 @@ namespace {
 std::atomic<int64_t> allocations{0};
 }
 
+// gcc 12 inlines one of the pair below and takes it for a mismatch with the other.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 // Counts what the whole test binary allocates by new; std::vector, std::string and friends use it.
 void* operator new(size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
