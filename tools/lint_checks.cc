@@ -88,11 +88,8 @@ void Linter::BatchNorm(NodeId id) {
   const Result<ops::BatchNormAttributes> attributes = ops::ParseBatchNorm(node, graph.info().opset());
   if (node.inputs.size() < 5) return;
   if (attributes.ok() && attributes->training) return Training(id);
-  const Tensor *gamma = Constant(node, 1), *beta = Constant(node, 2), *mean = Constant(node, 3),
-               *var = Constant(node, 4);
-  if (!attributes.ok() || !gamma || !beta || !mean || !var) return;
-  const Result<ops::BatchNormAffine> affine = ops::ResolveBatchNorm(*attributes, *gamma, *beta, *mean, *var);
-  if (!affine.ok()) Add("bad-variance", NameOf(graph, id), affine.error().message);
+  const Tensor *mean = Constant(node, 3), *var = Constant(node, 4);
+  if (!attributes.ok() || mean == nullptr || var == nullptr) return;
   if (AllEqual(*mean, 0) && AllEqual(*var, 1)) {
     Add("untrained-statistics", NameOf(graph, id), fmt::format("{} channels with mean 0 and variance 1", mean->size()));
   }
@@ -105,10 +102,18 @@ bool Denormal(double value, DType dtype) {
          (dtype == DType::kFloat32 ? std::numeric_limits<float>::min() : std::numeric_limits<double>::min());
 }
 
+// Read by batch-norms alone: what is denormal there goes into a scale and a shift.
+bool OnlyStatistics(const Graph& graph, ValueId id) {
+  const std::span<const NodeId> readers = graph.consumers(id);
+  return !graph.is_output(id) && std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
+    return graph.node(reader).op_type == "BatchNormalization";
+  });
+}
+
 void Linter::Denormals() {
   for (ValueId id = 0; id < graph.value_count(); ++id) {
     const Tensor* tensor = graph.use_count(id) > 0 ? graph.constant(id) : nullptr;
-    if (tensor == nullptr || !IsFloat(tensor->dtype())) continue;
+    if (tensor == nullptr || !IsFloat(tensor->dtype()) || OnlyStatistics(graph, id)) continue;
     int64_t count = 0;
     for (int64_t i = 0; i < tensor->size(); ++i) count += Denormal(tensor->AsDouble(i), tensor->dtype());
     if (count == 0) continue;
@@ -132,9 +137,14 @@ Result<void> FixDenormals(const Graph& graph, ValueId id, Patch& patch) {
   return {};
 }
 
+// Made anew: a patch cannot take outputs away, and empty ones count in inference mode.
 void FixTraining(const Graph& graph, NodeId id, Patch& patch) {
-  patch.RemoveAttribute(id, "training_mode");
-  for (size_t i = 1; i < graph.node(id).outputs.size(); ++i) patch.ReplaceOutput(id, static_cast<int>(i), kNone);
+  Node node = graph.node(id);
+  node.raw = {};
+  node.outputs.resize(1);
+  std::erase_if(node.attributes, [](const Attribute& attribute) { return attribute.name == "training_mode"; });
+  patch.RemoveNode(id);
+  patch.AddNode(std::move(node));
 }
 
 // BN(conv + b) = BN'(conv) with mean' = mean - b.
@@ -150,11 +160,32 @@ Result<void> FixBias(const Graph& graph, NodeId id, ConstEval& constants, Patch&
   return {};
 }
 
+// Needs no types: inference rejects such a graph.
+void FindBadVariances(const Graph& graph, std::vector<Finding>& findings) {
+  for (NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    if (node.op_type != "BatchNormalization" || !node.domain.empty() || node.inputs.size() < 5) continue;
+    const Result<ops::BatchNormAttributes> attributes = ops::ParseBatchNorm(node, graph.info().opset());
+    const Tensor* parameters[4];
+    for (size_t i = 0; i < 4; ++i) parameters[i] = graph.constant(node.inputs[i + 1]);
+    if (!attributes.ok() || attributes->training || std::count(parameters, parameters + 4, nullptr) > 0) continue;
+    const Result<ops::BatchNormAffine> affine =
+        ops::ResolveBatchNorm(*attributes, *parameters[0], *parameters[1], *parameters[2], *parameters[3]);
+    if (!affine.ok()) findings.push_back({"bad-variance", NameOf(graph, id), affine.error().message, false});
+  }
+}
+
 }  // namespace
 
 Result<std::vector<Finding>> Lint(const Graph& graph) {
-  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph));
+  std::vector<Finding> bad;
+  FindBadVariances(graph, bad);
+  Result<InferredTypes> inferred = InferTypes(graph);
+  if (!inferred.ok() && !bad.empty()) return bad;
+  if (!inferred.ok()) return inferred.error();
+  const InferredTypes types = std::move(inferred).value();
   Linter linter(graph, types);
+  linter.findings = std::move(bad);
   for (NodeId id : graph.topological_order()) {
     if (graph.node(id).op_type == "BatchNormalization" && graph.node(id).domain.empty()) linter.BatchNorm(id);
   }
