@@ -102,9 +102,6 @@ void TopKVector(const T* x, int64_t length, int64_t step, bool largest, int64_t 
 
 Result<std::vector<Tensor>> EvalTopK(const EvalContext& context) {
   CREASE_ASSIGN_OR_RETURN(std::vector<Tensor> outputs, AllocateOutputs(InferTopK, context));
-  if (outputs.size() < 2 || !outputs[0].defined() || !outputs[1].defined()) {
-    return Unsupported("TopK with an output left out is not supported");
-  }
   CREASE_ASSIGN_OR_RETURN(const int axis, ParseAxis(context.node, context.input(0).rank(), -1));
   CREASE_ASSIGN_OR_RETURN(const int64_t largest, AttrInt(context.node, "largest", 1));
   const AxisView view = ViewAround(context.input(0).shape(), axis);
@@ -119,7 +116,7 @@ Result<std::vector<Tensor>> EvalTopK(const EvalContext& context) {
         for (int64_t k = 0; k < count; ++k) {
           const int64_t to = (o * count + k) * view.inner + i;
           outputs[0].mutable_data<T>()[to] = x[order[static_cast<size_t>(k)] * view.inner];
-          outputs[1].mutable_data<int64_t>()[to] = order[static_cast<size_t>(k)];
+          if (outputs.size() > 1) outputs[1].mutable_data<int64_t>()[to] = order[static_cast<size_t>(k)];
         }
       }
     }

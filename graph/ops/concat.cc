@@ -135,7 +135,6 @@ Result<void> InferSplit(InferContext& context) {
   return {};
 }
 
-// Every output must be there: an absent one's size would not be known.
 Result<std::vector<Tensor>> EvalSplit(const EvalContext& context) {
   CREASE_ASSIGN_OR_RETURN(std::vector<Tensor> outputs, AllocateOutputs(InferSplit, context));
   const Tensor& src = context.input(0);
@@ -143,7 +142,6 @@ Result<std::vector<Tensor>> EvalSplit(const EvalContext& context) {
   const std::vector<int64_t> strides = RowMajorStrides(src.shape());
   int64_t offset = 0;
   for (Tensor& dst : outputs) {
-    if (!dst.defined()) return Unsupported("Split with an output left out is not supported");
     GatherStrided(src, offset, strides, dst);
     offset += dst.dim(axis) * strides[static_cast<size_t>(axis)];
   }

@@ -16,8 +16,8 @@ namespace crease::ops {
 using InferFunction = Result<void> (*)(InferContext&);
 
 // Zeroed outputs as the operator's own rule shapes them when every input is known; floats are
-// float64. Absent outputs are undefined tensors. Checks the inputs by that: an eval that starts with
-// it need not look at shapes and dtypes again.
+// float64. Output 0 is always made; others that the node leaves out may be undefined tensors. Checks the inputs by
+// that: an eval that starts with it need not look at shapes and dtypes again.
 Result<std::vector<Tensor>> AllocateOutputs(InferFunction infer, const EvalContext& context);
 
 // Calls f with a value of the C++ type that holds the dtype's elements in an EvalContext: double,
