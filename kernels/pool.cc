@@ -75,23 +75,39 @@ class PoolKernel final : public Kernel {
     const int64_t n = row / height / axes_[0].output;
     const TapRange& tz = taps_[0][static_cast<size_t>(oz)];
     const TapRange& ty = taps_[1][static_cast<size_t>(oy)];
-    std::array<int64_t, kMaxTaps> offsets;
+    std::array<int64_t, kMaxTaps> offsets;  // from the first tap's column
+    int64_t count = 0;
+    const TapRange* last = nullptr;
     for (int64_t ox = 0; ox < axes_[2].output; ++ox) {
       const TapRange& tx = taps_[2][static_cast<size_t>(ox)];
-      int64_t count = 0;
-      for (int64_t kz = tz.first; kz < tz.last; ++kz) {
-        const int64_t z = n * axes_[0].input + Position(0, oz, kz);
-        for (int64_t ky = ty.first; ky < ty.last; ++ky) {
-          const int64_t y = z * axes_[1].input + Position(1, oy, ky);
-          for (int64_t kx = tx.first; kx < tx.last; ++kx) {
-            offsets[static_cast<size_t>(count++)] = (y * axes_[2].input + Position(2, ox, kx)) * src_pitch_;
-          }
-        }
+      // All but the pixels at the edges have the same taps.
+      if (last == nullptr || tx.first != last->first || tx.last != last->last) {
+        count = RowOffsets(n, oz, oy, tx, offsets);
+        last = &tx;
       }
+      const float* from = src + Position(2, ox, tx.first) * src_pitch_;
       float* to = dst + (row * axes_[2].output + ox) * dst_pitch_;
       const float factor = average_ ? 1.0f / static_cast<float>(tz.divisor * ty.divisor * tx.divisor) : 1.0f;
-      pixel_(src, offsets.data(), count, shape_.channels, factor, to);
+      pixel_(from, offsets.data(), count, shape_.channels, factor, to);
     }
+  }
+
+  int64_t RowOffsets(int64_t n, int64_t oz, int64_t oy, const TapRange& tx,
+                     std::array<int64_t, kMaxTaps>& offsets) const {
+    const TapRange& tz = taps_[0][static_cast<size_t>(oz)];
+    const TapRange& ty = taps_[1][static_cast<size_t>(oy)];
+    int64_t count = 0;
+    for (int64_t kz = tz.first; kz < tz.last; ++kz) {
+      const int64_t z = n * axes_[0].input + Position(0, oz, kz);
+      for (int64_t ky = ty.first; ky < ty.last; ++ky) {
+        const int64_t y = z * axes_[1].input + Position(1, oy, ky);
+        for (int64_t kx = tx.first; kx < tx.last; ++kx) {
+          offsets[static_cast<size_t>(count++)] =
+              (y * axes_[2].input + (kx - tx.first) * axes_[2].dilation) * src_pitch_;
+        }
+      }
+    }
+    return count;
   }
 
   int64_t Position(size_t axis, int64_t o, int64_t k) const {

@@ -296,6 +296,27 @@ TEST(BatchNorm, StateSurvivesFiles) {
   EXPECT_EQ(norm.save("state.bin").error().message, "expected a file of suffix .npz or .safetensors");
 }
 
+TEST(BatchNorm, ComesFromAnOnnxNode) {
+  const std::string path = test::SourceDir() / "examples" / "digits" / "digits.onnx";
+  auto norm = BatchNorm2d::from_onnx_node(path, "/layers/layers.1/BatchNormalization");
+  ASSERT_TRUE(norm.ok()) << norm.error().ToString();
+  EXPECT_FALSE(norm->training());
+  const int64_t channels = norm->options().num_features;
+  EXPECT_EQ(channels, 24);
+  EXPECT_NEAR(*norm->options().momentum, 0.1, 1e-6);
+  std::vector<float> x(static_cast<size_t>(channels), 0.75f), y(x.size());
+  const Shape shape = {1, channels, 1, 1};
+  ASSERT_TRUE(norm->forward({x.data(), DType::kFloat32, shape, {}}, {y.data(), DType::kFloat32, shape, {}}).ok());
+  for (size_t c = 0; c < y.size(); ++c) {
+    const double scale = (*norm->state("weight"))[c] / std::sqrt((*norm->state("running_var"))[c] + norm->options().eps);
+    const double want = (0.75 - (*norm->state("running_mean"))[c]) * scale + (*norm->state("bias"))[c];
+    EXPECT_NEAR(y[c], want, 1e-6 * (1 + std::fabs(want)));
+  }
+  const auto missing = BatchNorm2d::from_onnx_node(path, "no such node");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.error().message.find("no such node"), std::string::npos);
+}
+
 TEST(Safetensors, RefusesEveryTruncation) {
   const std::string path = testing::TempDir() + "crease_whole.safetensors";
   const NamedTensors written = {{"a \"b\"", Tensor::From<float>({2, 1}, {1, 2})}, {"n", Tensor::Scalar<int64_t>(-3)}};
