@@ -94,15 +94,21 @@ size_t DepthwiseConv::scratch_bytes(int workers) const {
   return finish_ ? static_cast<size_t>(workers * channel_block_ * kMaxDepthwisePixels) * sizeof(float) : 0;
 }
 
-// Units are rows within blocks of channels, so that any number of workers gets even shares.
+// Many rows are shared out as rows, which is how the neighbouring convolutions share pixels: a worker finds its source
+// in its own L2. Few rows are shared as blocks of channels, for even shares.
 void DepthwiseConv::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t rows = shape_.batch * shape_.out_height;
-  const int64_t blocks = DivideUp(shape_.channels, channel_block_);
-  context.ParallelFor(rows * blocks, [&](int64_t begin, int64_t end, int worker) {
+  const bool by_rows = rows >= 8 * context.workers();
+  const int64_t lanes = ops_->lanes;
+  const int64_t vectors = padded_channels_ / lanes;
+  context.ParallelFor(by_rows ? rows : vectors, [&](int64_t begin, int64_t end, int worker) {
     float* scratch = reinterpret_cast<float*>(context.scratch) + worker * channel_block_ * kMaxDepthwisePixels;
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t channel = unit / rows * channel_block_;
-      RunRow(operands, unit % rows, channel, std::min(channel_block_, shape_.channels - channel), scratch);
+    const int64_t first_row = by_rows ? begin : 0, end_row = by_rows ? end : rows;
+    const int64_t first_channel = by_rows ? 0 : begin * lanes;
+    const int64_t end_channel = by_rows ? shape_.channels : std::min(end * lanes, shape_.channels);
+    for (int64_t channel = first_channel; channel < end_channel; channel += channel_block_) {
+      const int64_t channels = std::min(channel_block_, end_channel - channel);
+      for (int64_t row = first_row; row < end_row; ++row) RunRow(operands, row, channel, channels, scratch);
     }
   });
 }
