@@ -30,7 +30,7 @@ show() {
 step "The network's batch-norms, before"
 show inspect "$crease" inspect "$digits/digits.onnx"
 step "Folding, and comparing the outputs of both networks on random inputs"
-show fold "$crease" fold "$digits/digits.onnx" -o "$out/folded.onnx" --verify --explain
+show fold "$crease" fold "$digits/digits.onnx" -o "$out/folded.onnx" --verify
 step "Recognising the held-out digits with the folded network"
 show run "$crease" run "$out/folded.onnx" --input "$digits/digits_test.npz" --output "$out/out.npz"
 show accuracy "$python" "$digits/accuracy.py" "$out/out.npz"
