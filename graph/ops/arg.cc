@@ -90,12 +90,18 @@ Result<void> InferTopK(InferContext& context) {
   return {};
 }
 
+// A strict weak order with NaN above all numbers, as sorting needs one.
+template <typename T>
+bool Above(T a, T b) {
+  return a > b || (a != a && b == b);
+}
+
 template <typename T>
 void TopKVector(const T* x, int64_t length, int64_t step, bool largest, int64_t count, std::vector<int64_t>& order) {
   order.resize(static_cast<size_t>(length));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return largest ? x[a * step] > x[b * step] : x[a * step] < x[b * step];
+    return largest ? Above(x[a * step], x[b * step]) : Above(x[b * step], x[a * step]);
   });
   order.resize(static_cast<size_t>(count));
 }

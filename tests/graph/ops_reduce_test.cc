@@ -83,6 +83,8 @@ TEST(OpsTopK, SortsStably) {
   ASSERT_TRUE(outputs.ok()) << outputs.error().message;
   ExpectTensor((*outputs)[0], {2}, {3, 3});
   ExpectTensor((*outputs)[1], {2}, {1, 2});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  ExpectValues({"TopK", 11, {Floats({4}, {1, nan, 3, nan}), Ints({3})}, {}, 2}, {3}, {std::nan(""), std::nan(""), 3});
   ExpectFailure({"TopK", 11, {Floats({2}, {1, 3}), Ints({3})}, {}, 2}, {"K", "3"});
 }
 
