@@ -162,7 +162,9 @@ Result<Planner::Choice> Planner::Choose(const ProgramOp& op) {
       layouts = {preferred, preferred == Layout::kPlain ? Layout::kChannelsLast : Layout::kPlain};
     }
     for (const Layout layout : layouts) {
-      if (std::optional<Choice> choice = Try(op, entry, layout, refusals)) {
+      std::optional<Choice> choice = Try(op, entry, layout, refusals);
+      if (!choice && layout == Layout::kChannelsLast && DropSlices(op)) choice = TryWithoutSlices(op, entry, refusals);
+      if (choice) {
         choice->rank = rank;
         choice->refusals = std::move(refusals);
         return std::move(*choice);
