@@ -60,6 +60,8 @@ class Planner {
   Result<Choice> Choose(const ProgramOp& op);
   std::optional<Choice> Try(const ProgramOp& op, const KernelEntry& entry, Layout layout,
                             std::vector<Refusal>& refusals);
+  std::optional<Choice> TryWithSlices(const ProgramOp& op, const KernelEntry& entry, Layout layout,
+                                      std::vector<Refusal>& refusals);
   Layout PreferredLayout(const ProgramOp& op) const;
   Operand OperandFor(ValueId value, Layout layout) const;
   // The layout in which the choice reads the value.

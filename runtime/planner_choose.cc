@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <utility>
 
 #include "kernels/kernels.h"
 #include "runtime/fusion/fusion.h"
@@ -143,6 +144,25 @@ std::optional<Planner::Choice> Planner::Try(const ProgramOp& op, const KernelEnt
   return choice;
 }
 
+// A kernel that refuses to write into a Concat's result may still be the best one, with a copy after it.
+std::optional<Planner::Choice> Planner::TryWithSlices(const ProgramOp& op, const KernelEntry& entry, Layout layout,
+                                                      std::vector<Refusal>& refusals) {
+  std::optional<Choice> choice = Try(op, entry, layout, refusals);
+  if (choice || layout != Layout::kChannelsLast) return choice;
+  std::vector<std::pair<ValueId, Slice>> dropped;
+  for (const ValueId id : op.node.outputs) {
+    if (id == kNone || slice_of_[static_cast<size_t>(id)].concat == kNone) continue;
+    dropped.emplace_back(id, std::exchange(slice_of_[static_cast<size_t>(id)], Slice{}));
+  }
+  if (dropped.empty()) return choice;
+  std::vector<Refusal> again;  // the first reason is the telling one
+  choice = Try(op, entry, layout, again);
+  if (!choice) {
+    for (const auto& [id, slice] : dropped) slice_of_[static_cast<size_t>(id)] = slice;
+  }
+  return choice;
+}
+
 Result<Planner::Choice> Planner::Choose(const ProgramOp& op) {
   std::vector<Refusal> refusals;
   const Layout preferred = PreferredLayout(op);
@@ -162,9 +182,7 @@ Result<Planner::Choice> Planner::Choose(const ProgramOp& op) {
       layouts = {preferred, preferred == Layout::kPlain ? Layout::kChannelsLast : Layout::kPlain};
     }
     for (const Layout layout : layouts) {
-      std::optional<Choice> choice = Try(op, entry, layout, refusals);
-      if (!choice && layout == Layout::kChannelsLast && DropSlices(op)) choice = TryWithoutSlices(op, entry, refusals);
-      if (choice) {
+      if (std::optional<Choice> choice = TryWithSlices(op, entry, layout, refusals)) {
         choice->rank = rank;
         choice->refusals = std::move(refusals);
         return std::move(*choice);

@@ -211,6 +211,18 @@ TEST(Plan, ConcatSplitAndShuffleMoveNothingButTheShuffle) {
   EXPECT_EQ(reorders, 1);  // of the input
 }
 
+TEST(Plan, AConcatOfATransposedConvolutionAndASkip) {
+  Net net(1);
+  const ValueId x = net.Input("x", {1, 16, 8, 8});
+  const ValueId skip = net.Op("Relu", {net.Conv(x, 16, 16, 3)});
+  const ValueId low = net.Op("Relu", {net.Conv(skip, 16, 24, 3, 2)});
+  const ValueId up = net.Op("ConvTranspose", {low, net.Weights({24, 16, 2, 2}, 0.1f), net.Weights({16}, 1)},
+                            {MakeAttr("strides", std::vector<int64_t>{2, 2})});
+  net.Output(net.Conv(net.Op("Concat", {up, skip}, {MakeAttr("axis", int64_t{1})}), 32, 8, 3));
+  const Graph graph = net.Build();
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph), 3, 1, 1e-4);
+}
+
 TEST(Plan, ADenseBlockSharesOneBuffer) {
   Net net(1);
   const ValueId x = net.Input("x", {1, 8, 8, 8});
