@@ -39,7 +39,7 @@ Result<std::vector<Tensor>> AllocateOutputs(InferFunction infer, const EvalConte
   std::vector<Tensor> tensors(outputs.size());
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!outputs[i].is_static() || outputs[i].dtype == DType::kUndefined) {
-      if (!inferring.has_output(static_cast<int>(i))) continue;
+      if (i > 0 && !inferring.has_output(static_cast<int>(i))) continue;
       return Unsupported("the shape of output ", i, " depends on the inputs' elements");
     }
     const DType dtype = IsFloat(outputs[i].dtype) ? DType::kFloat64 : outputs[i].dtype;
