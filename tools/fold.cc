@@ -101,7 +101,9 @@ int Run(const Arguments& arguments) {
   const std::vector<std::string> files = Expand(arguments.models);
   std::error_code ignored;
   const bool into_folder = files.size() != 1 || fs::is_directory(arguments.output, ignored);
-  if (files.empty()) return FailUsage("no .onnx file there");
+  if (files.empty()) {
+    return Fail({ErrorCode::kInvalidArgument, "no .onnx file there", Printable(arguments.models.front())});
+  }
   if (into_folder && !arguments.html.empty()) return FailUsage("--html takes one model");
   if (into_folder) fs::create_directories(arguments.output, ignored);
   Progress progress("folding", static_cast<int64_t>(files.size()));

@@ -53,7 +53,7 @@ std::string DescribeSpec(const TensorSpec& spec) {
     const std::string& symbol = i < spec.symbols.size() ? spec.symbols[i] : std::string();
     text += spec.shape[i] >= 0 ? std::to_string(spec.shape[i]) : symbol.empty() ? "?" : symbol;
   }
-  return fmt::format("{} {} ({})", spec.name, Name(spec.dtype), text);
+  return fmt::format("{} {} ({})", Printable(spec.name), Name(spec.dtype), Printable(text));
 }
 
 Json SpecsJson(const std::vector<TensorSpec>& specs) {
@@ -121,16 +121,16 @@ void PrintText(const Session& session, const FileSummary& summary, const Plan& p
   fmt::print("\n\nbatch-norms and affine chains ({} BatchNormalization)\n", summary.batch_norms.size());
   for (const LogEntry& entry : session.impl().pass_log()) {
     if (AboutBatchNorm(entry)) {
-      fmt::print("  {} {}: {}\n", entry.applied ? "folded" : "kept  ", entry.node, entry.message);
+      fmt::print("  {} {}: {}\n", entry.applied ? "folded" : "kept  ", Printable(entry.node), entry.message);
     }
   }
   fmt::print("\nplan ({} steps)\n", plan.steps.size());
   for (const PlanStep& step : plan.steps) {
     const std::string shape =
         step.dst.empty() || step.dst[0] < 0 ? "" : ToString(plan.tensors[static_cast<size_t>(step.dst[0])].shape);
-    fmt::print("  {:32} {:16} {:20} {:22} {}", step.name, step.op_type, shape, step.layout,
+    fmt::print("  {:32} {:16} {:20} {:22} {}", Printable(step.name), step.op_type, shape, step.layout,
                step.detail.empty() ? step.kernel : step.detail);
-    for (const std::string& fused : step.fused) fmt::print(" + {}", fused);
+    for (const std::string& fused : step.fused) fmt::print(" + {}", Printable(fused));
     fmt::print("\n");
     if (!refusals) continue;
     for (const Refusal& refusal : step.refusals) fmt::print("      {} refused: {}\n", refusal.kernel, refusal.reason);
