@@ -56,6 +56,7 @@ Result<void> Session::Impl::Prepare() {
     executor_ = std::make_shared<SerialExecutor>();
   }
   if (options_.fold) {
+    CREASE_RETURN_IF_ERROR(RunPasses(graph_, PreparationPasses()));
     CREASE_ASSIGN_OR_RETURN(pass_log_, RunPasses(graph_, FoldingPasses()));
     CREASE_ASSIGN_OR_RETURN(const PassLog runtime_log, RunPasses(graph_, RuntimePasses()));
     pass_log_.insert(pass_log_.end(), runtime_log.begin(), runtime_log.end());

@@ -4,6 +4,8 @@
 namespace crease {
 namespace {
 
+constexpr Pass kPreparation[] = {{"compose_activations", ComposeActivations}};
+
 constexpr Pass kFolding[] = {
     {"eliminate_identity", EliminateIdentity}, {"fold_batchnorm", FoldBackward},
     {"fold_batchnorm", FoldForward},           {"merge_affine", MergeAffine},
@@ -18,6 +20,7 @@ constexpr Pass kRuntime[] = {
 
 }  // namespace
 
+std::span<const Pass> PreparationPasses() { return kPreparation; }
 std::span<const Pass> FoldingPasses() { return kFolding; }
 std::span<const Pass> RuntimePasses() { return kRuntime; }
 
