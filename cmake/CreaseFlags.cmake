@@ -7,7 +7,9 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 if(CREASE_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(CREASE_CCACHE_PROGRAM ccache)
   if(CREASE_CCACHE_PROGRAM)
-    set(CMAKE_CXX_COMPILER_LAUNCHER "${CREASE_CCACHE_PROGRAM}")
+    # Paths below the root are hashed as relative ones, so that a fresh clone finds what another has compiled.
+    set(CMAKE_CXX_COMPILER_LAUNCHER
+      env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1 "${CREASE_CCACHE_PROGRAM}")
   endif()
 endif()
 
