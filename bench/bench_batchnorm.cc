@@ -27,7 +27,7 @@ struct BenchShape {
   }
 };
 
-constexpr BenchShape kShapes[] = {{32, 256, 56, 56}, {1, 64, 112, 112}, {8, 2048, 7, 7},
+constexpr BenchShape kShapes[] = {{32, 256, 56, 56},  {1, 64, 112, 112}, {8, 2048, 7, 7},
                                   {1, 3, 1080, 1920}, {256, 24, 28, 28}, {1, 960, 7, 7}};
 
 enum class What { kMemcpy, kStreamCopy, kEval, kTrain };
@@ -65,9 +65,8 @@ void StreamCopy(const RunContext& context, const Buffers& b) {
   args.stream = true;
   const AffinePlanes rows = FindAffinePlanes(DType::kFloat32, Activation::kNone, Residual::kNone);
   const int64_t count = b.src.size();
-  ParallelForCost(context, (count + 63) / 64, count, [&](int64_t begin, int64_t end) {
-    rows(args, 1, count, begin * 64, std::min(end * 64, count));
-  });
+  ParallelForCost(context, (count + 63) / 64, count,
+                  [&](int64_t begin, int64_t end) { rows(args, 1, count, begin * 64, std::min(end * 64, count)); });
 }
 
 void Memcpy(const RunContext& context, const Buffers& b) {
@@ -111,9 +110,10 @@ void Run(benchmark::State& state, BenchShape shape, What what, Layout layout, DT
 
 void Register(const std::string& name, const BenchShape& shape, What what, Layout layout, DType dtype, int threads) {
   const std::string full = name + "/" + shape.name() + "/threads:" + std::to_string(threads);
-  benchmark::RegisterBenchmark(full.c_str(), [=](benchmark::State& state) {
-    Run(state, shape, what, layout, dtype, threads);
-  })->UseRealTime()->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark(full.c_str(),
+                               [=](benchmark::State& state) { Run(state, shape, what, layout, dtype, threads); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
 }
 
 void RegisterAll() {

@@ -157,7 +157,8 @@ void Register() {
     for (const KernelEntry& entry : KernelsFor("Conv")) {
       if (entry.layout != LayoutRule::kChannelsLast) continue;
       for (const int threads : {1, 2}) {
-        const std::string name = std::string(layer.name) + "/" + std::string(entry.name) + "/" + std::to_string(threads);
+        const std::string name =
+            std::string(layer.name) + "/" + std::string(entry.name) + "/" + std::to_string(threads);
         benchmark::RegisterBenchmark(
             name.c_str(), [&layer, &entry, threads](benchmark::State& state) { Run(state, layer, entry, threads); })
             ->UseRealTime()

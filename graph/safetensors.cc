@@ -233,8 +233,8 @@ Result<NamedTensors> ReadSafetensors(const std::string& path, const NpzOptions& 
     }
     const auto entry = ReadEntry(json);
     if (!entry) return bad_header;
-    CREASE_ASSIGN_OR_RETURN(
-        Tensor tensor, ReadTensor(file, data_start, file_size - data_start, *entry, options, path + ": " + *name));
+    CREASE_ASSIGN_OR_RETURN(Tensor tensor,
+                            ReadTensor(file, data_start, file_size - data_start, *entry, options, path + ": " + *name));
     tensors.emplace_back(*name, std::move(tensor));
   } while (json.Take(','));
   if (!json.Take('}') || !json.AtEnd()) return bad_header;

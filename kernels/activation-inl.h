@@ -174,18 +174,30 @@ template <class F>
 HWY_INLINE void VisitActivation(Activation activation, F&& f) {
   using A = Activation;
   switch (activation) {
-    case A::kNone: return f(ActivationTag<A::kNone>());
-    case A::kRelu: return f(ActivationTag<A::kRelu>());
-    case A::kClip: return f(ActivationTag<A::kClip>());
-    case A::kLeakyRelu: return f(ActivationTag<A::kLeakyRelu>());
-    case A::kHardSwish: return f(ActivationTag<A::kHardSwish>());
-    case A::kHardSigmoid: return f(ActivationTag<A::kHardSigmoid>());
-    case A::kSigmoid: return f(ActivationTag<A::kSigmoid>());
-    case A::kSilu: return f(ActivationTag<A::kSilu>());
-    case A::kTanh: return f(ActivationTag<A::kTanh>());
-    case A::kElu: return f(ActivationTag<A::kElu>());
-    case A::kGelu: return f(ActivationTag<A::kGelu>());
-    case A::kMish: return f(ActivationTag<A::kMish>());
+    case A::kNone:
+      return f(ActivationTag<A::kNone>());
+    case A::kRelu:
+      return f(ActivationTag<A::kRelu>());
+    case A::kClip:
+      return f(ActivationTag<A::kClip>());
+    case A::kLeakyRelu:
+      return f(ActivationTag<A::kLeakyRelu>());
+    case A::kHardSwish:
+      return f(ActivationTag<A::kHardSwish>());
+    case A::kHardSigmoid:
+      return f(ActivationTag<A::kHardSigmoid>());
+    case A::kSigmoid:
+      return f(ActivationTag<A::kSigmoid>());
+    case A::kSilu:
+      return f(ActivationTag<A::kSilu>());
+    case A::kTanh:
+      return f(ActivationTag<A::kTanh>());
+    case A::kElu:
+      return f(ActivationTag<A::kElu>());
+    case A::kGelu:
+      return f(ActivationTag<A::kGelu>());
+    case A::kMish:
+      return f(ActivationTag<A::kMish>());
   }
 }
 
@@ -193,9 +205,12 @@ HWY_INLINE void VisitActivation(Activation activation, F&& f) {
 template <class F>
 HWY_INLINE void VisitResidual(Residual residual, F&& f) {
   switch (residual) {
-    case Residual::kNone: return f(ResidualTag<Residual::kNone>());
-    case Residual::kBeforeActivation: return f(ResidualTag<Residual::kBeforeActivation>());
-    case Residual::kAfterActivation: return f(ResidualTag<Residual::kAfterActivation>());
+    case Residual::kNone:
+      return f(ResidualTag<Residual::kNone>());
+    case Residual::kBeforeActivation:
+      return f(ResidualTag<Residual::kBeforeActivation>());
+    case Residual::kAfterActivation:
+      return f(ResidualTag<Residual::kAfterActivation>());
   }
 }
 

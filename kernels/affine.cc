@@ -141,8 +141,7 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
   args.stream = ShouldStream(count * static_cast<int64_t>(ByteSize(dtype)));
   const AffinePitches pitches = {period, period, period};
   const int64_t whole = count / period;
-  ParallelForCost(context, whole, count,
-                  [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
+  ParallelForCost(context, whole, count, [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
   if (whole * period == count) return;
   const int64_t done = whole * period * static_cast<int64_t>(ByteSize(dtype));
   args.stream = false;

@@ -110,7 +110,8 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
   [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  const bool stream = A == Activation::kNone && R == Residual::kNone && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
+  const bool stream = A == Activation::kNone && R == Residual::kNone && args.stream && n % lanes == 0 &&
+                      pitches.dst % static_cast<int64_t>(lanes) == 0 &&
                       reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
   for (int64_t row = begin; row < end; ++row) {
     const T* src = static_cast<const T*>(args.src) + row * pitches.src;

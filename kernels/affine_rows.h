@@ -19,8 +19,8 @@ struct AffineArgs {
   const void* scale = nullptr;
   const void* shift = nullptr;
   const void* pivot = nullptr;  // for the exact form only
-  float a = 0, b = 0;   // of the activation
-  bool stream = false;  // write past the caches; ignored where lines would be written in parts
+  float a = 0, b = 0;           // of the activation
+  bool stream = false;          // write past the caches; ignored where lines would be written in parts
 };
 
 // NCHW: elements [begin, end) of a dense tensor of planes of `plane` elements; plane p belongs to

@@ -116,8 +116,8 @@ void PlainStatistics(const RunContext& context, const NormTensor& t, std::vector
   std::vector<Moments> partial(static_cast<size_t>(t.channels * of_channel));
   ParallelForCost(context, t.channels * of_channel, t.batch * t.channels * t.plane, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      partial[static_cast<size_t>(i)] = PartMoments(t, split, run, i / of_channel, i % of_channel / split.parts,
-                                                    i % split.parts);
+      partial[static_cast<size_t>(i)] =
+          PartMoments(t, split, run, i / of_channel, i % of_channel / split.parts, i % split.parts);
     }
   });
   // In the order of ChannelMoments, so that both give the same bits.
@@ -136,8 +136,7 @@ void ColumnStatistics(const RunContext& context, const NormTensor& t, int64_t of
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kChannelPart;
       moments_of(At(t, offset + row * pitch + column), pitch, std::min(kRowPart, rows - row),
-                 std::min(kChannelPart, columns - column),
-                 partial.data() + (i / column_parts * columns + column));
+                 std::min(kChannelPart, columns - column), partial.data() + (i / column_parts * columns + column));
     }
   });
   for (int64_t i = 0; i < row_parts * columns; ++i) {

@@ -114,8 +114,8 @@ void GemmConv::PlanSplit(int workers) {
   const double ideal = flops / workers / kFlopsPerSecond;
   const double by_units = ideal * Imbalance(units_, workers) + (weights + source / workers) / kBytesPerSecond;
   // Each worker copies the whole band for itself.
-  const double by_columns = ideal * Imbalance(panels, workers) +
-                            (weights / workers + (copy_ ? 2 : 1) * source) / kBytesPerSecond;
+  const double by_columns =
+      ideal * Imbalance(panels, workers) + (weights / workers + (copy_ ? 2 : 1) * source) / kBytesPerSecond;
   by_columns_ = workers > 1 && by_columns < by_units;
 }
 
@@ -197,7 +197,8 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     if (fetch) {
       const GemmPanel& next = packed_->panels[static_cast<size_t>(p + 1)];
       const int64_t width = int64_t{panel.vectors} * ops_->lanes;
-      ahead = {packed_->panel(next), width / tiles, segment_length_ * static_cast<int64_t>(segments_.size()) * width / tiles};
+      ahead = {packed_->panel(next), width / tiles,
+               segment_length_ * static_cast<int64_t>(segments_.size()) * width / tiles};
     }
     for (int64_t y = 0; y < block.lines; ++y) {
       const int64_t first = y * block.line;
@@ -253,8 +254,8 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   tile.dst = sums;
   tile.dst_stride = int64_t{panel.vectors} * ops_->lanes;
   ops_->tile[panel.vectors][rows](tile);
-  FinishTile finish{sums, tile.dst_stride, dst, operands.dst_pitch, residual, operands.residual_pitch, rows,
-                    int64_t{panel.vectors - 1} * ops_->lanes + panel.last};
+  FinishTile finish{sums,     tile.dst_stride,         dst,  operands.dst_pitch,
+                    residual, operands.residual_pitch, rows, int64_t{panel.vectors - 1} * ops_->lanes + panel.last};
   ops_->finish(finish, epilogue_);
 }
 

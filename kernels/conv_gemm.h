@@ -43,8 +43,8 @@ class GemmConv {
   };
   // Consecutive dst pixels in one block, and where their source lies.
   struct Block {
-    int64_t pixel = 0;   // the first, of all
-    int64_t line = 0;    // pixels of one line
+    int64_t pixel = 0;  // the first, of all
+    int64_t line = 0;   // pixels of one line
     int64_t lines = 0;
     const float* a = nullptr;
   };
@@ -74,19 +74,19 @@ class GemmConv {
   Prologue prologue_;
   const GemmOps* ops_ = nullptr;
   std::shared_ptr<const PackedGemm> packed_;
-  bool flat_ = false;       // lines of a block follow each other in a: units are pixels, else dst rows
-  bool copy_ = false;       // into the worker's band
-  bool weights_stay_ = false;  // in L2
-  bool by_columns_ = false;  // workers share the panels, else the units
+  bool flat_ = false;                   // lines of a block follow each other in a: units are pixels, else dst rows
+  bool copy_ = false;                   // into the worker's band
+  bool weights_stay_ = false;           // in L2
+  bool by_columns_ = false;             // workers share the panels, else the units
   int64_t units_ = 0, unit_block_ = 0;  // in all; in one block
-  int64_t a_pitch_ = 0;     // floats from one pixel to the next in a
-  ConvBand band_;           // unless flat
-  int64_t row_stride_ = 0;  // floats of a from one dst pixel to the next
-  int64_t line_stride_ = 0;  // and from one dst row to the next
+  int64_t a_pitch_ = 0;                 // floats from one pixel to the next in a
+  ConvBand band_;                       // unless flat
+  int64_t row_stride_ = 0;              // floats of a from one dst pixel to the next
+  int64_t line_stride_ = 0;             // and from one dst row to the next
   std::vector<int64_t> segments_;
   int64_t segment_length_ = 0;
   size_t worker_floats_ = 0;
-  bool finish_ = false;     // the activation is more than bounds
+  bool finish_ = false;  // the activation is more than bounds
   float lo_ = 0, hi_ = 0;
 };
 

@@ -79,8 +79,8 @@ Result<GroupConv> GroupConv::Make(const ConvShape& shape, const Tensor& weights,
   const std::string key = "group " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
                           std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
                           std::to_string(conv.ops_->lanes);
-  conv.packed_ = std::static_pointer_cast<const FloatBuffer>(options.cache == nullptr ? make()
-                                                                                      : options.cache->GetOrMake(key, make));
+  conv.packed_ = std::static_pointer_cast<const FloatBuffer>(
+      options.cache == nullptr ? make() : options.cache->GetOrMake(key, make));
   if (conv.packed_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
   conv.Plan(options.workers);
   return conv;

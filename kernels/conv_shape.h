@@ -27,8 +27,8 @@ struct ConvShape {
   bool depthwise() const { return groups == channels && filters == channels; }
   // Every output pixel reads exactly the source pixel of its own position.
   bool pointwise() const {
-    return taps() == 1 && stride_h == 1 && stride_w == 1 && pad_top == 0 && pad_left == 0 &&
-           out_height == height && out_width == width;
+    return taps() == 1 && stride_h == 1 && stride_w == 1 && pad_top == 0 && pad_left == 0 && out_height == height &&
+           out_width == width;
   }
   // Source rows or columns that one output row or column depends on, gaps included.
   int64_t span_h() const { return (kernel_h - 1) * dilation_h + 1; }

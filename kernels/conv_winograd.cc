@@ -41,8 +41,7 @@ PackCache::Packed PackFilters(const ConvShape& shape, const Tensor& weights, Win
   const int points = WinogradPoints(kind);
   std::vector<GemmPanel> panels = PlanPanels(shape.filters, shape.channels, points, lanes);
   const GemmPanel& last = panels.back();
-  const size_t count =
-      last.offset + static_cast<size_t>(points * points * (shape.channels + 1) * last.vectors * lanes);
+  const size_t count = last.offset + static_cast<size_t>(points * points * (shape.channels + 1) * last.vectors * lanes);
   auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
   if (packed->values.data() == nullptr) return nullptr;
   SerialExecutor serial;
@@ -74,15 +73,12 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   conv.ops_ = &GetWinogradOps();
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
   const int lanes = conv.gemm_->lanes;
-  const auto make = [&] {
-    return PackFilters(shape, weights, options.kind, lanes, *conv.ops_, options.executor);
-  };
+  const auto make = [&] { return PackFilters(shape, weights, options.kind, lanes, *conv.ops_, options.executor); };
   const std::string key = "winograd " + std::to_string(static_cast<int>(options.kind)) + " " + std::to_string(lanes) +
                           " " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
-  const auto padded_bias =
-      std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
+  const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
   if (packed == nullptr || padded_bias->data() == nullptr) {
     return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
   }
@@ -306,8 +302,7 @@ void WinogradConv::TransformOutput(const ConvOperands& operands, const Block& bl
   t.residual_last = options_.epilogue.residual == Residual::kAfterActivation;
   for (int i = 0; i < block.count; ++i) {
     const Tile& tile = block.tiles[i];
-    const int64_t pixel =
-        (tile.image * s.out_height + tile.vertical->begin) * s.out_width + tile.horizontal->begin;
+    const int64_t pixel = (tile.image * s.out_height + tile.vertical->begin) * s.out_width + tile.horizontal->begin;
     float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
     const float* residual =
         operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + panel.column;
@@ -322,8 +317,14 @@ void WinogradConv::TransformOutput(const ConvOperands& operands, const Block& bl
     t.residual_row_pitch = s.out_width * operands.residual_pitch;
     ops_->output[kind][tile.vertical->reduced][tile.horizontal->reduced](t);
     for (int y = 0; finish_ && y < t.rows; ++y) {
-      FinishTile finish{sums + y * t.row_pitch, t.pixel_pitch, dst + y * s.out_width * operands.dst_pitch,
-                        operands.dst_pitch, residual, operands.residual_pitch, t.pixels, t.columns};
+      FinishTile finish{sums + y * t.row_pitch,
+                        t.pixel_pitch,
+                        dst + y * s.out_width * operands.dst_pitch,
+                        operands.dst_pitch,
+                        residual,
+                        operands.residual_pitch,
+                        t.pixels,
+                        t.columns};
       if (residual != nullptr) finish.residual += y * t.residual_row_pitch;
       gemm_->finish(finish, options_.epilogue);
     }

@@ -79,11 +79,11 @@ class WinogradConv {
   std::shared_ptr<const FloatBuffer> bias_;   // whole vectors by panel column
   std::vector<Span> vertical_, horizontal_;
   int64_t tiles_ = 0, tile_block_ = 0;
-  int panel_width_ = 0;  // of the widest
+  int panel_width_ = 0;                         // of the widest
   int64_t tile_stride_ = 0, point_stride_ = 0;  // floats, of transformed sources
   int64_t product_stride_ = 0;                  // of products, from point to point
   int64_t panel_products_ = 0;                  // and from panel to panel
-  int64_t panel_group_ = 1;  // panels that are multiplied at one point before the next
+  int64_t panel_group_ = 1;                     // panels that are multiplied at one point before the next
   bool by_columns_ = false;
   size_t worker_floats_ = 0;
   bool finish_ = false;

@@ -186,9 +186,9 @@ void DepthwiseConv::RunPixels(const ConvOperands& operands, DepthwiseTile& tile,
     ops_->any(rest);
   }
   if (finish_) {
-    finish_ops_->finish({scratch, channel_block_, dst, operands.dst_pitch, residual, operands.residual_pitch,
-                         tile.pixels, channels},
-                        epilogue_);
+    finish_ops_->finish(
+        {scratch, channel_block_, dst, operands.dst_pitch, residual, operands.residual_pitch, tile.pixels, channels},
+        epilogue_);
   }
 }
 
@@ -196,8 +196,8 @@ KernelResult MakeDepthwise(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   if (!conv.shape.depthwise()) return Refuse("not depthwise");
   if (request.prologue.scale != nullptr) return Refuse("prologue");
-  CREASE_ASSIGN_OR_RETURN(DepthwiseConv made, DepthwiseConv::Make(conv.shape, *conv.weights, conv.bias,
-                                                                  request.epilogue, request.packs));
+  CREASE_ASSIGN_OR_RETURN(DepthwiseConv made,
+                          DepthwiseConv::Make(conv.shape, *conv.weights, conv.bias, request.epilogue, request.packs));
   return std::unique_ptr<Kernel>(std::make_unique<DepthwiseKernel>(std::move(made), request.epilogue));
 }
 

@@ -43,10 +43,11 @@ struct NamedActivation {
   Activation activation;
 };
 constexpr NamedActivation kActivations[] = {
-    {"Relu", Activation::kRelu},           {"LeakyRelu", Activation::kLeakyRelu}, {"HardSwish", Activation::kHardSwish},
-    {"HardSigmoid", Activation::kHardSigmoid}, {"Sigmoid", Activation::kSigmoid}, {"Silu", Activation::kSilu},
-    {"Tanh", Activation::kTanh},           {"Elu", Activation::kElu},             {"Gelu", Activation::kGelu},
-    {"Mish", Activation::kMish},
+    {"Relu", Activation::kRelu},           {"LeakyRelu", Activation::kLeakyRelu},
+    {"HardSwish", Activation::kHardSwish}, {"HardSigmoid", Activation::kHardSigmoid},
+    {"Sigmoid", Activation::kSigmoid},     {"Silu", Activation::kSilu},
+    {"Tanh", Activation::kTanh},           {"Elu", Activation::kElu},
+    {"Gelu", Activation::kGelu},           {"Mish", Activation::kMish},
 };
 
 Result<Meaning> MeaningOfClip(const KernelRequest& request) {
@@ -96,7 +97,7 @@ struct Plan {
   std::string description;
 
   // A step is `rows` of the second loop times `columns` of the innermost one.
-  int skip = 1;                   // loops inside a step: 1, or 2 if there is a second loop
+  int skip = 1;  // loops inside a step: 1, or 2 if there is a second loop
   int64_t rows = 1, columns = 1;
   int64_t row_steps = 1, column_steps = 1;
 

@@ -82,27 +82,46 @@ void VectorRows(const RowsOf& first, const RowsOf& second, float* dst, int64_t d
 
 ElementRows GetElementRows(ElementOp op) {
   switch (op) {
-    case ElementOp::kIdentity: return VectorRows<ElementOp::kIdentity>;
-    case ElementOp::kAbs: return VectorRows<ElementOp::kAbs>;
-    case ElementOp::kNeg: return VectorRows<ElementOp::kNeg>;
-    case ElementOp::kSqrt: return VectorRows<ElementOp::kSqrt>;
-    case ElementOp::kSquare: return VectorRows<ElementOp::kSquare>;
-    case ElementOp::kReciprocal: return VectorRows<ElementOp::kReciprocal>;
-    case ElementOp::kExp: return VectorRows<ElementOp::kExp>;
-    case ElementOp::kErf: return VectorRows<ElementOp::kErf>;
-    case ElementOp::kFloor: return VectorRows<ElementOp::kFloor>;
-    case ElementOp::kCeil: return VectorRows<ElementOp::kCeil>;
-    case ElementOp::kRound: return VectorRows<ElementOp::kRound>;
-    case ElementOp::kAdd: return VectorRows<ElementOp::kAdd>;
-    case ElementOp::kSub: return VectorRows<ElementOp::kSub>;
-    case ElementOp::kMul: return VectorRows<ElementOp::kMul>;
-    case ElementOp::kDiv: return VectorRows<ElementOp::kDiv>;
-    case ElementOp::kMax: return VectorRows<ElementOp::kMax>;
-    case ElementOp::kMin: return VectorRows<ElementOp::kMin>;
-    case ElementOp::kPRelu: return VectorRows<ElementOp::kPRelu>;
+    case ElementOp::kIdentity:
+      return VectorRows<ElementOp::kIdentity>;
+    case ElementOp::kAbs:
+      return VectorRows<ElementOp::kAbs>;
+    case ElementOp::kNeg:
+      return VectorRows<ElementOp::kNeg>;
+    case ElementOp::kSqrt:
+      return VectorRows<ElementOp::kSqrt>;
+    case ElementOp::kSquare:
+      return VectorRows<ElementOp::kSquare>;
+    case ElementOp::kReciprocal:
+      return VectorRows<ElementOp::kReciprocal>;
+    case ElementOp::kExp:
+      return VectorRows<ElementOp::kExp>;
+    case ElementOp::kErf:
+      return VectorRows<ElementOp::kErf>;
+    case ElementOp::kFloor:
+      return VectorRows<ElementOp::kFloor>;
+    case ElementOp::kCeil:
+      return VectorRows<ElementOp::kCeil>;
+    case ElementOp::kRound:
+      return VectorRows<ElementOp::kRound>;
+    case ElementOp::kAdd:
+      return VectorRows<ElementOp::kAdd>;
+    case ElementOp::kSub:
+      return VectorRows<ElementOp::kSub>;
+    case ElementOp::kMul:
+      return VectorRows<ElementOp::kMul>;
+    case ElementOp::kDiv:
+      return VectorRows<ElementOp::kDiv>;
+    case ElementOp::kMax:
+      return VectorRows<ElementOp::kMax>;
+    case ElementOp::kMin:
+      return VectorRows<ElementOp::kMin>;
+    case ElementOp::kPRelu:
+      return VectorRows<ElementOp::kPRelu>;
     case ElementOp::kSoftplus:
     case ElementOp::kLog:
-    case ElementOp::kPow: break;  // scalar, below
+    case ElementOp::kPow:
+      break;  // scalar, below
   }
   return nullptr;
 }

@@ -7,18 +7,30 @@ namespace crease {
 
 const char* Name(Activation activation) {
   switch (activation) {
-    case Activation::kNone: return "none";
-    case Activation::kRelu: return "relu";
-    case Activation::kClip: return "clip";
-    case Activation::kLeakyRelu: return "leaky_relu";
-    case Activation::kHardSwish: return "hard_swish";
-    case Activation::kHardSigmoid: return "hard_sigmoid";
-    case Activation::kSigmoid: return "sigmoid";
-    case Activation::kSilu: return "silu";
-    case Activation::kTanh: return "tanh";
-    case Activation::kElu: return "elu";
-    case Activation::kGelu: return "gelu";
-    case Activation::kMish: return "mish";
+    case Activation::kNone:
+      return "none";
+    case Activation::kRelu:
+      return "relu";
+    case Activation::kClip:
+      return "clip";
+    case Activation::kLeakyRelu:
+      return "leaky_relu";
+    case Activation::kHardSwish:
+      return "hard_swish";
+    case Activation::kHardSigmoid:
+      return "hard_sigmoid";
+    case Activation::kSigmoid:
+      return "sigmoid";
+    case Activation::kSilu:
+      return "silu";
+    case Activation::kTanh:
+      return "tanh";
+    case Activation::kElu:
+      return "elu";
+    case Activation::kGelu:
+      return "gelu";
+    case Activation::kMish:
+      return "mish";
   }
   return "?";
 }

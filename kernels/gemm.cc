@@ -42,7 +42,7 @@ class MatrixVectorKernel final : public Kernel {
            std::span<const TensorView> dst) const override {
     const bool residual = product_.epilogue.residual != Residual::kNone;
     Multiply(product_, context, static_cast<const float*>(src[0].data), static_cast<float*>(dst[0].data),
-                residual ? static_cast<const float*>(src.back().data) : nullptr);
+             residual ? static_cast<const float*>(src.back().data) : nullptr);
   }
 
  private:
@@ -68,8 +68,10 @@ KernelResult MakeProduct(const KernelRequest& request, int64_t rows, const Matri
   if (rows == 0 || shape.channels == 0 || shape.filters == 0) return Refuse("empty");
   const bool dense_rows = matrix.channel_stride == 1 && matrix.column_stride == matrix.channels;
   if (rows == 1 && dense_rows && IsReadableInPlace(*matrix.values)) {
-    MatrixVector product{*matrix.values, matrix.bias == nullptr ? Tensor() : *matrix.bias, matrix.scale,
-                         matrix.bias_scale, shape.filters, shape.channels, request.epilogue};
+    MatrixVector product{*matrix.values,  matrix.bias == nullptr ? Tensor() : *matrix.bias,
+                         matrix.scale,    matrix.bias_scale,
+                         shape.filters,   shape.channels,
+                         request.epilogue};
     return std::unique_ptr<Kernel>(std::make_unique<MatrixVectorKernel>(std::move(product)));
   }
   GemmConv::Options options;
@@ -91,8 +93,9 @@ KernelResult MakeConvVector(const KernelRequest& request) {
   if (conv.shape.out_pixels() != 1) return Refuse("more than one pixel");
   if (request.prologue.scale != nullptr) return Refuse("prologue");
   if (!IsReadableInPlace(*conv.weights)) return Refuse("weights not aligned");
-  MatrixVector product{*conv.weights, conv.bias == nullptr ? Tensor() : *conv.bias, 1, 1,
-                       conv.shape.filters, conv.shape.channels, request.epilogue};
+  MatrixVector product{
+      *conv.weights,   conv.bias == nullptr ? Tensor() : *conv.bias, 1, 1, conv.shape.filters, conv.shape.channels,
+      request.epilogue};
   return std::unique_ptr<Kernel>(std::make_unique<MatrixVectorKernel>(std::move(product)));
 }
 
@@ -115,8 +118,8 @@ KernelResult MakeGemm(const KernelRequest& request) {
   if (has_c) {
     const Operand& c = request.src[2];
     if (c.constant == nullptr) return Refuse("C not constant");
-    const bool by_column = c.constant->size() == 1 || (!c.shape.empty() && c.shape.back() == shape.n &&
-                                                       c.constant->size() == shape.n);
+    const bool by_column =
+        c.constant->size() == 1 || (!c.shape.empty() && c.shape.back() == shape.n && c.constant->size() == shape.n);
     if (!by_column) return Refuse("C with a value for each row");
     matrix.bias = c.constant;
     matrix.bias_scale = attributes.beta;

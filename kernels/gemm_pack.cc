@@ -70,7 +70,8 @@ void PackBlock(const MatrixSource& source, const GemmPanel& panel, const GemmOps
                        (panel.column - panel.group * source.columns) * source.column_stride +
                        first_channel * source.channel_stride;
   for (int64_t j = 0; j < columns; ++j) {
-    const std::byte* column = source.values->bytes() + static_cast<size_t>(from + j * source.column_stride) * sizeof(float);
+    const std::byte* column =
+        source.values->bytes() + static_cast<size_t>(from + j * source.column_stride) * sizeof(float);
     std::memcpy(block + j * kBlockFloats, column, static_cast<size_t>(channels * source.taps) * sizeof(float));
   }
   for (int64_t tap = 0; tap < source.taps; ++tap) {
@@ -81,8 +82,8 @@ void PackBlock(const MatrixSource& source, const GemmPanel& panel, const GemmOps
 
 // Any strides.
 void PackElements(const MatrixSource& source, const GemmPanel& panel, int64_t width, int64_t columns, float* dst) {
-  const int64_t from = panel.group * source.group_stride +
-                       (panel.column - panel.group * source.columns) * source.column_stride;
+  const int64_t from =
+      panel.group * source.group_stride + (panel.column - panel.group * source.columns) * source.column_stride;
   for (int64_t tap = 0; tap < source.taps; ++tap) {
     for (int64_t c = 0; c < source.channels; ++c) {
       const int64_t row = from + tap * source.tap_stride + c * source.channel_stride;

@@ -202,8 +202,7 @@ void Finish(const FinishTile& t, const Epilogue& epilogue) {
   });
 }
 
-void CopyPixels(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
-                int64_t dst_stride) {
+void CopyPixels(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst, int64_t dst_stride) {
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   if (src_stride == channels && dst_stride == channels) {
@@ -220,8 +219,8 @@ void CopyPixels(const float* src, int64_t src_stride, int64_t count, int64_t cha
   }
 }
 
-void Pack(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
-          int64_t dst_stride, const Prologue& prologue) {
+void Pack(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst, int64_t dst_stride,
+          const Prologue& prologue) {
   if (prologue.scale == nullptr) return CopyPixels(src, src_stride, count, channels, dst, dst_stride);
   const hn::ScalableTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));

@@ -30,7 +30,7 @@ struct GemmTile {
   int64_t ahead_step = 0;
   float* dst = nullptr;
   int64_t dst_stride = 0;
-  int last = 0;  // columns of the last vector, 1 to lanes
+  int last = 0;                     // columns of the last vector, 1 to lanes
   const float* residual = nullptr;  // like dst; may be dst; null for none
   int64_t residual_stride = 0;
   bool residual_last = false;  // added after the bounds
@@ -57,8 +57,8 @@ struct GemmOps {
   GemmTileFunction tile[kMaxTileVectors + 1][kMaxTileRows + 1] = {};
   void (*finish)(const FinishTile& tile, const Epilogue& epilogue) = nullptr;
   // Copies `count` pixels of `channels` floats, strides in floats, through the prologue.
-  void (*pack)(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst,
-               int64_t dst_stride, const Prologue& prologue) = nullptr;
+  void (*pack)(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst, int64_t dst_stride,
+               const Prologue& prologue) = nullptr;
   // dst[i * dst_stride + j] = src[j * src_stride + i * src_step] for i < rows, j < columns; 0 up to `width` columns,
   // whole vectors.
   void (*transpose)(const float* src, int64_t src_stride, int64_t src_step, int64_t rows, int64_t columns,

@@ -67,7 +67,8 @@ bool IsReadableInPlace(const Tensor& matrix) {
   return reinterpret_cast<uintptr_t>(matrix.bytes()) % alignof(float) == 0;
 }
 
-void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst, const float* residual) {
+void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst,
+              const float* residual) {
   const float* matrix = reinterpret_cast<const float*>(product.matrix.bytes());
   const GemmOps& ops = GetGemmOps();
   // Small products are not worth waking a thread for.

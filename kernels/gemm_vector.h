@@ -23,6 +23,7 @@ struct MatrixVector {
 bool IsReadableInPlace(const Tensor& matrix);
 
 // residual: `columns` values, or null; may be dst. Thread-safe; the same bits at any number of workers.
-void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst, const float* residual);
+void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst,
+              const float* residual);
 
 }  // namespace crease

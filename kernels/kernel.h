@@ -113,10 +113,10 @@ struct KernelRequest {
   Epilogue epilogue;
   Prologue prologue;
   bool residual_in_place = false;  // Run will always get the residual in dst's own memory
-  int workers = 1;               // threads that will run it, for blocking choices that keep the bits
-  bool exact = false;            // Options::exact: no Winograd
-  PackCache* packs = nullptr;    // may be null: pack for yourself
-  Executor* executor = nullptr;  // may be null; for packing in parallel
+  int workers = 1;                 // threads that will run it, for blocking choices that keep the bits
+  bool exact = false;              // Options::exact: no Winograd
+  PackCache* packs = nullptr;      // may be null: pack for yourself
+  Executor* executor = nullptr;    // may be null; for packing in parallel
 };
 
 // How a kernel wants its activations (inputs that are not constant, and outputs) laid out.

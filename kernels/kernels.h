@@ -32,11 +32,11 @@ KernelResult MakeElementwise(const KernelRequest& request);
 KernelResult MakeCopy(const KernelRequest& request);  // same elements, in row-major logical order
 KernelResult MakeConcat(const KernelRequest& request);
 KernelResult MakeSplit(const KernelRequest& request);
-KernelResult MakeSlice(const KernelRequest& request);      // constant bounds
+KernelResult MakeSlice(const KernelRequest& request);  // constant bounds
 KernelResult MakeTranspose(const KernelRequest& request);
 KernelResult MakeExpand(const KernelRequest& request);
 KernelResult MakeTile(const KernelRequest& request);
-KernelResult MakePad(const KernelRequest& request);        // constant mode, constant pads
+KernelResult MakePad(const KernelRequest& request);  // constant mode, constant pads
 KernelResult MakeChannelShuffle(const KernelRequest& request);
 KernelResult MakeDepthSpace(const KernelRequest& request);  // DepthToSpace, SpaceToDepth
 KernelResult MakeGather(const KernelRequest& request);      // constant indices

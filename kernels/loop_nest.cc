@@ -109,8 +109,7 @@ LoopNest MakeLoopNest(const Shape& result, std::span<const std::vector<int64_t>>
   return nest;
 }
 
-LoopWalker::LoopWalker(const LoopNest& nest, int skip, int64_t start)
-    : nest_(nest), outer_(nest.loops - skip) {
+LoopWalker::LoopWalker(const LoopNest& nest, int skip, int64_t start) : nest_(nest), outer_(nest.loops - skip) {
   for (int i = outer_; i-- > 0;) {
     const auto loop = static_cast<size_t>(i);
     index_[loop] = start % nest.count[loop];

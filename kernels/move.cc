@@ -110,8 +110,7 @@ KernelResult MakeCopy(const KernelRequest& request) {
 KernelResult MakeConcat(const KernelRequest& request) {
   if (auto error = Check(request)) return *error;
   const Operand& dst = request.dst[0];
-  CREASE_ASSIGN_OR_RETURN(const int axis,
-                          ops::ParseAxis(request.node, static_cast<int>(dst.shape.size()), 1));
+  CREASE_ASSIGN_OR_RETURN(const int axis, ops::ParseAxis(request.node, static_cast<int>(dst.shape.size()), 1));
   auto kernel = std::make_unique<MoveKernel>(request);
   const Strides strides = StorageStrides(dst);
   int64_t offset = 0;
@@ -126,8 +125,7 @@ KernelResult MakeConcat(const KernelRequest& request) {
 KernelResult MakeSplit(const KernelRequest& request) {
   if (auto error = Check(request)) return *error;
   const Operand& src = request.src[0];
-  CREASE_ASSIGN_OR_RETURN(const int axis,
-                          ops::ParseAxis(request.node, static_cast<int>(src.shape.size()), 0));
+  CREASE_ASSIGN_OR_RETURN(const int axis, ops::ParseAxis(request.node, static_cast<int>(src.shape.size()), 0));
   auto kernel = std::make_unique<MoveKernel>(request);
   const Strides strides = StorageStrides(src);
   int64_t offset = 0;
@@ -147,8 +145,8 @@ KernelResult MakeSlice(const KernelRequest& request) {
     CREASE_ASSIGN_OR_RETURN(inputs[i], ConstantInput(request, i + 1));
   }
   const Operand& src = request.src[0];
-  CREASE_ASSIGN_OR_RETURN(const ops::SlicePlan plan, ops::ResolveSlice(request.node, request.opset, src.shape, inputs[0],
-                                                                       inputs[1], inputs[2], inputs[3]));
+  CREASE_ASSIGN_OR_RETURN(const ops::SlicePlan plan, ops::ResolveSlice(request.node, request.opset, src.shape,
+                                                                       inputs[0], inputs[1], inputs[2], inputs[3]));
   if (plan.output != request.dst[0].shape) return Refuse("another output shape than planned");
   Strides strides = StorageStrides(src);
   int64_t offset = 0;
@@ -209,8 +207,8 @@ KernelResult MakePad(const KernelRequest& request) {
   }
   const Operand& src = request.src[0];
   const Operand& dst = request.dst[0];
-  CREASE_ASSIGN_OR_RETURN(const ops::PadPlan plan, ops::ResolvePad(request.node, request.opset, src.shape, inputs[0],
-                                                                   inputs[1], inputs[2]));
+  CREASE_ASSIGN_OR_RETURN(const ops::PadPlan plan,
+                          ops::ResolvePad(request.node, request.opset, src.shape, inputs[0], inputs[1], inputs[2]));
   if (plan.mode != ops::PadMode::kConstant) return Refuse("pads with something else than a constant");
   if (plan.output != dst.shape) return Refuse("another output shape than planned");
   uint64_t value = 0;
@@ -263,7 +261,8 @@ KernelResult MakeDepthSpace(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const std::string mode, AttrString(request.node, "mode", "DCR"));
   const Operand& deep = to_space ? request.src[0] : request.dst[0];
   const Operand& wide = to_space ? request.dst[0] : request.src[0];
-  if (deep.shape.size() != 4 || block < 1 || deep.shape[1] != wide.shape[1] * block * block) return Refuse("block size");
+  if (deep.shape.size() != 4 || block < 1 || deep.shape[1] != wide.shape[1] * block * block)
+    return Refuse("block size");
   const Strides d = StorageStrides(deep);
   const Strides w = StorageStrides(wide);
   const int64_t channels = wide.shape[1];

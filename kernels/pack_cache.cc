@@ -3,8 +3,7 @@
 
 namespace crease {
 
-PackCache::Packed PackCache::GetOrMake(const std::string& key,
-                                       const std::function<Packed()>& make) {
+PackCache::Packed PackCache::GetOrMake(const std::string& key, const std::function<Packed()>& make) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = entries_.find(key);
   if (found != entries_.end()) return found->second;

@@ -30,10 +30,10 @@ constexpr Named kNamed[] = {
 };
 
 struct Plan {
-  LoopNest kept;           // dst, src
-  int64_t length = 1;      // of the reduced loop
+  LoopNest kept;       // dst, src
+  int64_t length = 1;  // of the reduced loop
   int64_t stride = 0;
-  bool rows = false;       // the innermost kept loop is adjacent: vectors over it
+  bool rows = false;  // the innermost kept loop is adjacent: vectors over it
   float factor = 1;
 };
 

@@ -12,18 +12,30 @@ namespace {
 
 double Activate(const Epilogue& e, double x) {
   switch (e.activation) {
-    case Activation::kNone: return x;
-    case Activation::kRelu: return x < 0 ? 0 : x;
-    case Activation::kClip: return x < e.a ? e.a : x > e.b ? e.b : x;
-    case Activation::kLeakyRelu: return x < 0 ? e.a * x : x;
-    case Activation::kHardSwish: return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0);
-    case Activation::kHardSigmoid: return std::min(std::max(e.a * x + e.b, 0.0), 1.0);
-    case Activation::kSigmoid: return 1 / (1 + std::exp(-x));
-    case Activation::kSilu: return x / (1 + std::exp(-x));
-    case Activation::kTanh: return std::tanh(x);
-    case Activation::kElu: return x < 0 ? e.a * std::expm1(x) : x;
-    case Activation::kGelu: return x * std::erfc(-x / std::sqrt(2.0)) / 2;
-    case Activation::kMish: return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kNone:
+      return x;
+    case Activation::kRelu:
+      return x < 0 ? 0 : x;
+    case Activation::kClip:
+      return x < e.a ? e.a : x > e.b ? e.b : x;
+    case Activation::kLeakyRelu:
+      return x < 0 ? e.a * x : x;
+    case Activation::kHardSwish:
+      return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0);
+    case Activation::kHardSigmoid:
+      return std::min(std::max(e.a * x + e.b, 0.0), 1.0);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kElu:
+      return x < 0 ? e.a * std::expm1(x) : x;
+    case Activation::kGelu:
+      return x * std::erfc(-x / std::sqrt(2.0)) / 2;
+    case Activation::kMish:
+      return x * std::tanh(std::log1p(std::exp(x)));
   }
   return x;
 }
@@ -46,7 +58,10 @@ Result<Tensor> Widened(const Tensor& tensor) {
 class ReferenceKernel final : public Kernel {
  public:
   ReferenceKernel(const OpDef& op, const KernelRequest& request, std::vector<Tensor> constants)
-      : op_(op), node_(request.node), opset_(request.opset), epilogue_(request.epilogue),
+      : op_(op),
+        node_(request.node),
+        opset_(request.opset),
+        epilogue_(request.epilogue),
         constants_(std::move(constants)) {
     // Not needed to run it, and it would keep the file in memory.
     node_.raw = {};
@@ -59,8 +74,7 @@ class ReferenceKernel final : public Kernel {
 
   // Run has no way to fail: where the operator's definition does (an index out of range, no memory),
   // floats become NaN and integers 0.
-  void Run(const RunContext&, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
+  void Run(const RunContext&, std::span<const ConstTensorView> src, std::span<const TensorView> dst) const override {
     if (Compute(src, dst).ok()) return;
     for (const TensorView& view : dst) {
       const size_t size = static_cast<size_t>(view.size()) * ByteSize(view.dtype);

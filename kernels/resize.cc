@@ -60,8 +60,8 @@ HWY_EXPORT(WeightedPixel);
 // The taps of every output index along one axis.
 struct Axis {
   int64_t input = 1, output = 1;
-  int count = 1;                 // taps of each index
-  std::vector<int64_t> index = {0};   // [output][count]
+  int count = 1;                     // taps of each index
+  std::vector<int64_t> index = {0};  // [output][count]
   std::vector<float> weight = {1.0f};
 };
 
@@ -94,8 +94,11 @@ Axis MakeAxis(const ops::ResizeAttributes& attributes, int64_t input, int64_t ou
 class ResizeKernel final : public Kernel {
  public:
   ResizeKernel(const KernelRequest& request, std::array<Axis, 3> axes)
-      : axes_(std::move(axes)), batch_(request.src[0].shape[0]), channels_(request.src[0].shape[1]),
-        src_pitch_(request.src[0].pitch), dst_pitch_(request.dst[0].pitch) {}
+      : axes_(std::move(axes)),
+        batch_(request.src[0].shape[0]),
+        channels_(request.src[0].shape[1]),
+        src_pitch_(request.src[0].pitch),
+        dst_pitch_(request.dst[0].pitch) {}
 
   std::string Describe() const override {
     return "resize taps " + std::to_string(axes_[0].count * axes_[1].count * axes_[2].count);
@@ -136,9 +139,7 @@ class ResizeKernel final : public Kernel {
   int64_t Taps(int64_t n, int64_t oz, int64_t oy, int64_t ox, std::array<int64_t, 64>& offsets,
                std::array<float, 64>& weights) const {
     int64_t count = 0;
-    const auto at = [this](size_t axis, int64_t o, int k) {
-      return static_cast<size_t>(o * axes_[axis].count + k);
-    };
+    const auto at = [this](size_t axis, int64_t o, int k) { return static_cast<size_t>(o * axes_[axis].count + k); };
     for (int kz = 0; kz < axes_[0].count; ++kz) {
       const size_t tz = at(0, oz, kz);
       for (int ky = 0; ky < axes_[1].count; ++ky) {

@@ -78,8 +78,8 @@ void ColumnSoftmax(const float* src, float* dst, int64_t length, int64_t stride,
     const V log_total = hn::Add(top, hn::Load(d, logs));
     for (int64_t k = 0; k < length; ++k) {
       float* to = dst + k * stride + i;
-      const V y = log ? hn::Sub(hn::LoadN(d, src + k * stride + i, left), log_total)
-                      : hn::Div(hn::LoadN(d, to, left), sum);
+      const V y =
+          log ? hn::Sub(hn::LoadN(d, src + k * stride + i, left), log_total) : hn::Div(hn::LoadN(d, to, left), sum);
       hn::StoreN(y, d, to, left);
     }
   }

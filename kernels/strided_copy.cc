@@ -55,14 +55,13 @@ std::string StridedCopy::Describe() const {
 void StridedCopy::Run(const RunContext& context, const void* src, void* dst) const {
   const int64_t total = nest_.total();
   if (total == 0) return;
-  const int64_t outer =
-      mode_ == Mode::kTranspose ? total / nest_.inner() / nest_.count[static_cast<size_t>(nest_.loops - 2)]
-                                : nest_.outer_total();
+  const int64_t outer = mode_ == Mode::kTranspose
+                            ? total / nest_.inner() / nest_.count[static_cast<size_t>(nest_.loops - 2)]
+                            : nest_.outer_total();
   const auto size = static_cast<int64_t>(element_size_);
   const auto* from = static_cast<const std::byte*>(src) + src_offset_ * size;
   auto* to = static_cast<std::byte*>(dst) + dst_offset_ * size;
-  ParallelForCost(context, outer * blocks_, total,
-                  [&](int64_t begin, int64_t end) { RunItems(from, to, begin, end); });
+  ParallelForCost(context, outer * blocks_, total, [&](int64_t begin, int64_t end) { RunItems(from, to, begin, end); });
 }
 
 void StridedCopy::RunItems(const std::byte* src, std::byte* dst, int64_t begin, int64_t end) const {

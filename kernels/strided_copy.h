@@ -44,8 +44,8 @@ class StridedCopy {
   int64_t dst_offset_ = 0, src_offset_ = 0;
   size_t element_size_ = 4;
   Mode mode_ = Mode::kRows;
-  int64_t blocks_ = 1;       // parts of the innermost loop (kTranspose: of the second)
-  int64_t block_size_ = 0;   // iterations of a part
+  int64_t blocks_ = 1;      // parts of the innermost loop (kTranspose: of the second)
+  int64_t block_size_ = 0;  // iterations of a part
   TransposeTile transpose_ = nullptr;
 };
 

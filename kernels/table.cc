@@ -128,8 +128,7 @@ class Table {
   std::span<const KernelEntry> Find(std::string_view op_type) const {
     const auto found = by_op_.find(op_type);
     if (found != by_op_.end()) return found->second;
-    static constexpr KernelEntry kReferenceOnly[] = {
-        {"*", kReferenceName, LayoutRule::kPlain, MakeReference}};
+    static constexpr KernelEntry kReferenceOnly[] = {{"*", kReferenceName, LayoutRule::kPlain, MakeReference}};
     return kReferenceOnly;
   }
 

@@ -9,8 +9,7 @@
 // On x86 three generations: SSE2 (the baseline), AVX2 with FMA, AVX-512 (Skylake's subset; the later
 // subsets add nothing that f32 kernels use). Every further target costs compile time and size.
 #ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
 #endif
 
 namespace crease {

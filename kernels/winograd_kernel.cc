@@ -48,8 +48,8 @@ double WinogradCost(const ConvShape& s, WinogradKind kind) {
   // Reduced tiles have fewer points: count outputs, each of which costs points / outputs along an axis.
   const double rows = static_cast<double>(s.out_height + (s.out_height + outputs - 1) / outputs * 2);
   const double columns = static_cast<double>(s.out_width + (s.out_width + outputs - 1) / outputs * 2);
-  const double tiles = static_cast<double>(s.batch * ((s.out_height + outputs - 1) / outputs) *
-                                           ((s.out_width + outputs - 1) / outputs));
+  const double tiles =
+      static_cast<double>(s.batch * ((s.out_height + outputs - 1) / outputs) * ((s.out_width + outputs - 1) / outputs));
   const double rows_by_point = static_cast<double>(s.batch) * rows * columns;
   const double products =
       rows_by_point * (static_cast<double>(s.channels) * Vectors(s.filters) + kCallRow * (Vectors(s.filters) + 1) / 2);
@@ -65,7 +65,8 @@ KernelResult MakeWinograd(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   const ConvShape& s = conv.shape;
   if (s.kernel_h != 3 || s.kernel_w != 3) return Refuse("kernel other than 3x3");
-  if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1) return Refuse("strides or dilations");
+  if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1)
+    return Refuse("strides or dilations");
   if (s.groups != 1) return Refuse("groups > 1");
   const double f2 = WinogradCost(s, WinogradKind::kF2), f4 = WinogradCost(s, WinogradKind::kF4);
   if (std::min(f2, f4) > 0.9 * DirectCost(s)) return Refuse("too few channels or pixels to gain");

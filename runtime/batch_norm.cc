@@ -118,8 +118,8 @@ Result<void> BatchNorm::Impl::CheckShapes(const ConstArray& x, const Array& y) c
                                " in ", ToString(x.shape)));
   }
   if (x.dtype != options.dtype || y.dtype != options.dtype) {
-    return Invalid(ops::StrCat("expected ", Name(options.dtype), ", got x of ", Name(x.dtype), " and y of ",
-                               Name(y.dtype)));
+    return Invalid(
+        ops::StrCat("expected ", Name(options.dtype), ", got x of ", Name(x.dtype), " and y of ", Name(y.dtype)));
   }
   if (x.shape != y.shape) {
     return Invalid(ops::StrCat("y has shape ", ToString(y.shape), ", x has ", ToString(x.shape)));
@@ -143,8 +143,7 @@ Result<void> BatchNorm::Impl::CheckStatistics(bool batch_statistics, int64_t val
 
 void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double> var, int64_t count) {
   ++state.num_batches_tracked;
-  const double factor =
-      options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
+  const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
   const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
   const auto rounded = [this](double value) {
     return options.dtype == DType::kFloat64 ? value : static_cast<double>(static_cast<float>(value));

@@ -74,8 +74,8 @@ Result<void> LoadState(const std::string& path, const std::string& prefix, Batch
     if (tensor == nullptr) return Error{ErrorCode::kInvalidArgument, "no array '" + key + "'", path};
     if (!IsFloat(tensor->dtype()) || tensor->size() != static_cast<int64_t>(values->size())) {
       return Error{ErrorCode::kInvalidArgument,
-                   key + ": expected " + std::to_string(values->size()) + " floats, got " + Name(tensor->dtype()) + " " +
-                       ToString(tensor->shape()),
+                   key + ": expected " + std::to_string(values->size()) + " floats, got " + Name(tensor->dtype()) +
+                       " " + ToString(tensor->shape()),
                    path};
     }
     *values = Doubles(*tensor);
@@ -109,9 +109,8 @@ Result<NodeState> ReadNodeState(const std::string& path, const std::string& node
   CREASE_ASSIGN_OR_RETURN(const Graph graph, ImportOnnxFile(path));
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
-    const bool named = node.name == node_name ||
-                       (!node.outputs.empty() && node.outputs[0] != kNone &&
-                        graph.value(node.outputs[0]).name == node_name);
+    const bool named = node.name == node_name || (!node.outputs.empty() && node.outputs[0] != kNone &&
+                                                  graph.value(node.outputs[0]).name == node_name);
     if (node.op_type != "BatchNormalization" || !node.domain.empty() || !named) continue;
     NodeState result;
     const std::array targets = {&result.state.weight, &result.state.bias, &result.state.running_mean,

@@ -33,8 +33,9 @@ Result<std::shared_ptr<FileMap>> FileMap::Open(const std::string& path, int64_t 
     if (!known) return stat_error;
     if (!S_ISREG(status.st_mode)) return Error{ErrorCode::kInvalidModel, "not a regular file", Printable(path)};
     if (status.st_size <= 0) return Error{ErrorCode::kInvalidModel, "the file is empty", Printable(path)};
-    return Error{ErrorCode::kLimitExceeded, std::to_string(status.st_size) + " bytes, max_file_bytes is " +
-                                                std::to_string(max_bytes), Printable(path)};
+    return Error{ErrorCode::kLimitExceeded,
+                 std::to_string(status.st_size) + " bytes, max_file_bytes is " + std::to_string(max_bytes),
+                 Printable(path)};
   }
   const auto size = static_cast<size_t>(status.st_size);
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);

@@ -121,19 +121,20 @@ class Lowering {
       const bool graph_value = id < graph_.value_count();
       const TensorType& type = types_.types[static_cast<size_t>(id)];
       if (graph_value && (!type.is_static() || type.dtype == DType::kUndefined)) {
-        return Error{ErrorCode::kUnsupported,
-                     "its type is not known before the run: found " + type.ToString(), where};
+        return Error{ErrorCode::kUnsupported, "its type is not known before the run: found " + type.ToString(), where};
       }
       if (type.rank() > kMaxRank) {
-        return Error{ErrorCode::kLimitExceeded, "rank " + std::to_string(type.rank()) + ", at most " +
-                                                    std::to_string(kMaxRank) + " is supported", where};
+        return Error{ErrorCode::kLimitExceeded,
+                     "rank " + std::to_string(type.rank()) + ", at most " + std::to_string(kMaxRank) + " is supported",
+                     where};
       }
       CREASE_ASSIGN_OR_RETURN(const int64_t count, ElementCount(program_.value(id).shape));
       const int64_t size = static_cast<int64_t>(ByteSize(program_.value(id).dtype));
       if (count > limits_.max_tensor_bytes / std::max<int64_t>(size, 1)) {
         return Error{ErrorCode::kLimitExceeded,
-                     "shape " + ToString(program_.value(id).shape) + " needs more than max_tensor_bytes = " +
-                         std::to_string(limits_.max_tensor_bytes), where};
+                     "shape " + ToString(program_.value(id).shape) +
+                         " needs more than max_tensor_bytes = " + std::to_string(limits_.max_tensor_bytes),
+                     where};
       }
       return {};
     };

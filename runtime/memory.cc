@@ -28,15 +28,13 @@ ArenaLayout PlaceInArena(std::span<const Lifetime> buffers) {
         best = end;
         best_gap = gap;
       }
-      const int64_t other_bytes =
-          (buffers[other].bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+      const int64_t other_bytes = (buffers[other].bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
       end = std::max(end, layout.offsets[other] + other_bytes);
     }
     layout.offsets[i] = best >= 0 ? best : end;
     layout.bytes = std::max(layout.bytes, layout.offsets[i] + bytes);
-    const auto position = std::upper_bound(placed.begin(), placed.end(), i, [&](size_t a, size_t b) {
-      return layout.offsets[a] < layout.offsets[b];
-    });
+    const auto position = std::upper_bound(placed.begin(), placed.end(), i,
+                                           [&](size_t a, size_t b) { return layout.offsets[a] < layout.offsets[b]; });
     placed.insert(position, i);
   }
   return layout;

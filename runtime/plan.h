@@ -19,8 +19,8 @@ struct PlanBuffer {
   enum class Kind : uint8_t { kArena, kInput, kConstant };
   Kind kind = Kind::kArena;
   int64_t bytes = 0;
-  int index = kNone;   // kInput: which input; kConstant: index of Plan::constants
-  int output = kNone;  // kArena: the graph output that it is
+  int index = kNone;                          // kInput: which input; kConstant: index of Plan::constants
+  int output = kNone;                         // kArena: the graph output that it is
   int first_step = kNone, last_step = kNone;  // kArena: it is written and read in these and between
   int64_t offset = kNone;                     // kArena: in the arena, 64-byte aligned
 };
@@ -45,9 +45,9 @@ struct Refusal {
 
 struct PlanStep {
   std::string name, op_type;
-  std::string kernel;   // "onednn", "reference"; "copy" for a plain copy of bytes
-  std::string detail;   // Kernel::Describe()
-  std::string layout;   // of the first destination: "plain", "channels-last", "channels-last slice"
+  std::string kernel;  // "onednn", "reference"; "copy" for a plain copy of bytes
+  std::string detail;  // Kernel::Describe()
+  std::string layout;  // of the first destination: "plain", "channels-last", "channels-last slice"
   std::vector<std::string> fused;
   std::vector<Refusal> refusals;
   std::shared_ptr<const Kernel> run;  // null: copy src[0]'s bytes
@@ -64,8 +64,8 @@ class Plan {
   std::vector<PlanBuffer> buffers;
   std::vector<PlanTensor> tensors;
   std::vector<PlanStep> steps;
-  std::vector<Tensor> constants;     // aligned; undefined where no kernel reads them
-  std::vector<int> output_buffers;   // by graph output
+  std::vector<Tensor> constants;         // aligned; undefined where no kernel reads them
+  std::vector<int> output_buffers;       // by graph output
   std::vector<std::string> value_names;  // by ValueId, for messages
   int64_t arena_bytes = 0;
   int workers = 1;
@@ -78,8 +78,8 @@ struct PlanOptions {
   bool exact = false;
   int64_t max_arena_bytes = int64_t{16} << 30;
   PackCache* packs = nullptr;
-  ConstantPool* constants = nullptr;  // never null
-  Executor* executor = nullptr;       // for packing
+  ConstantPool* constants = nullptr;          // never null
+  Executor* executor = nullptr;               // for packing
   std::function<void(const Tensor&)> packed;  // told of constants that no Run will read; may be empty
 };
 

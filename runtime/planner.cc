@@ -121,7 +121,8 @@ Result<int> Planner::TensorIn(ValueId value, Layout layout) {
   const Layout other = layout == Layout::kPlain ? Layout::kChannelsLast : Layout::kPlain;
   const int have = tensor_of(value, other);
   if (have == kNone) {
-    return Error{ErrorCode::kInternal, "read before it is made", "tensor '" + Printable(program_.value(value).name) + "'"};
+    return Error{ErrorCode::kInternal, "read before it is made",
+                 "tensor '" + Printable(program_.value(value).name) + "'"};
   }
   const PlanTensor src = plan_->tensors[static_cast<size_t>(have)];
   const int64_t channels = src.shape[1], spatial = src.spatial();
@@ -183,8 +184,9 @@ Result<void> Planner::AddReorder(int src, int dst, const std::string& name) {
                static_cast<double>(ByteSize(from.dtype));
   for (const KernelEntry& entry : KernelsFor("Reorder")) {
     if (entry.layout != LayoutRule::kMixed) continue;
-    const KernelRequest request{node, program_.opset, {&from, 1}, {&to, 1}, {}, {}, false, options_.workers,
-                                options_.exact, options_.packs, options_.executor};
+    const KernelRequest request{
+        node,           program_.opset, {&from, 1},       {&to, 1}, {}, {}, false, options_.workers,
+        options_.exact, options_.packs, options_.executor};
     Result<std::unique_ptr<Kernel>> kernel = entry.make(request);
     if (!kernel.ok()) {
       step.refusals.push_back({std::string(entry.name), kernel.error().message});
@@ -248,9 +250,8 @@ Result<void> Planner::Emit(const ProgramOp& op, Choice choice) {
   if (step.dst[0] != kNone) step.layout = LayoutName(plan_->tensors[static_cast<size_t>(step.dst[0])]);
   step.scratch = ScratchBuffer(*choice.kernel);
   step.run = std::move(choice.kernel);
-  const bool empty = std::all_of(op.node.outputs.begin(), op.node.outputs.end(), [&](ValueId id) {
-    return id == kNone || program_.value(id).size() == 0;
-  });
+  const bool empty = std::all_of(op.node.outputs.begin(), op.node.outputs.end(),
+                                 [&](ValueId id) { return id == kNone || program_.value(id).size() == 0; });
   if (!empty) plan_->steps.push_back(std::move(step));
   return {};
 }
@@ -325,8 +326,9 @@ Result<void> Planner::PlaceBuffers() {
   }
   const ArenaLayout arena = PlaceInArena(lifetimes);
   if (arena.bytes > options_.max_arena_bytes) {
-    return Error{ErrorCode::kLimitExceeded, "activations need " + std::to_string(arena.bytes) +
-                                                " bytes, max_arena_bytes is " + std::to_string(options_.max_arena_bytes),
+    return Error{ErrorCode::kLimitExceeded,
+                 "activations need " + std::to_string(arena.bytes) + " bytes, max_arena_bytes is " +
+                     std::to_string(options_.max_arena_bytes),
                  ""};
   }
   for (size_t i = 0; i < owners.size(); ++i) buffers[owners[i]].offset = arena.offsets[i];

@@ -28,12 +28,12 @@ class Planner {
     int rank = 0;  // index among the candidates
     const KernelEntry* entry = nullptr;
     std::unique_ptr<Kernel> kernel;
-    Layout layout = Layout::kPlain;   // of results, and of sources unless these stay as they are
-    bool mixed = false;               // sources stay as they are
-    int in_place = kNone;   // tensor that the destination shares
+    Layout layout = Layout::kPlain;  // of results, and of sources unless these stay as they are
+    bool mixed = false;              // sources stay as they are
+    int in_place = kNone;            // tensor that the destination shares
     std::vector<Refusal> refusals;
   };
-  struct Slice {  // a value that is written straight into a Concat's result
+  struct Slice {         // a value that is written straight into a Concat's result
     int concat = kNone;  // op
     int64_t channel = 0;
   };
@@ -46,7 +46,7 @@ class Planner {
   Result<void> PlaceBuffers();
   int AddBuffer(PlanBuffer::Kind kind, int64_t bytes, int index);
   int AddTensor(ValueId value, Layout layout, int64_t pitch, int buffer, int64_t offset);
-  int AddDenseTensor(ValueId value, Layout layout);  // in a new buffer of the arena
+  int AddDenseTensor(ValueId value, Layout layout);   // in a new buffer of the arena
   int tensor_of(ValueId value, Layout layout) const;  // or kNone
   void SetTensor(ValueId value, int tensor);
   // The value's tensor in that layout; a Reorder step makes it if there is none. Rank < 3: plain.
@@ -86,18 +86,18 @@ class Planner {
   Result<bool> ConcatInPlace(const ProgramOp& op);
   bool ViewRange(ValueId src, ValueId dst, size_t axis, int64_t start);
   bool CanViewRange(ValueId src, size_t axis) const;
-  int SliceTensor(ValueId value);      // for a value with a Slice: its tensor there
-  int ConcatTensor(int concat);        // channels-last result of a Concat with slices
+  int SliceTensor(ValueId value);  // for a value with a Slice: its tensor there
+  int ConcatTensor(int concat);    // channels-last result of a Concat with slices
 
   Program program_;
   const PlanOptions& options_;
   std::shared_ptr<Plan> plan_;
-  std::vector<std::array<int, 2>> versions_;         // by value and Layout
-  std::vector<int> uses_left_;                       // by value: ops to come, and graph outputs
-  std::vector<std::vector<ValueId>> values_in_;      // by buffer: values with a tensor in it
-  std::vector<Slice> slice_of_;                      // by value
-  std::vector<int> concat_tensor_;                   // by op of the program: kNone, or its tensor
-  std::vector<bool> concat_in_place_;                // by op of the program
+  std::vector<std::array<int, 2>> versions_;     // by value and Layout
+  std::vector<int> uses_left_;                   // by value: ops to come, and graph outputs
+  std::vector<std::vector<ValueId>> values_in_;  // by buffer: values with a tensor in it
+  std::vector<Slice> slice_of_;                  // by value
+  std::vector<int> concat_tensor_;               // by op of the program: kNone, or its tensor
+  std::vector<bool> concat_in_place_;            // by op of the program
   int current_op_ = kNone;
 };
 

@@ -14,11 +14,15 @@ namespace {
 
 // Ops whose result at an element depends on their sources at that element alone, where shapes agree.
 bool IsElementWise(std::string_view type) {
-  static constexpr std::string_view kTypes[] = {
-      "Abs",  "Add",   "Affine",      "BatchNormalization", "Ceil",    "Clip", "Cos",  "Div",     "Elu",
-      "Erf",  "Exp",   "Floor",       "Gelu",  "HardSigmoid", "HardSwish", "LeakyRelu", "Log",  "Max",  "Min",
-      "Mish", "Mul",   "Neg",         "PRelu", "Pow",  "Reciprocal",  "Relu",    "Round", "Selu", "Sigmoid", "Silu",
-      "Sin",  "Softplus", "Softsign", "Sqrt",  "Sub",  "Tanh"};
+  static constexpr std::string_view kTypes[] = {"Abs",        "Add",         "Affine",    "BatchNormalization",
+                                                "Ceil",       "Clip",        "Cos",       "Div",
+                                                "Elu",        "Erf",         "Exp",       "Floor",
+                                                "Gelu",       "HardSigmoid", "HardSwish", "LeakyRelu",
+                                                "Log",        "Max",         "Min",       "Mish",
+                                                "Mul",        "Neg",         "PRelu",     "Pow",
+                                                "Reciprocal", "Relu",        "Round",     "Selu",
+                                                "Sigmoid",    "Silu",        "Sin",       "Softplus",
+                                                "Softsign",   "Sqrt",        "Sub",       "Tanh"};
   return std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
 }
 
@@ -29,7 +33,8 @@ Layout Planner::PreferredLayout(const ProgramOp& op) const {
   Layout layout = Layout::kPlain;
   int64_t largest = -1;
   const auto look = [&](ValueId id) {
-    if (id == kNone || program_.constant(id) || !fits_channels_last(id) || program_.value(id).bytes() <= largest) return;
+    if (id == kNone || program_.constant(id) || !fits_channels_last(id) || program_.value(id).bytes() <= largest)
+      return;
     largest = program_.value(id).bytes();
     layout = tensor_of(id, Layout::kChannelsLast) != kNone ? Layout::kChannelsLast : Layout::kPlain;
   };
@@ -112,7 +117,8 @@ std::optional<Planner::Choice> Planner::Try(const ProgramOp& op, const KernelEnt
   std::vector<Operand> src, dst;
   choice.mixed = entry.layout == LayoutRule::kMixed;
   for (const ValueId id : op.node.inputs) src.push_back(OperandFor(id, SourceLayout(id, choice)));
-  if (op.epilogue.residual != Residual::kNone) src.push_back(OperandFor(op.residual, SourceLayout(op.residual, choice)));
+  if (op.epilogue.residual != Residual::kNone)
+    src.push_back(OperandFor(op.residual, SourceLayout(op.residual, choice)));
   for (const ValueId id : op.node.outputs) {
     Operand operand = OperandFor(id, layout);
     if (operand.layout == Layout::kChannelsLast) {
@@ -126,15 +132,22 @@ std::optional<Planner::Choice> Planner::Try(const ProgramOp& op, const KernelEnt
   }
   Prologue prologue;
   if (op.prologue.scale.defined()) {
-    prologue = {op.prologue.scale.data<float>(), op.prologue.shift.data<float>(), op.prologue.activation,
-                op.prologue.a, op.prologue.b};
+    prologue = {op.prologue.scale.data<float>(), op.prologue.shift.data<float>(), op.prologue.activation, op.prologue.a,
+                op.prologue.b};
   }
-  const bool residual_in_place =
-      op.residual != kNone && choice.in_place != kNone &&
-      plan_->tensors[static_cast<size_t>(choice.in_place)].value == op.residual;
-  const KernelRequest request{op.node,          program_.opset,    src,           dst,
-                              op.epilogue,      prologue,          residual_in_place, options_.workers,
-                              options_.exact,   options_.packs,    options_.executor};
+  const bool residual_in_place = op.residual != kNone && choice.in_place != kNone &&
+                                 plan_->tensors[static_cast<size_t>(choice.in_place)].value == op.residual;
+  const KernelRequest request{op.node,
+                              program_.opset,
+                              src,
+                              dst,
+                              op.epilogue,
+                              prologue,
+                              residual_in_place,
+                              options_.workers,
+                              options_.exact,
+                              options_.packs,
+                              options_.executor};
   Result<std::unique_ptr<Kernel>> kernel = entry.make(request);
   if (!kernel.ok()) {
     refusals.push_back({std::string(entry.name), kernel.error().message});

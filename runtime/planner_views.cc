@@ -97,7 +97,8 @@ void Planner::AssignSlices() {
   const std::vector<Layout> predicted = PredictLayouts();
   for (size_t i = 0; i < program_.ops.size(); ++i) {
     const ProgramOp& op = program_.ops[i];
-    if (!IsChannelConcat(program_, op) || predicted[static_cast<size_t>(op.output())] != Layout::kChannelsLast) continue;
+    if (!IsChannelConcat(program_, op) || predicted[static_cast<size_t>(op.output())] != Layout::kChannelsLast)
+      continue;
     concat_in_place_[i] = true;
     int64_t channel = 0;
     for (const ValueId id : op.node.inputs) {
@@ -118,7 +119,7 @@ int Planner::ConcatTensor(int concat) {
   if (tensor != kNone) return tensor;
   const ValueId result = program_.op(concat).output();
   tensor = slice_of_[static_cast<size_t>(result)].concat != kNone ? SliceTensor(result)
-                                                                 : AddDenseTensor(result, Layout::kChannelsLast);
+                                                                  : AddDenseTensor(result, Layout::kChannelsLast);
   return tensor;
 }
 
@@ -286,7 +287,8 @@ bool Planner::ViewRange(ValueId src, ValueId dst, size_t axis, int64_t start) {
 bool Planner::AliasChannels(const ProgramOp& op) {
   const std::optional<Cut> cut = AsCut(program_, op);
   if (!cut || program_.constant(op.input(0)) || !CanViewRange(op.input(0), cut->axis)) return false;
-  for (size_t i = 0; i < op.node.outputs.size(); ++i) ViewRange(op.input(0), op.node.outputs[i], cut->axis, cut->starts[i]);
+  for (size_t i = 0; i < op.node.outputs.size(); ++i)
+    ViewRange(op.input(0), op.node.outputs[i], cut->axis, cut->starts[i]);
   return true;
 }
 

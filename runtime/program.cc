@@ -14,8 +14,7 @@ uint64_t Hash(const Tensor& tensor) {
       hash = (hash ^ static_cast<uint64_t>(bytes[i])) * 1099511628211u;
     }
   };
-  mix(reinterpret_cast<const std::byte*>(tensor.shape().data()),
-      tensor.shape().size() * sizeof(int64_t));
+  mix(reinterpret_cast<const std::byte*>(tensor.shape().data()), tensor.shape().size() * sizeof(int64_t));
   mix(tensor.bytes(), tensor.byte_size());
   return hash;
 }
@@ -66,9 +65,7 @@ const Tensor* Program::constant(ValueId id) const {
   return id != kNone && value(id).is_constant() ? &value(id).constant : nullptr;
 }
 
-int Program::OnlyUser(ValueId id) const {
-  return users(id).size() == 1 && !is_output(id) ? users(id)[0] : kNone;
-}
+int Program::OnlyUser(ValueId id) const { return users(id).size() == 1 && !is_output(id) ? users(id)[0] : kNone; }
 
 int Program::PrivateProducer(ValueId id, std::string_view op_type) const {
   if (id == kNone || producer(id) == kNone || OnlyUser(id) == kNone) return kNone;

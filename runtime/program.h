@@ -50,8 +50,8 @@ struct FusedPrologue {
 };
 
 struct ProgramOp {
-  Node node;                  // a copy; inputs and outputs are ids of the program's values
-  ValueId residual = kNone;   // the residual of the epilogue
+  Node node;                 // a copy; inputs and outputs are ids of the program's values
+  ValueId residual = kNone;  // the residual of the epilogue
   Epilogue epilogue;
   FusedPrologue prologue;
   std::vector<std::string> fused;  // what was fused into it: "Relu 'relu_1'"

@@ -36,7 +36,7 @@ bool Aligned(const void* data, DType dtype) {
 }  // namespace
 
 Result<std::shared_ptr<const Session::Impl>> Session::Impl::Create(Graph graph, const Options& options,
-                                                                     std::shared_ptr<const FileMap> file) {
+                                                                   std::shared_ptr<const FileMap> file) {
   std::shared_ptr<Impl> impl(new Impl(std::move(graph), options));
   impl->file_ = std::move(file);
   CREASE_RETURN_IF_ERROR(impl->Prepare());
@@ -45,8 +45,10 @@ Result<std::shared_ptr<const Session::Impl>> Session::Impl::Create(Graph graph, 
 
 Result<void> Session::Impl::Prepare() {
   if (options_.threads < 0 || options_.threads > kMaxThreads) {
-    return Error{ErrorCode::kInvalidArgument, "Options::threads is " + std::to_string(options_.threads) +
-                                                  ", expected 0 to " + std::to_string(kMaxThreads), ""};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        "Options::threads is " + std::to_string(options_.threads) + ", expected 0 to " + std::to_string(kMaxThreads),
+        ""};
   }
   if (options_.executor.parallel_for) {
     executor_ = std::make_shared<HostExecutorAdapter>(options_.executor);
@@ -94,8 +96,10 @@ std::shared_ptr<Session::Impl::Planned> Session::Impl::Cached(const Matches& mat
 
 Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::Find(std::span<const Shape> input_shapes) const {
   if (input_shapes.size() != inputs_.size()) {
-    return Error{ErrorCode::kInvalidArgument, "expected " + std::to_string(inputs_.size()) + " input shapes, found " +
-                                                  std::to_string(input_shapes.size()), ""};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        "expected " + std::to_string(inputs_.size()) + " input shapes, found " + std::to_string(input_shapes.size()),
+        ""};
   }
   for (size_t i = 0; i < inputs_.size(); ++i) CREASE_RETURN_IF_ERROR(CheckShape(inputs_[i], input_shapes[i]));
   const auto same = [&](const std::vector<Shape>& shapes) {
@@ -174,7 +178,8 @@ Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::FindFor(std::span
   if (inputs.size() != inputs_.size()) {
     for (const Input& input : inputs) {
       const auto named = [&](const TensorSpec& spec) { return spec.name == input.name; };
-      if (std::none_of(inputs_.begin(), inputs_.end(), named)) return Wrong("the network has no such input", input.name);
+      if (std::none_of(inputs_.begin(), inputs_.end(), named))
+        return Wrong("the network has no such input", input.name);
     }
   }
   const auto same = [&](const std::vector<Shape>& shapes) {
@@ -203,7 +208,8 @@ Result<void> Session::Impl::BindOutputs(const Planned& planned, CallContext& con
     const Shape& shape = planned.plan->output_shapes[static_cast<size_t>(spec - outputs_.begin())];
     if (output.dtype != spec->dtype || output.shape != shape) {
       return Wrong(std::string("expected ") + Name(spec->dtype) + " " + ToString(shape) + ", found " +
-                       Name(output.dtype) + " " + ToString(output.shape), output.name);
+                       Name(output.dtype) + " " + ToString(output.shape),
+                   output.name);
     }
     const bool empty = std::find(shape.begin(), shape.end(), 0) != shape.end();
     if (!empty && (!output.data || !Aligned(output.data, output.dtype))) {
@@ -261,8 +267,8 @@ std::vector<NodeProfile> Session::Impl::Profile() const {
       NodeProfile node;
       node.name = step.name;
       node.op_type = step.op_type;
-      node.kernel = step.detail.starts_with(step.kernel) || step.detail.empty() ? step.detail
-                                                                              : step.kernel + " " + step.detail;
+      node.kernel =
+          step.detail.starts_with(step.kernel) || step.detail.empty() ? step.detail : step.kernel + " " + step.detail;
       if (node.kernel.empty()) node.kernel = step.kernel;
       node.layout = step.layout;
       const int dst = step.dst.empty() ? kNone : step.dst[0];

@@ -26,8 +26,8 @@ class Session::Impl {
   static Result<std::shared_ptr<const Impl>> Create(Graph graph, const Options& options,
                                                     std::shared_ptr<const FileMap> file = nullptr);
 
-  const Graph& graph() const { return graph_; }           // after folding
-  const PassLog& pass_log() const { return pass_log_; }   // what folding did and refused
+  const Graph& graph() const { return graph_; }          // after folding
+  const PassLog& pass_log() const { return pass_log_; }  // what folding did and refused
   const Options& options() const { return options_; }
   int workers() const { return executor_->workers(); }
   const std::vector<TensorSpec>& inputs() const { return inputs_; }
@@ -64,11 +64,11 @@ class Session::Impl {
   std::shared_ptr<const FileMap> file_;  // or null
   PassLog pass_log_;
   std::vector<TensorSpec> inputs_, outputs_;
-  std::shared_ptr<ThreadPool> pool_;     // null with a host's executor or one thread
-  std::shared_ptr<Executor> executor_;   // the pool, the host's, or a serial one
+  std::shared_ptr<ThreadPool> pool_;    // null with a host's executor or one thread
+  std::shared_ptr<Executor> executor_;  // the pool, the host's, or a serial one
   mutable PackCache packs_;
   mutable ConstantPool constants_;
-  mutable std::mutex planning_mutex_;    // one plan is made at a time
+  mutable std::mutex planning_mutex_;  // one plan is made at a time
   mutable std::mutex plans_mutex_;
   mutable std::vector<std::shared_ptr<Planned>> plans_;
   mutable uint64_t uses_ = 0;

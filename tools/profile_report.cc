@@ -39,8 +39,8 @@ std::string ProfileTable(const Session& session, int threads) {
     const double ms = MeanMs(node);
     const double gflops = ms > 0 ? node.flops / ms / 1e6 : 0;
     text +=
-        fmt::format("{:28} {:16} {:34} {:20} {:8.4f} {:5.1f}% {:8.1f} {:6.1f}% {:7.1f}\n", Cut(Printable(node.name), 28),
-                    Cut(node.op_type, 16), Cut(node.kernel, 34), Cut(node.shape, 20), ms,
+        fmt::format("{:28} {:16} {:34} {:20} {:8.4f} {:5.1f}% {:8.1f} {:6.1f}% {:7.1f}\n",
+                    Cut(Printable(node.name), 28), Cut(node.op_type, 16), Cut(node.kernel, 34), Cut(node.shape, 20), ms,
                     total > 0 ? 100 * ms / total : 0, gflops, 100 * gflops / peak, ms > 0 ? node.bytes / ms / 1e6 : 0);
     KernelSum& sum = sums[node.op_type + " " + node.kernel.substr(0, node.kernel.find(' '))];
     sum.ms += ms;

@@ -35,14 +35,14 @@ struct Array {
 };
 
 struct BatchNormOptions {
-  int64_t num_features = 0;               // channels
-  double eps = 1e-5;                      // finite, >= 0
-  std::optional<double> momentum = 0.1;   // of the new value, in [0, 1]; none: cumulative moving average
-  bool affine = true;                     // has weight and bias
-  bool track_running_stats = true;        // has running_mean, running_var, num_batches_tracked
-  DType dtype = DType::kFloat32;          // of x and y: float32, float64, bfloat16, float16
-  int threads = 0;                        // as in Options
-  HostExecutor executor;                  // as in Options
+  int64_t num_features = 0;              // channels
+  double eps = 1e-5;                     // finite, >= 0
+  std::optional<double> momentum = 0.1;  // of the new value, in [0, 1]; none: cumulative moving average
+  bool affine = true;                    // has weight and bias
+  bool track_running_stats = true;       // has running_mean, running_var, num_batches_tracked
+  DType dtype = DType::kFloat32;         // of x and y: float32, float64, bfloat16, float16
+  int threads = 0;                       // as in Options
+  HostExecutor executor;                 // as in Options
 };
 
 // Parameters and statistics are kept and combined in float32 (float64 for float64 tensors) and results
@@ -87,8 +87,8 @@ class BatchNorm {
   struct Impl;
   explicit BatchNorm(std::shared_ptr<Impl> impl);
   static Result<std::shared_ptr<Impl>> Make(int spatial_rank, const BatchNormOptions& options);
-  static Result<std::shared_ptr<Impl>> FromNode(int spatial_rank, const std::string& path,
-                                                const std::string& node_name, const BatchNormOptions& options);
+  static Result<std::shared_ptr<Impl>> FromNode(int spatial_rank, const std::string& path, const std::string& node_name,
+                                                const BatchNormOptions& options);
   std::shared_ptr<Impl> impl_;  // never shared; any pointer that can delete an incomplete type
 };
 
@@ -96,9 +96,7 @@ template <int kSpatialRank>
 class BatchNormNd final : public BatchNorm {
  public:
   // weight 1, bias 0, running_mean 0, running_var 1. Errors: num_features < 1, eps, momentum, dtype.
-  static Result<BatchNormNd> create(const BatchNormOptions& options) {
-    return Wrap(Make(kSpatialRank, options));
-  }
+  static Result<BatchNormNd> create(const BatchNormOptions& options) { return Wrap(Make(kSpatialRank, options)); }
 
   // From the BatchNormalization node of that name (or that output) in an ONNX file, in eval mode;
   // num_features, eps and momentum are the node's (PyTorch's momentum is 1 - ONNX's), the rest as in

@@ -25,11 +25,11 @@ struct HostExecutor {
 };
 
 struct Options {
-  int threads = 0;                   // 0: what cpuset and cgroup quota allow
-  HostExecutor executor;             // used instead of own threads if parallel_for is set
-  bool fold = true;                  // fold batch-norms and run graph passes
-  bool exact = false;                // direct convolution only: no Winograd
-  bool profile = false;              // keep per-node times (Session::profile)
+  int threads = 0;        // 0: what cpuset and cgroup quota allow
+  HostExecutor executor;  // used instead of own threads if parallel_for is set
+  bool fold = true;       // fold batch-norms and run graph passes
+  bool exact = false;     // direct convolution only: no Winograd
+  bool profile = false;   // keep per-node times (Session::profile)
   // Map the model's files instead of reading them: pages go once weights are packed. A mapped file that
   // someone truncates raises SIGBUS when it is touched; hosts that cannot trust the folder turn it off.
   bool map_files = true;

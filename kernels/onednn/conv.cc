@@ -49,7 +49,8 @@ Result<std::unique_ptr<Kernel>> Finish(const KernelRequest& request, const Primi
   KernelBuilder builder;
   builder.Add(DNNL_ARG_SRC, desc.src_desc(), From::kSrc, 0);
   builder.AddOwned(DNNL_ARG_WEIGHTS, desc.weights_desc(), std::move(packed));
-  if (const Tensor* bias = BiasOf(request)) builder.AddOwned(DNNL_ARG_BIAS, desc.bias_desc(), onednn::CopyFloats(*bias));
+  if (const Tensor* bias = BiasOf(request))
+    builder.AddOwned(DNNL_ARG_BIAS, desc.bias_desc(), onednn::CopyFloats(*bias));
   builder.Add(DNNL_ARG_DST, desc.dst_desc(), From::kDst);
   if (post_ops.residual_argument != 0) {
     builder.Add(post_ops.residual_argument, onednn::DescOf(request.src.back()), From::kResidual);

@@ -14,7 +14,7 @@ using Desc = dnnl::memory::desc;
 constexpr auto kF32 = dnnl::memory::data_type::f32;
 
 struct Product {
-  Desc a, b, bias, dst;       // b as the model has it
+  Desc a, b, bias, dst;  // b as the model has it
   const Tensor* bias_tensor = nullptr;
 };
 
@@ -47,7 +47,8 @@ Result<std::unique_ptr<Kernel>> Make(const KernelRequest& request, const Product
 Result<void> CheckOperands(const KernelRequest& request) {
   if (request.prologue.scale) return Refuse("a prologue");
   for (size_t i = 0; i < 2; ++i) {
-    if (request.src[i].dtype != DType::kFloat32) return Refuse(std::string("element type ") + Name(request.src[i].dtype));
+    if (request.src[i].dtype != DType::kFloat32)
+      return Refuse(std::string("element type ") + Name(request.src[i].dtype));
     if (request.src[i].layout != Layout::kPlain) return Refuse("layout");
   }
   return request.src[0].constant ? Result<void>(Refuse("constant first matrix")) : Result<void>();

@@ -48,9 +48,7 @@ class Adapter final : public dnnl::threadpool_interop::threadpool_iface {
   Executor* executor_;
 };
 
-dnnl::stream MakeStream(Adapter& adapter) {
-  return dnnl::threadpool_interop::make_stream(CpuEngine(), &adapter);
-}
+dnnl::stream MakeStream(Adapter& adapter) { return dnnl::threadpool_interop::make_stream(CpuEngine(), &adapter); }
 #else
 // OpenMP's runtime has threads of its own.
 class Adapter {
@@ -80,18 +78,41 @@ std::string KeyOf(const dnnl::memory::desc& desc) {
 Result<void> AddActivation(const Epilogue& epilogue, dnnl::post_ops& ops) {
   using Algorithm = dnnl::algorithm;
   switch (epilogue.activation) {
-    case Activation::kNone: return {};
-    case Activation::kRelu: ops.append_eltwise(Algorithm::eltwise_relu, 0, 0); return {};
-    case Activation::kClip: ops.append_eltwise(Algorithm::eltwise_clip, epilogue.a, epilogue.b); return {};
-    case Activation::kLeakyRelu: ops.append_eltwise(Algorithm::eltwise_relu, epilogue.a, 0); return {};
-    case Activation::kHardSwish: ops.append_eltwise(Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f); return {};
-    case Activation::kHardSigmoid: ops.append_eltwise(Algorithm::eltwise_hardsigmoid, epilogue.a, epilogue.b); return {};
-    case Activation::kSigmoid: ops.append_eltwise(Algorithm::eltwise_logistic, 0, 0); return {};
-    case Activation::kSilu: ops.append_eltwise(Algorithm::eltwise_swish, 1, 0); return {};
-    case Activation::kTanh: ops.append_eltwise(Algorithm::eltwise_tanh, 0, 0); return {};
-    case Activation::kElu: ops.append_eltwise(Algorithm::eltwise_elu, epilogue.a, 0); return {};
-    case Activation::kGelu: ops.append_eltwise(Algorithm::eltwise_gelu_erf, 0, 0); return {};
-    case Activation::kMish: ops.append_eltwise(Algorithm::eltwise_mish, 0, 0); return {};
+    case Activation::kNone:
+      return {};
+    case Activation::kRelu:
+      ops.append_eltwise(Algorithm::eltwise_relu, 0, 0);
+      return {};
+    case Activation::kClip:
+      ops.append_eltwise(Algorithm::eltwise_clip, epilogue.a, epilogue.b);
+      return {};
+    case Activation::kLeakyRelu:
+      ops.append_eltwise(Algorithm::eltwise_relu, epilogue.a, 0);
+      return {};
+    case Activation::kHardSwish:
+      ops.append_eltwise(Algorithm::eltwise_hardswish, 1.0f / 6, 0.5f);
+      return {};
+    case Activation::kHardSigmoid:
+      ops.append_eltwise(Algorithm::eltwise_hardsigmoid, epilogue.a, epilogue.b);
+      return {};
+    case Activation::kSigmoid:
+      ops.append_eltwise(Algorithm::eltwise_logistic, 0, 0);
+      return {};
+    case Activation::kSilu:
+      ops.append_eltwise(Algorithm::eltwise_swish, 1, 0);
+      return {};
+    case Activation::kTanh:
+      ops.append_eltwise(Algorithm::eltwise_tanh, 0, 0);
+      return {};
+    case Activation::kElu:
+      ops.append_eltwise(Algorithm::eltwise_elu, epilogue.a, 0);
+      return {};
+    case Activation::kGelu:
+      ops.append_eltwise(Algorithm::eltwise_gelu_erf, 0, 0);
+      return {};
+    case Activation::kMish:
+      ops.append_eltwise(Algorithm::eltwise_mish, 0, 0);
+      return {};
   }
   return Refuse("an activation that oneDNN does not have");
 }
@@ -180,8 +201,9 @@ Result<std::shared_ptr<const void>> PackWeights(const KernelRequest& request, co
   };
   const auto address = reinterpret_cast<uintptr_t>(tensor.bytes());
   PackCache::Packed packed =
-      request.packs ? request.packs->GetOrMake("onednn:" + std::to_string(address) + ":" + KeyOf(given) + KeyOf(wanted), pack)
-                    : pack();
+      request.packs
+          ? request.packs->GetOrMake("onednn:" + std::to_string(address) + ":" + KeyOf(given) + KeyOf(wanted), pack)
+          : pack();
   if (!packed) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
   return packed;
 }

@@ -24,8 +24,8 @@ bool TakesResidual(const ProgramOp& op) {
 int PrivateProducer(const Program& program, ValueId id) {
   if (id == kNone || program.producer(id) == kNone || program.OnlyUser(id) == kNone) return kNone;
   const ProgramOp& op = program.op(program.producer(id));
-  const bool single = std::count_if(op.node.outputs.begin(), op.node.outputs.end(),
-                                    [](ValueId out) { return out != kNone; }) == 1;
+  const bool single =
+      std::count_if(op.node.outputs.begin(), op.node.outputs.end(), [](ValueId out) { return out != kNone; }) == 1;
   return single && program.value(id).dtype == DType::kFloat32 ? program.producer(id) : kNone;
 }
 

@@ -66,31 +66,47 @@ Node ActivationNode(const Epilogue& epilogue, ValueId src, ValueId dst) {
   node.outputs = {dst};
   const auto set = [&](std::string_view name, float value) { node.attributes.push_back(MakeAttr(name, value)); };
   switch (epilogue.activation) {
-    case Activation::kNone: node.op_type = "Identity"; break;
-    case Activation::kRelu: node.op_type = "Relu"; break;
-    case Activation::kClip: node.op_type = "Clip"; break;
+    case Activation::kNone:
+      node.op_type = "Identity";
+      break;
+    case Activation::kRelu:
+      node.op_type = "Relu";
+      break;
+    case Activation::kClip:
+      node.op_type = "Clip";
+      break;
     case Activation::kLeakyRelu:
       node.op_type = "LeakyRelu";
       set("alpha", epilogue.a);
       break;
-    case Activation::kHardSwish: node.op_type = "HardSwish"; break;
+    case Activation::kHardSwish:
+      node.op_type = "HardSwish";
+      break;
     case Activation::kHardSigmoid:
       node.op_type = "HardSigmoid";
       set("alpha", epilogue.a);
       set("beta", epilogue.b);
       break;
-    case Activation::kSigmoid: node.op_type = "Sigmoid"; break;
+    case Activation::kSigmoid:
+      node.op_type = "Sigmoid";
+      break;
     case Activation::kSilu:
       node.op_type = "Silu";
       node.domain = kInternalDomain;
       break;
-    case Activation::kTanh: node.op_type = "Tanh"; break;
+    case Activation::kTanh:
+      node.op_type = "Tanh";
+      break;
     case Activation::kElu:
       node.op_type = "Elu";
       set("alpha", epilogue.a);
       break;
-    case Activation::kGelu: node.op_type = "Gelu"; break;
-    case Activation::kMish: node.op_type = "Mish"; break;
+    case Activation::kGelu:
+      node.op_type = "Gelu";
+      break;
+    case Activation::kMish:
+      node.op_type = "Mish";
+      break;
   }
   return node;
 }

@@ -22,7 +22,8 @@ void FuseMatMulBias(Program& program, ConstantPool&) {
       const int matmul = program.PrivateProducer(product, "MatMul");
       if (matmul == kNone || program.value(product).rank() != 2 ||
           program.value(program.op(matmul).input(0)).rank() != 2 || !program.constant(program.op(matmul).input(1)) ||
-          program.value(program.op(matmul).input(1)).rank() != 2 || !IsRow(program, row, program.value(product).shape[1]) ||
+          program.value(program.op(matmul).input(1)).rank() != 2 ||
+          !IsRow(program, row, program.value(product).shape[1]) ||
           program.value(program.op(add).output()).shape != program.value(product).shape) {
         continue;
       }

@@ -1,7 +1,7 @@
 // Proves that a freshly built oneDNN links and runs: a 1x1 convolution and a matrix product of ones, each a sum of
 // 32 products.
-#include <oneapi/dnnl/dnnl.hpp>
 #include <oneapi/dnnl/dnnl_config.h>
+#include <oneapi/dnnl/dnnl.hpp>
 
 #if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_THREADPOOL
 #include <oneapi/dnnl/dnnl_threadpool.hpp>
@@ -35,8 +35,8 @@ bool CheckConvolution(const dnnl::engine& engine, dnnl::stream& stream, bool tra
   memory::desc packed_desc;
   if (transposed) {
     const dnnl::deconvolution_forward::primitive_desc desc(engine, dnnl::prop_kind::forward_inference,
-                                                           dnnl::algorithm::deconvolution_direct, src, any, dst,
-                                                           {1, 1}, {0, 0}, {0, 0});
+                                                           dnnl::algorithm::deconvolution_direct, src, any, dst, {1, 1},
+                                                           {0, 0}, {0, 0});
     packed_desc = desc.weights_desc();
     primitive = dnnl::deconvolution_forward(desc);
   } else {
@@ -74,8 +74,8 @@ int main() {
 #else
   dnnl::stream stream(engine);
 #endif
-  const bool good = CheckConvolution(engine, stream, false) && CheckConvolution(engine, stream, true) &&
-                    CheckMatmul(engine, stream);
+  const bool good =
+      CheckConvolution(engine, stream, false) && CheckConvolution(engine, stream, true) && CheckMatmul(engine, stream);
   std::puts(good ? "oneDNN computes what it should" : "oneDNN computes something else");
   return good ? 0 : 1;
 }

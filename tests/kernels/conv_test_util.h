@@ -38,8 +38,8 @@ struct ConvCase {
   Epilogue epilogue = {};
   bool bias = true;
   bool prologue = false;
-  bool in_place = false;      // the residual is dst itself
-  int64_t src_extra = 0;      // pitch beyond the channels
+  bool in_place = false;  // the residual is dst itself
+  int64_t src_extra = 0;  // pitch beyond the channels
   int64_t dst_extra = 0;
 
   std::string ToString() const {
@@ -75,18 +75,30 @@ inline ConvShape MakeConvShape(int64_t batch, int64_t h, int64_t w, int64_t c, i
 
 inline double ActivateDouble(Activation activation, double a, double b, double x) {
   switch (activation) {
-    case Activation::kNone: return x;
-    case Activation::kRelu: return x < 0 ? 0 : x;
-    case Activation::kClip: return std::fmin(std::fmax(x, a), b);
-    case Activation::kLeakyRelu: return x < 0 ? a * x : x;
-    case Activation::kHardSwish: return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
-    case Activation::kHardSigmoid: return std::fmin(std::fmax(a * x + b, 0), 1);
-    case Activation::kSigmoid: return 1 / (1 + std::exp(-x));
-    case Activation::kSilu: return x / (1 + std::exp(-x));
-    case Activation::kTanh: return std::tanh(x);
-    case Activation::kElu: return x < 0 ? a * std::expm1(x) : x;
-    case Activation::kGelu: return x * std::erfc(-x / std::sqrt(2.0)) / 2;
-    case Activation::kMish: return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kNone:
+      return x;
+    case Activation::kRelu:
+      return x < 0 ? 0 : x;
+    case Activation::kClip:
+      return std::fmin(std::fmax(x, a), b);
+    case Activation::kLeakyRelu:
+      return x < 0 ? a * x : x;
+    case Activation::kHardSwish:
+      return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
+    case Activation::kHardSigmoid:
+      return std::fmin(std::fmax(a * x + b, 0), 1);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kElu:
+      return x < 0 ? a * std::expm1(x) : x;
+    case Activation::kGelu:
+      return x * std::erfc(-x / std::sqrt(2.0)) / 2;
+    case Activation::kMish:
+      return x * std::tanh(std::log1p(std::exp(x)));
   }
   return 0;
 }
@@ -187,8 +199,8 @@ class ConvData {
     for (int64_t c = 0; c < s.group_channels(); ++c) {
       for (int64_t i = 0; i < s.kernel_h; ++i) {
         for (int64_t j = 0; j < s.kernel_w; ++j) {
-          sum += Source(n, y * s.stride_h + i * s.dilation_h - s.pad_top, x * s.stride_w + j * s.dilation_w - s.pad_left,
-                        c0 + c) *
+          sum += Source(n, y * s.stride_h + i * s.dilation_h - s.pad_top,
+                        x * s.stride_w + j * s.dilation_w - s.pad_left, c0 + c) *
                  static_cast<double>(w[((k * s.group_channels() + c) * s.kernel_h + i) * s.kernel_w + j]);
         }
       }

@@ -7,7 +7,8 @@
 namespace crease {
 namespace {
 
-// Largest error over the rms of the sums: 2e-5 was measured over 8,000 outputs of real layers; 1e-4 is what is promised.
+// Largest error over the rms of the sums: 2e-5 was measured over 8,000 outputs of real layers; 1e-4 is what is
+// promised.
 constexpr double kBound = 1e-4;
 
 void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& data) {

@@ -32,8 +32,8 @@ void CheckOnEveryTarget(const std::vector<ConvCase>& cases) {
   });
 }
 
-ConvCase Depthwise(int64_t batch, int64_t h, int64_t w, int64_t c, int64_t kernel, int64_t stride = 1,
-                   int64_t pad = -1, int64_t dilation = 1) {
+ConvCase Depthwise(int64_t batch, int64_t h, int64_t w, int64_t c, int64_t kernel, int64_t stride = 1, int64_t pad = -1,
+                   int64_t dilation = 1) {
   return {MakeConvShape(batch, h, w, c, c, kernel, stride, pad, dilation, c)};
 }
 

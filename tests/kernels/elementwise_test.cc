@@ -66,12 +66,23 @@ struct Broadcast {
 
 TEST(Elementwise, BinaryOperatorsBroadcast) {
   const Broadcast cases[] = {
-      {{2, 17, 5, 3}, {2, 17, 5, 3}}, {{2, 17, 5, 3}, {1, 17, 1, 1}}, {{2, 17, 5, 3}, {17, 1, 1}},
-      {{2, 17, 5, 3}, {2, 17, 1, 1}}, {{2, 17, 5, 3}, {}},            {{2, 17, 5, 3}, {1}},
-      {{2, 17, 5, 3}, {3}},           {{2, 17, 5, 3}, {5, 1}},        {{2, 1, 5, 3}, {1, 17, 1, 3}},
-      {{1, 17, 1, 1}, {2, 17, 5, 3}}, {{}, {2, 17, 5, 3}},            {{7}, {7}},
-      {{4, 33}, {33}},                {{3, 1}, {1, 40}},              {{2, 0, 3, 3}, {1, 1, 1, 1}},
-      {{1, 1, 1, 1400}, {1, 1, 1, 1}}, {{1, 3, 600, 2}, {1, 3, 600, 1}},
+      {{2, 17, 5, 3}, {2, 17, 5, 3}},
+      {{2, 17, 5, 3}, {1, 17, 1, 1}},
+      {{2, 17, 5, 3}, {17, 1, 1}},
+      {{2, 17, 5, 3}, {2, 17, 1, 1}},
+      {{2, 17, 5, 3}, {}},
+      {{2, 17, 5, 3}, {1}},
+      {{2, 17, 5, 3}, {3}},
+      {{2, 17, 5, 3}, {5, 1}},
+      {{2, 1, 5, 3}, {1, 17, 1, 3}},
+      {{1, 17, 1, 1}, {2, 17, 5, 3}},
+      {{}, {2, 17, 5, 3}},
+      {{7}, {7}},
+      {{4, 33}, {33}},
+      {{3, 1}, {1, 40}},
+      {{2, 0, 3, 3}, {1, 1, 1, 1}},
+      {{1, 1, 1, 1400}, {1, 1, 1, 1}},
+      {{1, 3, 600, 2}, {1, 3, 600, 1}},
   };
   for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"}) {
     for (const Broadcast& shapes : cases) {
@@ -108,7 +119,8 @@ TEST(Elementwise, PowBySmallConstants) {
 }
 
 TEST(Elementwise, EpiloguesAndResiduals) {
-  for (const Activation activation : {Activation::kNone, Activation::kRelu, Activation::kSilu, Activation::kHardSwish}) {
+  for (const Activation activation :
+       {Activation::kNone, Activation::kRelu, Activation::kSilu, Activation::kHardSwish}) {
     for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
       KernelCase c;
       c.node = MakeNode("Add");

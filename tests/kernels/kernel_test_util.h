@@ -41,18 +41,30 @@ class ThreadsOf final : public Executor {
 
 inline double ActivateExactly(const Epilogue& e, double x) {
   switch (e.activation) {
-    case Activation::kNone: return x;
-    case Activation::kRelu: return x < 0 ? 0 : x;
-    case Activation::kClip: return x < e.a ? e.a : x > e.b ? e.b : x;
-    case Activation::kLeakyRelu: return x < 0 ? e.a * x : x;
-    case Activation::kHardSwish: return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
-    case Activation::kHardSigmoid: return std::fmin(std::fmax(e.a * x + e.b, 0), 1);
-    case Activation::kSigmoid: return 1 / (1 + std::exp(-x));
-    case Activation::kSilu: return x / (1 + std::exp(-x));
-    case Activation::kTanh: return std::tanh(x);
-    case Activation::kElu: return x < 0 ? e.a * std::expm1(x) : x;
-    case Activation::kGelu: return x * std::erfc(-x / std::sqrt(2.0)) / 2;
-    case Activation::kMish: return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kNone:
+      return x;
+    case Activation::kRelu:
+      return x < 0 ? 0 : x;
+    case Activation::kClip:
+      return x < e.a ? e.a : x > e.b ? e.b : x;
+    case Activation::kLeakyRelu:
+      return x < 0 ? e.a * x : x;
+    case Activation::kHardSwish:
+      return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
+    case Activation::kHardSigmoid:
+      return std::fmin(std::fmax(e.a * x + e.b, 0), 1);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kElu:
+      return x < 0 ? e.a * std::expm1(x) : x;
+    case Activation::kGelu:
+      return x * std::erfc(-x / std::sqrt(2.0)) / 2;
+    case Activation::kMish:
+      return x * std::tanh(std::log1p(std::exp(x)));
   }
   return 0;
 }
@@ -101,7 +113,9 @@ inline Tensor Ints(std::initializer_list<int64_t> values) {
 class Storage {
  public:
   Storage(const Shape& shape, DType dtype, Layout layout, int64_t extra)
-      : shape_(shape), dtype_(dtype), layout_(shape.size() >= 3 ? layout : Layout::kPlain),
+      : shape_(shape),
+        dtype_(dtype),
+        layout_(shape.size() >= 3 ? layout : Layout::kPlain),
         pitch_(layout_ == Layout::kChannelsLast ? shape[1] + extra : 0),
         strides_(StorageStrides(shape, layout_, pitch_)) {
     int64_t count = 1;
@@ -135,7 +149,8 @@ class Storage {
   void Fill(const Tensor& tensor) {
     const size_t size = ByteSize(dtype_);
     ForEach([&](int64_t i, size_t offset) {
-      std::memcpy(static_cast<std::byte*>(data()) + offset * size, tensor.bytes() + static_cast<size_t>(i) * size, size);
+      std::memcpy(static_cast<std::byte*>(data()) + offset * size, tensor.bytes() + static_cast<size_t>(i) * size,
+                  size);
     });
   }
   Tensor Read() {
@@ -224,7 +239,8 @@ inline Result<std::vector<Tensor>> RunOnce(const KernelCase& c, std::string_view
   }
   for (const Tensor& t : expected) {
     const DType dtype = t.dtype() == DType::kFloat64 ? DType::kFloat32 : t.dtype();
-    dst.emplace_back(t.shape(), dtype, c.mixed ? c.dst_layout_override : layout, c.in_place ? c.src_extra : c.dst_extra);
+    dst.emplace_back(t.shape(), dtype, c.mixed ? c.dst_layout_override : layout,
+                     c.in_place ? c.src_extra : c.dst_extra);
     dst_operands.push_back(dst.back().operand(nullptr));
   }
   ThreadsOf executor(workers);
@@ -259,7 +275,8 @@ inline void Compare(const KernelCase& c, const Tensor& got, const Tensor& want, 
     const double x = got.AsDouble(i), y = want.AsDouble(i);
     if (std::isnan(x) && std::isnan(y)) continue;
     if (x == y) continue;
-    ASSERT_LE(std::fabs(x - y), c.absolute + c.relative * std::fabs(y)) << what << " at " << i << ": " << x << " is not " << y;
+    ASSERT_LE(std::fabs(x - y), c.absolute + c.relative * std::fabs(y))
+        << what << " at " << i << ": " << x << " is not " << y;
   }
 }
 

@@ -64,8 +64,9 @@ TEST(Transpose, EveryPermutationOfFourAxes) {
 }
 
 TEST(Transpose, LargeOnThreads) {
-  CheckKernel(Case(MakeNode("Transpose", {MakeAttr("perm", std::vector<int64_t>{1, 0})}), {RandomTensor({301, 207}, 1)}),
-              "copy");
+  CheckKernel(
+      Case(MakeNode("Transpose", {MakeAttr("perm", std::vector<int64_t>{1, 0})}), {RandomTensor({301, 207}, 1)}),
+      "copy");
 }
 
 TEST(Concat, EveryAxis) {
@@ -91,7 +92,10 @@ TEST(Concat, ConstantsAndIntegers) {
 TEST(Split, EveryAxis) {
   for (const int64_t axis : {0, 1, 2, 3}) {
     KernelCase c = Case(MakeNode("Split", {MakeAttr("axis", axis)}, "", 2),
-                        {RandomTensor({4, 10, 6, 8}, 1), Ints({1, axis == 1 ? 9 : axis == 2 ? 5 : axis == 3 ? 7 : 3})});
+                        {RandomTensor({4, 10, 6, 8}, 1), Ints({1, axis == 1   ? 9
+                                                                  : axis == 2 ? 5
+                                                                  : axis == 3 ? 7
+                                                                              : 3})});
     c.constant = {false, true};
     CheckLayouts(c, "copy");
   }
@@ -109,8 +113,8 @@ TEST(Slice, StepsAndNegatives) {
 }
 
 TEST(Pad, ConstantsAndCuts) {
-  KernelCase c = Case(MakeNode("Pad"), {RandomTensor({2, 5, 7, 9}, 1), Ints({0, 1, 2, -1, 0, 0, -3, 2}),
-                                        Tensor::Scalar(1.5f)});
+  KernelCase c =
+      Case(MakeNode("Pad"), {RandomTensor({2, 5, 7, 9}, 1), Ints({0, 1, 2, -1, 0, 0, -3, 2}), Tensor::Scalar(1.5f)});
   c.constant = {false, true, true};
   CheckLayouts(c, "copy");
   c.inputs[2] = Tensor();
@@ -133,7 +137,8 @@ TEST(Expand, Broadcasts) {
 
 TEST(Gather, ConstantIndices) {
   for (const int64_t axis : {0, 1, 2}) {
-    KernelCase c = Case(MakeNode("Gather", {MakeAttr("axis", axis)}), {RandomTensor({5, 6, 7}, 1), Ints({4, -1, 0, 2})});
+    KernelCase c =
+        Case(MakeNode("Gather", {MakeAttr("axis", axis)}), {RandomTensor({5, 6, 7}, 1), Ints({4, -1, 0, 2})});
     c.constant = {false, true};
     CheckKernel(c, "copy");
     c.inputs[1] = Tensor::Scalar<int64_t>(-2);
@@ -149,8 +154,8 @@ TEST(DepthToSpace, BothModes) {
                       {RandomTensor({2, 20, 3, 5}, 1)}),
                  "copy");
   }
-  CheckLayouts(
-      Case(MakeNode("SpaceToDepth", {MakeAttr("blocksize", int64_t{3})}), {RandomTensor({2, 5, 6, 9}, 1)}), "copy");
+  CheckLayouts(Case(MakeNode("SpaceToDepth", {MakeAttr("blocksize", int64_t{3})}), {RandomTensor({2, 5, 6, 9}, 1)}),
+               "copy");
 }
 
 TEST(ChannelShuffle, EveryGroupCount) {

@@ -129,8 +129,8 @@ void Check(KernelResult (*make)(const KernelRequest&), Case c, uint32_t seed, bo
   for (int workers : {1, 2, 3}) {
     Threads executor(workers);
     PackCache packs;
-    const KernelRequest request{c.node,     13,      src,   {&dst.operand, 1}, c.epilogue, {},
-                                c.in_place, workers, false, &packs,            &executor};
+    const KernelRequest request{c.node,  13,    src,    {&dst.operand, 1}, c.epilogue, {}, c.in_place,
+                                workers, false, &packs, &executor};
     const KernelResult kernel = make(request);
     if (may_refuse && !kernel.ok()) return;
     ASSERT_TRUE(kernel.ok()) << kernel.error().ToString();
@@ -188,29 +188,70 @@ TEST(OneDnn, Conv) {
   for (const Epilogue& epilogue : epilogues) {
     for (const bool in_place : {false, true}) {
       if (in_place && epilogue.residual == Residual::kNone) continue;
-      Case c{Window("Conv", {3, 3}, 1, 1, 1), Random(random, {2, 19, 9, 7}), Random(random, {35, 19, 3, 3}),
-             Random(random, {35}), epilogue, 0, in_place};
+      Case c{Window("Conv", {3, 3}, 1, 1, 1),
+             Random(random, {2, 19, 9, 7}),
+             Random(random, {35, 19, 3, 3}),
+             Random(random, {35}),
+             epilogue,
+             0,
+             in_place};
       Check(MakeOneDnnConv, c, 2);
     }
   }
-  Check(MakeOneDnnConv, {Window("Conv", {3, 3}, 2, 1, 1), Random(random, {1, 16, 9, 8}), Random(random, {16, 16, 3, 3}), {}, {}, 0, false}, 3);
-  Check(MakeOneDnnConv, {Window("Conv", {3, 3}, 1, 1, 24), Random(random, {1, 24, 9, 8}), Random(random, {24, 1, 3, 3}), {}, {}, 0, false}, 3);
-  Check(MakeOneDnnConv, {Window("Conv", {5}, 1, 2, 1), Random(random, {2, 8, 17}), Random(random, {12, 8, 5}), {}, {}, 0, false}, 3);
+  Check(MakeOneDnnConv,
+        {Window("Conv", {3, 3}, 2, 1, 1),
+         Random(random, {1, 16, 9, 8}),
+         Random(random, {16, 16, 3, 3}),
+         {},
+         {},
+         0,
+         false},
+        3);
+  Check(MakeOneDnnConv,
+        {Window("Conv", {3, 3}, 1, 1, 24),
+         Random(random, {1, 24, 9, 8}),
+         Random(random, {24, 1, 3, 3}),
+         {},
+         {},
+         0,
+         false},
+        3);
+  Check(MakeOneDnnConv,
+        {Window("Conv", {5}, 1, 2, 1), Random(random, {2, 8, 17}), Random(random, {12, 8, 5}), {}, {}, 0, false}, 3);
 }
 
 TEST(OneDnn, ConvTranspose) {
   std::mt19937 random(1);
   for (const int64_t channels : {1, 3, 19, 32}) {
     for (const int64_t filters : {1, 2, 24}) {
-      Case c{Window("ConvTranspose", {2, 2}, 2, 0, 1), Random(random, {2, channels, 5, 7}),
-             Random(random, {channels, filters, 2, 2}), Random(random, {filters}), {Activation::kRelu}, 0, false};
+      Case c{Window("ConvTranspose", {2, 2}, 2, 0, 1),
+             Random(random, {2, channels, 5, 7}),
+             Random(random, {channels, filters, 2, 2}),
+             Random(random, {filters}),
+             {Activation::kRelu},
+             0,
+             false};
       Check(MakeOneDnnConvTranspose, c, 2);
     }
   }
   Check(MakeOneDnnConvTranspose,
-        {Window("ConvTranspose", {4, 4}, 2, 1, 1), Random(random, {1, 16, 6, 5}), Random(random, {16, 8, 4, 4}), {}, {}, 0, false}, 3);
+        {Window("ConvTranspose", {4, 4}, 2, 1, 1),
+         Random(random, {1, 16, 6, 5}),
+         Random(random, {16, 8, 4, 4}),
+         {},
+         {},
+         0,
+         false},
+        3);
   Check(MakeOneDnnConvTranspose,
-        {Window("ConvTranspose", {3, 3}, 1, 1, 1), Random(random, {1, 16, 6, 5}), Random(random, {16, 8, 3, 3}), {}, {}, 0, false}, 3);
+        {Window("ConvTranspose", {3, 3}, 1, 1, 1),
+         Random(random, {1, 16, 6, 5}),
+         Random(random, {16, 8, 3, 3}),
+         {},
+         {},
+         0,
+         false},
+        3);
 }
 
 // Whether an implementation takes pixels with a pitch depends on the CPU; what is taken must be right.
@@ -218,11 +259,23 @@ TEST(OneDnn, ChannelSlices) {
   std::mt19937 random(1);
   for (const int64_t extra : {1, 16}) {
     Check(MakeOneDnnConv,
-          {Window("Conv", {1, 1}, 1, 0, 1), Random(random, {1, 32, 6, 5}), Random(random, {16, 32, 1, 1}), {},
-           {Activation::kRelu, 0, 0, Residual::kBeforeActivation}, extra, false}, 3, true);
+          {Window("Conv", {1, 1}, 1, 0, 1),
+           Random(random, {1, 32, 6, 5}),
+           Random(random, {16, 32, 1, 1}),
+           {},
+           {Activation::kRelu, 0, 0, Residual::kBeforeActivation},
+           extra,
+           false},
+          3, true);
     Check(MakeOneDnnConvTranspose,
-          {Window("ConvTranspose", {2, 2}, 2, 0, 1), Random(random, {2, 19, 5, 7}), Random(random, {19, 24, 2, 2}), {},
-           {}, extra, false}, 3, true);
+          {Window("ConvTranspose", {2, 2}, 2, 0, 1),
+           Random(random, {2, 19, 5, 7}),
+           Random(random, {19, 24, 2, 2}),
+           {},
+           {},
+           extra,
+           false},
+          3, true);
   }
 }
 

@@ -39,11 +39,11 @@ TEST(Pool, PadsStridesDilationsCeil) {
   for (const int64_t ceil : {0, 1}) {
     CheckPools({1, 9, 11, 13}, {MakeAttr("kernel_shape", Ints64{2, 3}), MakeAttr("strides", Ints64{2, 3}),
                                 MakeAttr("pads", Ints64{1, 0, 0, 2}), MakeAttr("ceil_mode", ceil)});
-    CheckLayouts(Pool("MaxPool", {1, 9, 11, 13},
-                      {MakeAttr("kernel_shape", Ints64{3, 2}), MakeAttr("strides", Ints64{1, 2}),
-                       MakeAttr("dilations", Ints64{2, 3}), MakeAttr("pads", Ints64{2, 1, 1, 2}),
-                       MakeAttr("ceil_mode", ceil)}),
-                 "pool", false);
+    CheckLayouts(
+        Pool("MaxPool", {1, 9, 11, 13},
+             {MakeAttr("kernel_shape", Ints64{3, 2}), MakeAttr("strides", Ints64{1, 2}),
+              MakeAttr("dilations", Ints64{2, 3}), MakeAttr("pads", Ints64{2, 1, 1, 2}), MakeAttr("ceil_mode", ceil)}),
+        "pool", false);
   }
   CheckPools({1, 5, 9, 9}, {MakeAttr("kernel_shape", Ints64{3, 3}), MakeAttr("strides", Ints64{2, 2}),
                             MakeAttr("auto_pad", "SAME_UPPER")});
@@ -142,11 +142,11 @@ TEST(Softmax, InfinitiesMask) {
 TEST(Resize, ModesAndCoordinates) {
   for (const char* mode : {"nearest", "linear", "cubic"}) {
     for (const char* coordinates : {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"}) {
-      for (const Ints64& sizes : {Ints64{1, 17, 10, 14}, Ints64{1, 17, 3, 4}, Ints64{1, 17, 7, 21}, Ints64{1, 17, 1, 1}}) {
+      for (const Ints64& sizes :
+           {Ints64{1, 17, 10, 14}, Ints64{1, 17, 3, 4}, Ints64{1, 17, 7, 21}, Ints64{1, 17, 1, 1}}) {
         KernelCase c = Pool("Resize", {1, 17, 5, 7},
                             {MakeAttr("mode", mode), MakeAttr("coordinate_transformation_mode", coordinates)});
-        c.inputs = {RandomTensor({1, 17, 5, 7}, 1), Tensor(), Tensor(),
-                    Tensor::From<int64_t>({4}, sizes)};
+        c.inputs = {RandomTensor({1, 17, 5, 7}, 1), Tensor(), Tensor(), Tensor::From<int64_t>({4}, sizes)};
         c.constant = {false, false, false, true};
         c.absolute = std::string(mode) == "nearest" ? 0 : 2e-6;
         CheckLayouts(c, "resize", false);

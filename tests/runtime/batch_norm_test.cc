@@ -123,7 +123,8 @@ Shape StridesInOrder(const Shape& shape, const std::vector<size_t>& order, int64
 Shape StridesFor(Memory memory, const Shape& shape, bool unbatched, bool output) {
   std::vector<size_t> order(shape.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  const bool last = memory == Memory::kChannelsLast || memory == Memory::kPitched || (memory == Memory::kMixed && output);
+  const bool last =
+      memory == Memory::kChannelsLast || memory == Memory::kPitched || (memory == Memory::kMixed && output);
   if (last) {
     const auto channel = order.begin() + (unbatched ? 0 : 1);
     std::rotate(channel, channel + 1, order.end());
@@ -254,8 +255,10 @@ TEST(BatchNorm, RefusesMixedTypesStridesAndBadVariance) {
   const ConstArray x{data.data(), DType::kFloat32, shape, {}};
   const Array y{data.data(), DType::kFloat32, shape, {}};
   EXPECT_EQ(message(x, y), "");
-  EXPECT_EQ(message({data.data(), DType::kFloat64, shape, {}}, y), "expected float32, got x of float64 and y of float32");
-  EXPECT_EQ(message(x, {data.data(), DType::kFloat32, {1, 2, 4, 1}, {}}), "y has shape (1, 2, 4, 1), x has (1, 2, 2, 2)");
+  EXPECT_EQ(message({data.data(), DType::kFloat64, shape, {}}, y),
+            "expected float32, got x of float64 and y of float32");
+  EXPECT_EQ(message(x, {data.data(), DType::kFloat32, {1, 2, 4, 1}, {}}),
+            "y has shape (1, 2, 4, 1), x has (1, 2, 2, 2)");
   EXPECT_EQ(message({data.data(), DType::kFloat32, shape, {1, 2}}, y), "x has 4 axes and 2 strides");
   EXPECT_EQ(message({data.data(), DType::kFloat32, shape, {8, 4, -2, 1}}, y), "x has a negative stride, -2");
   ASSERT_TRUE(norm.set_state("running_var", std::vector<double>{1, -1}).ok());
@@ -308,7 +311,8 @@ TEST(BatchNorm, ComesFromAnOnnxNode) {
   const Shape shape = {1, channels, 1, 1};
   ASSERT_TRUE(norm->forward({x.data(), DType::kFloat32, shape, {}}, {y.data(), DType::kFloat32, shape, {}}).ok());
   for (size_t c = 0; c < y.size(); ++c) {
-    const double scale = (*norm->state("weight"))[c] / std::sqrt((*norm->state("running_var"))[c] + norm->options().eps);
+    const double scale =
+        (*norm->state("weight"))[c] / std::sqrt((*norm->state("running_var"))[c] + norm->options().eps);
     const double want = (0.75 - (*norm->state("running_mean"))[c]) * scale + (*norm->state("bias"))[c];
     EXPECT_NEAR(y[c], want, 1e-6 * (1 + std::fabs(want)));
   }

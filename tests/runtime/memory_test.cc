@@ -52,8 +52,8 @@ TEST(PlaceInArena, RandomLifetimesNeverOverlap) {
     std::vector<Lifetime> buffers;
     for (int i = 0; i < count; ++i) {
       const int first = static_cast<int>(random()) % steps, begin = std::abs(first);
-      buffers.push_back({static_cast<int64_t>(random() % 5000), begin,
-                         std::min(steps - 1, begin + static_cast<int>(random() % 6))});
+      buffers.push_back(
+          {static_cast<int64_t>(random() % 5000), begin, std::min(steps - 1, begin + static_cast<int>(random() % 6))});
     }
     const ArenaLayout layout = PlaceInArena(buffers);
     ExpectDisjoint(buffers, layout);

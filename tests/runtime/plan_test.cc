@@ -54,10 +54,18 @@ class RandomNet {
     const Piece x = Recent();
     const auto same = [&](ValueId id) { Push(id, x.channels, x.height, x.width); };
     switch (Random(16)) {
-      case 0: Push(net_.Conv(x.id, x.channels, 10, 3), 10, x.height, x.width); break;
-      case 1: Push(net_.Conv(x.id, x.channels, 7, 1, 1, 1, false), 7, x.height, x.width); break;
-      case 2: same(net_.Conv(x.id, x.channels, x.channels, 3, 1, x.channels)); break;
-      case 3: same(net_.Op("Relu", {x.id})); break;
+      case 0:
+        Push(net_.Conv(x.id, x.channels, 10, 3), 10, x.height, x.width);
+        break;
+      case 1:
+        Push(net_.Conv(x.id, x.channels, 7, 1, 1, 1, false), 7, x.height, x.width);
+        break;
+      case 2:
+        same(net_.Conv(x.id, x.channels, x.channels, 3, 1, x.channels));
+        break;
+      case 3:
+        same(net_.Op("Relu", {x.id}));
+        break;
       case 4: {
         const Piece y = Like(x);
         const ValueId conv = net_.Conv(x.id, x.channels, y.channels, 1);
@@ -93,10 +101,12 @@ class RandomNet {
              x.height, x.width);
         break;
       }
-      case 10: same(net_.Op("Mul", {x.id, net_.Op("Sigmoid", {x.id})})); break;
+      case 10:
+        same(net_.Op("Mul", {x.id, net_.Op("Sigmoid", {x.id})}));
+        break;
       case 11: {
-        const ValueId gate = net_.Op("Sigmoid", {net_.Conv(net_.Op("GlobalAveragePool", {x.id}), x.channels,
-                                                           x.channels, 1)});
+        const ValueId gate =
+            net_.Op("Sigmoid", {net_.Conv(net_.Op("GlobalAveragePool", {x.id}), x.channels, x.channels, 1)});
         same(net_.Op("Mul", {x.id, gate}));
         break;
       }
@@ -165,8 +175,8 @@ TEST_P(RandomPlans, MatchTheInterpreter) {
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomPlans, testing::Range(0, 120));
 
 const PlanStep* FindStep(const Plan& plan, std::string_view type) {
-  const auto found = std::find_if(plan.steps.begin(), plan.steps.end(),
-                                  [&](const PlanStep& step) { return step.op_type == type; });
+  const auto found =
+      std::find_if(plan.steps.begin(), plan.steps.end(), [&](const PlanStep& step) { return step.op_type == type; });
   return found == plan.steps.end() ? nullptr : &*found;
 }
 

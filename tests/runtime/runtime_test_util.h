@@ -112,8 +112,8 @@ inline std::vector<Tensor> RunImpl(const Session::Impl& impl, const std::map<std
   for (size_t i = 0; i < impl.outputs().size(); ++i) {
     Result<Tensor> tensor = Tensor::Allocate(impl.outputs()[i].dtype, (*plan)->output_shapes[i]);
     results.push_back(std::move(tensor).value());
-    out.push_back({impl.outputs()[i].name, results[i].dtype(), results[i].shape(),
-                   const_cast<std::byte*>(results[i].bytes())});
+    out.push_back(
+        {impl.outputs()[i].name, results[i].dtype(), results[i].shape(), const_cast<std::byte*>(results[i].bytes())});
   }
   const Result<void> run = impl.Run(in, out);
   EXPECT_TRUE(run.ok()) << (run.ok() ? "" : run.error().ToString());

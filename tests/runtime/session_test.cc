@@ -163,7 +163,7 @@ TEST(Session, WrongCallsAreErrorsThatNameTheTensor) {
   EXPECT_NE(run({"x", DType::kFloat32, {1, 3, 17, 15}, odd}, good_out).find("aligned"), std::string::npos);
   EXPECT_NE(run(good_in, {"nothing", DType::kFloat32, {1, 10}, y.data()}).find("'nothing'"), std::string::npos);
   EXPECT_NE(run(good_in, {output, DType::kFloat32, {2, 10}, y.data()}).find("(1, 10)"), std::string::npos);
-  EXPECT_EQ(run(good_in, good_out), "");  // and the session still works
+  EXPECT_EQ(run(good_in, good_out), "");           // and the session still works
   EXPECT_TRUE(impl->Run({&good_in, 1}, {}).ok());  // outputs may be left out
 }
 

@@ -53,9 +53,8 @@ TEST(ThreadPool, ManyLoopsInsideAndOutsideOfRequests) {
   for (int round = 0; round < 200; ++round) {
     const PoolRequest request(round % 2 ? &pool : nullptr);
     for (int loop = 0; loop < 20; ++loop) {
-      pool.ParallelFor(10, [&](int64_t begin, int64_t end, int worker) {
-        sums[static_cast<size_t>(worker)] += end - begin;
-      });
+      pool.ParallelFor(
+          10, [&](int64_t begin, int64_t end, int worker) { sums[static_cast<size_t>(worker)] += end - begin; });
       total += 10;
     }
   }
@@ -100,9 +99,8 @@ TEST(ThreadPool, ManyCallersAtOnce) {
         PoolRequest request(caller % 2 ? &pool : nullptr);
         Executor& executor = caller % 2 ? request.executor() : pool;
         std::vector<int64_t> sums(static_cast<size_t>(executor.workers()));
-        executor.ParallelFor(7, [&](int64_t begin, int64_t end, int worker) {
-          sums[static_cast<size_t>(worker)] += end - begin;
-        });
+        executor.ParallelFor(
+            7, [&](int64_t begin, int64_t end, int worker) { sums[static_cast<size_t>(worker)] += end - begin; });
         total += std::accumulate(sums.begin(), sums.end(), int64_t{0});
       }
     });
