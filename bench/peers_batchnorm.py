@@ -7,16 +7,15 @@
 
 Needs, by pip: numpy onnx torch==2.13.0 onnxruntime openvino. Every engine is checked against a double-precision result
 before it is timed, then all take turns, round by round, each in a process of its own that sleeps while another runs. What
-counts is the ratio inside one run. Bandwidth counts one read and one write of the tensor (eval), or two reads and one
-write (train). `copy` is numpy's copy in one thread, for orientation.
+counts is the ratio inside one run. Bandwidth counts one read and one write of the tensor (eval and copies), or two reads
+and one write (train).
 
 eval is y = (x - mean) / sqrt(var + eps) * gamma + beta, f32. NHWC is PyTorch's channels_last; ONNX knows NCHW only, so
 ONNX Runtime and OpenVINO sit NHWC out. train is PyTorch's training forward; the others have none on the CPU.
 
-The Crease side is a Google Benchmark program (bench/bench_batchnorm.cc). It is started once a round and case with
---benchmark_filter and must print JSON; a benchmark belongs to a case by its name alone, which is to hold, between slashes
-and in any order: the mode (eval or train), the layout, the shape as 32x256x56x56, threads:T, `f32`, and nothing fused,
-as in `BatchNorm/eval/f32/NCHW/32x256x56x56/threads:2`. --crease-json FILE joins the JSON of an earlier run instead.
+The Crease side is bench/bench_batchnorm (Google Benchmark). It is started once a round and case; its benchmarks are found
+by name, `BatchNorm/eval/f32/NCHW/32x256x56x56/threads:2`, as are its two bounds, `memcpy/SHAPE/threads:T` and
+`stream_copy/SHAPE/threads:T`. --crease-json FILE joins the JSON of an earlier run instead (--benchmark_format=json).
 """
 import argparse
 import json
@@ -135,31 +134,17 @@ class OpenVino:
         return self.y.data
 
 
-class Copy:
-    def __init__(self, shape, mode, layout, threads):
-        import numpy as np
-        self.np, self.x = np, make_case(shape)[0]
-        self.y = np.empty_like(self.x)
-
-    def run(self):
-        self.np.copyto(self.y, self.x)
-
-    def result(self):
-        return None
+ENGINES = {"torch": Torch, "ort": Ort, "openvino": OpenVino}
 
 
-ENGINES = {"torch": Torch, "ort": Ort, "openvino": OpenVino, "copy": Copy}
-
-
-def takes_part(engine, mode, layout, threads):
-    return engine == "torch" or mode == "eval" and layout == "NCHW" and (engine != "copy" or threads == 1)
+def takes_part(engine, mode, layout):
+    return engine == "torch" or mode == "eval" and layout == "NCHW"
 
 
 def work(pipe, engine, shape, mode, layout, threads):
     try:
         runner = ENGINES[engine](shape, mode, layout, threads)
-        got = runner.result()
-        pipe.send(("ok", 0.0 if got is None else check(got, shape, mode)))
+        pipe.send(("ok", check(runner.result(), shape, mode)))
     except Exception as e:
         pipe.send(("error", f"{type(e).__name__}: {e}"[:160]))
         return
@@ -175,32 +160,36 @@ def work(pipe, engine, shape, mode, layout, threads):
 
 # --- the Crease side -------------------------------------------------------------------------------------------------
 
-def belongs(name, case):
+OURS = ["crease", "memcpy", "stream_copy"]
+
+
+def our_names(case):
+    """{engine: the benchmark's name} for a case."""
     shape, mode, layout, threads = case
-    parts = set(re.split(r"[/ ]", name))
-    wanted = {mode, layout, shape, f"threads:{threads}", "f32"}
-    known = wanted | {"real_time", "process_time", "BatchNorm", "BM_BatchNorm"}
-    return wanted <= parts and all(p in known or re.fullmatch(r"(repeats|min_time|min_warmup_time|iterations):.*", p) for p in parts)
+    tail = f"{shape}/threads:{threads}"
+    return {"crease": f"BatchNorm/{mode}/f32/{layout}/{tail}", "memcpy": f"memcpy/{tail}", "stream_copy": f"stream_copy/{tail}"}
 
 
-def milliseconds(report, case):
-    """Median over the entries of a Google Benchmark report that belong to the case; None if there is none."""
+def our_times(report, case):
+    """{engine: milliseconds} of the case's benchmarks in a Google Benchmark report."""
     unit = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
-    found = [b["real_time"] * unit[b.get("time_unit", "ns")] for b in report["benchmarks"]
-             if belongs(b["name"], case) and b.get("run_type", "iteration") == "iteration" and not b.get("error_occurred")]
-    return statistics.median(found) if found else None
+    times = {}
+    for engine, name in our_names(case).items():
+        found = [b["real_time"] * unit[b.get("time_unit", "ns")] for b in report["benchmarks"]
+                 if re.fullmatch(re.escape(name) + r"(/(real_time|min_time:.*|repeats:.*))*", b["name"])
+                 and b.get("run_type", "iteration") == "iteration" and not b.get("error_occurred")]
+        if found:
+            times[engine] = statistics.median(found)
+    return times
 
 
 def crease_round(binary, case, seconds):
-    shape, mode, _, threads = case
-    command = [binary, "--benchmark_format=json", f"--benchmark_min_time={seconds}s", f"--benchmark_filter={shape}.*threads:{threads}"]
+    command = [binary, "--benchmark_format=json", f"--benchmark_min_time={seconds}",
+               "--benchmark_filter=^(" + "|".join(our_names(case).values()) + ")(/|$)"]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and "min_time" in done.stderr:  # before 1.8 the number has no unit
-        command[2] = command[2][:-1]
-        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-200:]}")
-    return milliseconds(json.loads(done.stdout), case) if done.stdout.strip() else None
+    return our_times(json.loads(done.stdout), case) if done.stdout.strip() else {}
 
 
 def measure(case, a, report):
@@ -208,8 +197,8 @@ def measure(case, a, report):
     shape_name, mode, layout, threads = case
     shape = tuple(int(n) for n in shape_name.split("x"))
     context, engines, row = mp.get_context("spawn"), {}, {}
-    for engine in a.peers.split(",") + ["copy"]:
-        if not takes_part(engine, mode, layout, threads):
+    for engine in a.peers.split(","):
+        if not takes_part(engine, mode, layout):
             continue
         here, there = context.Pipe()
         process = context.Process(target=work, args=(there, engine, shape, mode, layout, threads), daemon=True)
@@ -223,33 +212,35 @@ def measure(case, a, report):
             engines[engine], row[engine] = (process, here), []
         else:
             row[engine] = value if kind == "error" else f"wrong by {value:.1e}"
-    crease = []
+    rounds = []
     for _ in range(a.rounds):
         if a.crease:
-            crease.append(crease_round(a.crease, case, a.seconds))
+            rounds.append(crease_round(a.crease, case, a.seconds))
         for engine, (_, pipe) in engines.items():
             pipe.send(a.seconds)
             row[engine].append(pipe.recv())
     for process, pipe in engines.values():
         pipe.send(None)
         process.join(5)
-    crease = [ms for ms in crease if ms is not None] or [ms for ms in [report and milliseconds(report, case)] if ms]
-    if crease:
-        row["crease"] = crease
+    if report:
+        rounds.append(our_times(report, case))
+    for engine in OURS:
+        if times := [r[engine] for r in rounds if engine in r]:
+            row[engine] = times
     return {engine: {"ms": statistics.median(v), "least_ms": min(v)} if isinstance(v, list) else {"error": v}
             for engine, v in row.items()}
 
 
 def print_row(case, row, engines, size):
-    _, mode, layout, threads = case
-    traffic = size * 4 * (2 if mode == "eval" else 3)
-    peers = [row[e]["ms"] for e in engines if e not in ("crease", "copy") and "ms" in row.get(e, {})]
-    crease = row.get("crease", {}).get("ms")
-    cells = [f"{row[e]['ms']:.3f} ({traffic / row[e]['ms'] / 1e6:.1f})" if "ms" in row.get(e, {}) else row.get(e, {}).get("error", "")
-             for e in engines]
-    ratio = f"{min(peers) / crease:.2f}x" if peers and crease else ""
-    print(f"| {case[0]} | {mode} | {layout} | {threads} | " + " | ".join(cells) + f" | {ratio} |", flush=True)
-    return min(peers) / crease if peers and crease else None
+    """Prints a line of the table; the fastest peer's time over Crease's, or None."""
+    mode = case[1]
+    ms = {engine: row[engine]["ms"] for engine in engines if "ms" in row.get(engine, {})}
+    traffic = {engine: size * 4 * (3 if mode == "train" and engine not in OURS[1:] else 2) for engine in engines}
+    cells = [f"{ms[e]:.3f} ({traffic[e] / ms[e] / 1e6:.1f})" if e in ms else row.get(e, {}).get("error", "") for e in engines]
+    peers = [v for engine, v in ms.items() if engine not in OURS]
+    ratio = min(peers) / ms["crease"] if peers and "crease" in ms else None
+    print("| " + " | ".join([*map(str, case), *cells, f"{ratio:.2f}x" if ratio else ""]) + " |", flush=True)
+    return ratio
 
 
 def main():
@@ -269,7 +260,7 @@ def main():
     if a.crease_json:
         with open(a.crease_json) as f:
             report = json.load(f)
-    engines = (["crease"] if a.crease or report else []) + a.peers.split(",") + ["copy"]
+    engines = (OURS if a.crease or report else []) + a.peers.split(",")
     print("Milliseconds (GB/s); the last column is the fastest peer's time over Crease's.\n")
     print("| shape | mode | layout | threads | " + " | ".join(engines) + " | ratio |\n|---|---|---|---|" + "---|" * (len(engines) + 1))
     table, ratios = [], []
