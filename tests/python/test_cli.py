@@ -54,8 +54,7 @@ def test_bad_models(crease, tmp_path, case, subcommand):
         path.mkdir()
     elif case != "missing":
         path.write_bytes({"empty": b"", "garbage": b"\xff" * 4096, "truncated": good[:len(good) // 2]}[case])
-    folder = (subcommand, case) == ("fold", "directory")  # fold takes folders; this one has no model
-    done = crease(*commands(path, tmp_path)[subcommand], expect=USAGE if folder else BAD_INPUT)
+    done = crease(*commands(path, tmp_path)[subcommand], expect=BAD_INPUT)
     assert done.stderr.strip()
     assert not (tmp_path / "out.onnx").exists() and not (tmp_path / "out.npz").exists()
 
