@@ -17,6 +17,7 @@ endif()
 
 # The slow, obvious twins of our kernels, and what tests share.
 file(GLOB_RECURSE support_sources CONFIGURE_DEPENDS tests/reference/*.cc tests/support/*.cc)
+list(FILTER support_sources EXCLUDE REGEX "/sanitizer_options\\.cc$")
 crease_sources_or_empty(support_sources ${support_sources})
 add_library(crease_test_support STATIC ${support_sources})
 target_link_libraries(crease_test_support PUBLIC crease_core GTest::gtest)
@@ -30,7 +31,7 @@ function(crease_test_folder folder)
   if(NOT sources)
     return()
   endif()
-  add_executable(crease_${folder}_tests ${sources})
+  add_executable(crease_${folder}_tests ${sources} tests/support/sanitizer_options.cc)
   target_link_libraries(crease_${folder}_tests PRIVATE crease_test_support GTest::gtest_main ${ARGN})
   gtest_discover_tests(crease_${folder}_tests
     TEST_PREFIX "${folder}/" WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" DISCOVERY_TIMEOUT 120
