@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/conv_cache.h"
+#include "kernels/work_shares.h"
 
 namespace crease {
 namespace {
@@ -130,27 +131,44 @@ std::string GemmConv::Describe() const {
 void GemmConv::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
   float* scratch = reinterpret_cast<float*>(context.scratch);
+  const auto band = [&](int worker) { return scratch + static_cast<size_t>(worker) * worker_floats_; };
   if (by_columns_) {
-    context.ParallelFor(panels, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {0, units_}, {begin, end}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    ParallelPieces(context, panels, [&](int worker, auto next) {
+      const bool once = units_ <= unit_block_ && (flat_ || shape_.batch == 1);
+      Block block;
+      for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+        if (!once) {
+          RunRange(operands, {0, units_}, {r.begin, r.end}, band(worker));
+          continue;
+        }
+        if (block.a == nullptr) block = Pack(operands, {0, units_}, band(worker));
+        RunBlock(operands, block, {r.begin, r.end});
+      }
+    });
+  } else if (weights_stay_) {
+    ParallelPieces(context, units_, [&](int worker, auto next) {
+      for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+        RunRange(operands, {r.begin, r.end}, {0, panels}, band(worker));
+      }
     });
   } else {
+    // Every piece would read all weights from beyond L2.
     context.ParallelFor(units_, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {begin, end}, {0, panels}, scratch + static_cast<size_t>(worker) * worker_floats_);
+      RunRange(operands, {begin, end}, {0, panels}, band(worker));
     });
   }
+}
+
+GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, float* scratch) const {
+  return flat_ ? PackFlat(operands, units, scratch) : PackRows(operands, units, scratch);
 }
 
 void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const {
   for (int64_t unit = units.begin; unit < units.end;) {
     int64_t end = std::min(unit + unit_block_, units.end);
-    if (flat_) {
-      RunBlock(operands, PackFlat(operands, {unit, end}, scratch), panels);
-    } else {
-      // A band lies in one image.
-      end = std::min(end, (unit / shape_.out_height + 1) * shape_.out_height);
-      RunBlock(operands, PackRows(operands, {unit, end}, scratch), panels);
-    }
+    // A band lies in one image.
+    if (!flat_) end = std::min(end, (unit / shape_.out_height + 1) * shape_.out_height);
+    RunBlock(operands, Pack(operands, {unit, end}, scratch), panels);
     unit = end;
   }
 }
@@ -192,7 +210,8 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     const int64_t chunks = DivideUp(block.line, most);
     // Weights that come from beyond L2: the next panel's, dealt out over this panel's tiles.
     const int64_t tiles = (pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
-    const bool fetch = !weights_stay_ && p + 1 < panels.end && tiles <= kMostFetchingTiles;
+    const bool fetch =
+        !weights_stay_ && p + 1 < static_cast<int64_t>(packed_->panels.size()) && tiles <= kMostFetchingTiles;
     Ahead ahead;
     if (fetch) {
       const GemmPanel& next = packed_->panels[static_cast<size_t>(p + 1)];

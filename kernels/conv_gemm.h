@@ -66,6 +66,7 @@ class GemmConv {
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels) const;
   void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first, int rows,
                const Ahead& ahead) const;
+  Block Pack(const ConvOperands& operands, Range units, float* scratch) const;
   Block PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const;
   Block PackRows(const ConvOperands& operands, Range rows, float* scratch) const;
 

@@ -6,6 +6,7 @@
 
 #include "kernels/conv_cache.h"
 #include "kernels/kernels.h"
+#include "kernels/work_shares.h"
 
 namespace crease {
 namespace {
@@ -109,12 +110,15 @@ std::string GroupConv::Describe() const {
 void GroupConv::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t rows = shape_.batch * shape_.out_height;
   float* scratch = reinterpret_cast<float*>(context.scratch);
-  context.ParallelFor(by_channels_ ? vectors_ : rows, [&](int64_t begin, int64_t end, int worker) {
-    float* band = scratch + static_cast<size_t>(worker) * worker_floats_;
-    if (by_channels_) {
-      RunRange(operands, {0, rows}, {begin, end}, band);
-    } else {
-      RunRange(operands, {begin, end}, {0, vectors_}, band);
+  if (by_channels_) {
+    context.ParallelFor(vectors_, [&](int64_t begin, int64_t end, int worker) {
+      RunRange(operands, {0, rows}, {begin, end}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    });
+    return;
+  }
+  ParallelPieces(context, rows, [&](int worker, auto next) {
+    for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+      RunRange(operands, {r.begin, r.end}, {0, vectors_}, scratch + static_cast<size_t>(worker) * worker_floats_);
     }
   });
 }

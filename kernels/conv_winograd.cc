@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/conv_cache.h"
+#include "kernels/work_shares.h"
 
 namespace crease {
 namespace {
@@ -143,8 +144,9 @@ void WinogradConv::PlanBlocks(int workers) {
     const int64_t rows = gemm_->max_rows[widest.vectors];
     block = std::min(block, std::max(l2 * 3 / 4 / (source_bytes + product_bytes), rows));
   }
-  // Even blocks, so that none is a remainder.
-  tile_block_ = DivideUp(worker_tiles, DivideUp(worker_tiles, block));
+  // Even blocks, so that none is a remainder; several for each worker, so that a slow one leaves some to the others.
+  const bool several = workers > 1 && !by_columns_ && weight_bytes <= l2;
+  tile_block_ = DivideUp(worker_tiles, std::max<int64_t>(DivideUp(worker_tiles, block), several ? 4 : 1));
   point_stride_ = OddLines(tile_block_ * tile_stride_);
   product_stride_ = OddLines(tile_block_ * panel_width_);
   panel_products_ = points * product_stride_;
@@ -159,31 +161,46 @@ std::string WinogradConv::Describe() const {
 void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
   float* scratch = reinterpret_cast<float*>(context.scratch);
+  const auto own = [&](int worker) { return scratch + static_cast<size_t>(worker) * worker_floats_; };
+  const int64_t blocks = DivideUp(tiles_, tile_block_);
   if (by_columns_) {
-    context.ParallelFor(panels, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {0, tiles_}, {begin, end}, scratch + static_cast<size_t>(worker) * worker_floats_);
-    });
+    // Block by block: a worker transforms a block once for all the pieces that it takes.
+    for (int64_t i = 0; i < blocks; ++i) {
+      ParallelPieces(context, panels, [&](int worker, auto next) {
+        Block block;
+        for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+          if (block.count == 0) Transform(operands, i, block, own(worker));
+          RunPanels(operands, block, {r.begin, r.end}, own(worker));
+        }
+      });
+    }
   } else {
-    context.ParallelFor(tiles_, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {begin, end}, {0, panels}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    ParallelPieces(context, blocks, [&](int worker, auto next) {
+      Block block;
+      for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+        for (int64_t i = r.begin; i < r.end; ++i) {
+          Transform(operands, i, block, own(worker));
+          RunPanels(operands, block, {0, panels}, own(worker));
+        }
+      }
     });
   }
 }
 
-void WinogradConv::RunRange(const ConvOperands& operands, Range tiles, Range panels, float* scratch) const {
+void WinogradConv::Transform(const ConvOperands& operands, int64_t index, Block& block, float* points) const {
+  Collect({index * tile_block_, std::min((index + 1) * tile_block_, tiles_)}, block);
+  TransformInput(operands, block, points);
+}
+
+void WinogradConv::RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const {
   const int64_t points = WinogradPoints(options_.kind) * WinogradPoints(options_.kind);
   float* products = scratch + points * point_stride_;
-  Block block;
-  for (int64_t tile = tiles.begin; tile < tiles.end; tile += tile_block_) {
-    Collect({tile, std::min(tile + tile_block_, tiles.end)}, block);
-    TransformInput(operands, block, scratch);
-    for (int64_t p = panels.begin; p < panels.end; p += panel_group_) {
-      const Range group{p, std::min(p + panel_group_, panels.end)};
-      Multiply(block, group, scratch, products);
-      for (int64_t i = group.begin; i < group.end; ++i) {
-        TransformOutput(operands, block, packed_->panels[static_cast<size_t>(i)],
-                        products + (i - group.begin) * panel_products_);
-      }
+  for (int64_t p = panels.begin; p < panels.end; p += panel_group_) {
+    const Range group{p, std::min(p + panel_group_, panels.end)};
+    Multiply(block, group, scratch, products);
+    for (int64_t i = group.begin; i < group.end; ++i) {
+      TransformOutput(operands, block, packed_->panels[static_cast<size_t>(i)],
+                      products + (i - group.begin) * panel_products_);
     }
   }
 }

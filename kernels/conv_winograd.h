@@ -63,7 +63,9 @@ class WinogradConv {
   void PlanBlocks(int workers);
   Tile TileAt(int64_t index) const;
   void Collect(Range tiles, Block& block) const;
-  void RunRange(const ConvOperands& operands, Range tiles, Range panels, float* scratch) const;
+  // Block `index` of tile_block_ tiles, its source transformed into the worker's points.
+  void Transform(const ConvOperands& operands, int64_t index, Block& block, float* points) const;
+  void RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const;
   void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
   void Multiply(const Block& block, Range panels, const float* points, float* products) const;
   void MultiplyPoint(const GemmPanel& panel, int64_t point, int begin, int end, const float* points,
