@@ -117,6 +117,7 @@ struct KernelRequest {
   bool exact = false;              // Options::exact: no Winograd
   PackCache* packs = nullptr;      // may be null: pack for yourself
   Executor* executor = nullptr;    // may be null; for packing in parallel
+  bool measured = false;           // asked for by name: refuse what can't be done, not what an estimate calls slow
 };
 
 // How a kernel wants its activations (inputs that are not constant, and outputs) laid out.

@@ -15,6 +15,9 @@
 
 namespace crease {
 
+// The candidate that every operator has, asked last.
+inline constexpr std::string_view kReferenceName = "reference";
+
 inline constexpr std::string_view kInternalDomain = "crease";
 
 using KernelResult = Result<std::unique_ptr<Kernel>>;
@@ -52,7 +55,8 @@ KernelResult MakeSoftmax(const KernelRequest& request);
 KernelResult MakeDepthwise(const KernelRequest& request);
 
 // kernels/winograd_kernel.cc: f32 channels-last 3x3 convolutions of stride 1 where it pays.
-KernelResult MakeWinograd(const KernelRequest& request);
+KernelResult MakeWinogradF4(const KernelRequest& request);
+KernelResult MakeWinogradF2(const KernelRequest& request);
 
 // kernels/conv_group.cc: f32 channels-last convolutions with groups of 2, 4 or 8 channels and filters.
 KernelResult MakeGroupConv(const KernelRequest& request);

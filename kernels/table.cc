@@ -14,12 +14,11 @@ namespace {
 
 using Section = std::span<const KernelEntry>;
 
-constexpr std::string_view kReferenceName = "reference";
-
 constexpr KernelEntry kDense[] = {
     {"Conv", "vector", LayoutRule::kChannelsLast, MakeConvVector},
     {"Conv", "depthwise", LayoutRule::kChannelsLast, MakeDepthwise},
-    {"Conv", "winograd", LayoutRule::kChannelsLast, MakeWinograd},
+    {"Conv", "winograd_f4", LayoutRule::kChannelsLast, MakeWinogradF4},
+    {"Conv", "winograd_f2", LayoutRule::kChannelsLast, MakeWinogradF2},
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
     {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},

@@ -58,9 +58,7 @@ double WinogradCost(const ConvShape& s, WinogradKind kind) {
          tiles * scale * kTransform * (Vectors(s.channels) + Vectors(s.filters));
 }
 
-}  // namespace
-
-KernelResult MakeWinograd(const KernelRequest& request) {
+KernelResult Make(const KernelRequest& request, WinogradKind kind) {
   if (request.exact) return Refuse("exact results asked for");
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   const ConvShape& s = conv.shape;
@@ -68,10 +66,13 @@ KernelResult MakeWinograd(const KernelRequest& request) {
   if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1)
     return Refuse("strides or dilations");
   if (s.groups != 1) return Refuse("groups > 1");
-  const double f2 = WinogradCost(s, WinogradKind::kF2), f4 = WinogradCost(s, WinogradKind::kF4);
-  if (std::min(f2, f4) > 0.9 * DirectCost(s)) return Refuse("too few channels or pixels to gain");
+  if (!request.measured) {
+    const double f2 = WinogradCost(s, WinogradKind::kF2), f4 = WinogradCost(s, WinogradKind::kF4);
+    if (std::min(f2, f4) > 0.9 * DirectCost(s)) return Refuse("too few channels or pixels to gain");
+    if (kind != (f2 < f4 ? WinogradKind::kF2 : WinogradKind::kF4)) return Refuse("the other tile size costs less");
+  }
   WinogradConv::Options options;
-  options.kind = f2 < f4 ? WinogradKind::kF2 : WinogradKind::kF4;
+  options.kind = kind;
   options.epilogue = request.epilogue;
   options.prologue = request.prologue;
   options.workers = request.workers;
@@ -80,5 +81,11 @@ KernelResult MakeWinograd(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(WinogradConv made, WinogradConv::Make(s, *conv.weights, conv.bias, options));
   return std::unique_ptr<Kernel>(std::make_unique<WinogradKernel>(std::move(made), request.epilogue));
 }
+
+}  // namespace
+
+KernelResult MakeWinogradF4(const KernelRequest& request) { return Make(request, WinogradKind::kF4); }
+
+KernelResult MakeWinogradF2(const KernelRequest& request) { return Make(request, WinogradKind::kF2); }
 
 }  // namespace crease

@@ -110,6 +110,14 @@ void CallContext::BindOutput(size_t output, void* data) {
   Point(output_places_[output], static_cast<std::byte*>(data));
 }
 
+void StepTime::Add(int64_t elapsed) {
+  nanoseconds.fetch_add(elapsed, std::memory_order_relaxed);
+  runs.fetch_add(1, std::memory_order_relaxed);
+  int64_t best = fastest.load(std::memory_order_relaxed);
+  while ((best == 0 || elapsed < best) && !fastest.compare_exchange_weak(best, elapsed, std::memory_order_relaxed)) {
+  }
+}
+
 void CallContext::Run(Executor& executor, StepTime* times) const {
   using Clock = std::chrono::steady_clock;
   for (size_t i = 0; i < steps_.size(); ++i) {
@@ -124,8 +132,7 @@ void CallContext::Run(Executor& executor, StepTime* times) const {
     }
     if (times) {
       const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-      times[i].nanoseconds.fetch_add(took, std::memory_order_relaxed);
-      times[i].runs.fetch_add(1, std::memory_order_relaxed);
+      times[i].Add(took);
     }
   }
 }

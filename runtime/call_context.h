@@ -14,6 +14,9 @@ namespace crease {
 
 struct StepTime {
   std::atomic<int64_t> nanoseconds{0}, runs{0};
+  std::atomic<int64_t> fastest{0};  // nanoseconds; 0 before the first run
+
+  void Add(int64_t elapsed);
 };
 
 class CallContext {

@@ -56,6 +56,7 @@ struct PlanStep {
   int scratch = kNone;                // buffer
   bool in_place = false;              // dst[0] is one of src
   double flops = 0, bytes = 0;
+  std::string tuning_key;  // of the operator that the step is or is a part of; empty: no choice of kernels
 };
 
 class Plan {
@@ -73,6 +74,8 @@ class Plan {
   double flops() const;
 };
 
+class Tuning;
+
 struct PlanOptions {
   int workers = 1;
   bool exact = false;
@@ -80,6 +83,7 @@ struct PlanOptions {
   PackCache* packs = nullptr;
   ConstantPool* constants = nullptr;          // never null
   Executor* executor = nullptr;               // for packing
+  const Tuning* tuning = nullptr;             // may be null
   std::function<void(const Tensor&)> packed;  // told of constants that no Run will read; may be empty
 };
 

@@ -58,7 +58,7 @@ Result<std::shared_ptr<const Plan>> Planner::Run() {
 
 Result<void> Planner::AddOp(const ProgramOp& op) {
   CREASE_ASSIGN_OR_RETURN(const bool viewed, AddView(op));
-  if (!viewed) CREASE_RETURN_IF_ERROR(AddFusedOp(op));
+  if (!viewed) CREASE_RETURN_IF_ERROR(AddTunedOp(op));
   FinishUses(op);
   return {};
 }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/plan.h"
@@ -74,6 +75,7 @@ class Planner {
   std::array<ProgramOp, 2> WithoutPrologue(const ProgramOp& op);
   ValueId AddTemporary(const std::string& name, DType dtype, const Shape& shape);  // read once
   Result<void> AddFusedOp(const ProgramOp& op);
+  Result<void> AddTunedOp(const ProgramOp& op);
 
   // planner_views.cc
   void AssignSlices();
@@ -99,6 +101,7 @@ class Planner {
   std::vector<int> concat_tensor_;               // by op of the program: kNone, or its tensor
   std::vector<bool> concat_in_place_;            // by op of the program
   int current_op_ = kNone;
+  std::string_view wanted_kernel_;  // what the tuning has for the current op
 };
 
 inline size_t Index(Layout layout) { return layout == Layout::kPlain ? 0 : 1; }

@@ -8,6 +8,7 @@
 #include "kernels/kernels.h"
 #include "runtime/fusion/fusion.h"
 #include "runtime/planner.h"
+#include "runtime/tuning.h"
 
 namespace crease {
 namespace {
@@ -147,7 +148,8 @@ std::optional<Planner::Choice> Planner::Try(const ProgramOp& op, const KernelEnt
                               options_.workers,
                               options_.exact,
                               options_.packs,
-                              options_.executor};
+                              options_.executor,
+                              entry.name == wanted_kernel_};
   Result<std::unique_ptr<Kernel>> kernel = entry.make(request);
   if (!kernel.ok()) {
     refusals.push_back({std::string(entry.name), kernel.error().message});
@@ -182,20 +184,24 @@ Result<Planner::Choice> Planner::Choose(const ProgramOp& op) {
   const auto has_rank = [&](ValueId id) { return id != kNone && !program_.constant(id) && fits_channels_last(id); };
   const bool has_layouts = std::any_of(op.node.inputs.begin(), op.node.inputs.end(), has_rank) ||
                            std::any_of(op.node.outputs.begin(), op.node.outputs.end(), has_rank);
+  std::vector<const KernelEntry*> candidates;
+  for (const KernelEntry& entry : KernelsFor(op.type())) candidates.push_back(&entry);
+  std::stable_partition(candidates.begin(), candidates.end(),
+                        [&](const KernelEntry* entry) { return entry->name == wanted_kernel_; });
   int rank = 0;
-  for (const KernelEntry& entry : KernelsFor(op.type())) {
+  for (const KernelEntry* entry : candidates) {
     std::vector<Layout> layouts;
-    if (!has_layouts || entry.layout == LayoutRule::kPlain) {
+    if (!has_layouts || entry->layout == LayoutRule::kPlain) {
       layouts = {Layout::kPlain};
-    } else if (entry.layout == LayoutRule::kChannelsLast) {
+    } else if (entry->layout == LayoutRule::kChannelsLast) {
       layouts = {Layout::kChannelsLast};
-    } else if (entry.layout == LayoutRule::kMixed) {
+    } else if (entry->layout == LayoutRule::kMixed) {
       layouts = {Layout::kPlain, Layout::kChannelsLast};
     } else {
       layouts = {preferred, preferred == Layout::kPlain ? Layout::kChannelsLast : Layout::kPlain};
     }
     for (const Layout layout : layouts) {
-      if (std::optional<Choice> choice = TryWithSlices(op, entry, layout, refusals)) {
+      if (std::optional<Choice> choice = TryWithSlices(op, *entry, layout, refusals)) {
         choice->rank = rank;
         choice->refusals = std::move(refusals);
         return std::move(*choice);
@@ -349,6 +355,19 @@ Result<void> Planner::AddFusedOp(const ProgramOp& op) {
     }
   }
   return {};
+}
+
+// With the kernel first that was measured to be the fastest, where one was.
+Result<void> Planner::AddTunedOp(const ProgramOp& op) {
+  constexpr size_t kKernelAndReference = 2;
+  if (KernelsFor(op.type()).size() <= kKernelAndReference) return AddFusedOp(op);
+  const std::string key = TuningKey(program_, op);
+  wanted_kernel_ = options_.tuning ? options_.tuning->Find(key) : std::string_view();
+  const size_t first = plan_->steps.size();
+  Result<void> added = AddFusedOp(op);
+  wanted_kernel_ = {};
+  for (size_t i = first; i < plan_->steps.size(); ++i) plan_->steps[i].tuning_key = key;
+  return added;
 }
 
 }  // namespace crease

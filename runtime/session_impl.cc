@@ -57,6 +57,7 @@ Result<void> Session::Impl::Prepare() {
   } else {
     executor_ = std::make_shared<SerialExecutor>();
   }
+  if (!options_.tuning_file.empty()) tuning_ = LoadTuning(options_.tuning_file, executor_->workers());
   if (options_.fold) {
     CREASE_RETURN_IF_ERROR(RunPasses(graph_, PreparationPasses()));
     CREASE_ASSIGN_OR_RETURN(pass_log_, RunPasses(graph_, FoldingPasses()));
@@ -117,6 +118,7 @@ Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::Find(std::span<co
   plan_options.packs = &packs_;
   plan_options.constants = &constants_;
   plan_options.executor = executor_.get();
+  plan_options.tuning = tuning_.empty() ? nullptr : &tuning_;
   if (file_) {
     plan_options.packed = [this](const Tensor& tensor) { file_->Release({tensor.bytes(), tensor.byte_size()}); };
   }
@@ -275,6 +277,7 @@ std::vector<NodeProfile> Session::Impl::Profile() const {
       if (dst != kNone) node.shape = ToString(planned->plan->tensors[static_cast<size_t>(dst)].shape);
       node.runs = planned->times[i].runs.load(std::memory_order_relaxed);
       node.total_ms = static_cast<double>(planned->times[i].nanoseconds.load(std::memory_order_relaxed)) * 1e-6;
+      node.best_ms = static_cast<double>(planned->times[i].fastest.load(std::memory_order_relaxed)) * 1e-6;
       node.flops = step.flops;
       node.bytes = step.bytes;
       nodes.push_back(std::move(node));

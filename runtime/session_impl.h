@@ -16,6 +16,7 @@
 #include "runtime/file_map.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
+#include "runtime/tuning.h"
 
 namespace crease {
 
@@ -66,6 +67,7 @@ class Session::Impl {
   std::vector<TensorSpec> inputs_, outputs_;
   std::shared_ptr<ThreadPool> pool_;    // null with a host's executor or one thread
   std::shared_ptr<Executor> executor_;  // the pool, the host's, or a serial one
+  Tuning tuning_;
   mutable PackCache packs_;
   mutable ConstantPool constants_;
   mutable std::mutex planning_mutex_;  // one plan is made at a time

@@ -40,6 +40,7 @@ struct Command {
 Action AddFold(CLI::App& app);     // fold.cc
 Action AddRun(CLI::App& app);      // run.cc
 Action AddBench(CLI::App& app);    // bench.cc
+Action AddTune(CLI::App& app);     // tune.cc
 Action AddInspect(CLI::App& app);  // inspect.cc
 Action AddLint(CLI::App& app);     // lint.cc
 Action AddDiff(CLI::App& app);     // diff.cc

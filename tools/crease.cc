@@ -15,6 +15,8 @@ constexpr Command kCommands[] = {
     {"run", "Run a network on arrays", "crease run resnet50.onnx --input in.npz --output out.npz",
      crease::tools::AddRun},
     {"bench", "Time a network", "crease bench resnet50.onnx --threads 2 --profile", crease::tools::AddBench},
+    {"tune", "Measure which kernel is fastest for each layer, and remember it", "crease tune resnet50.onnx --threads 2",
+     crease::tools::AddTune},
     {"inspect", "Show what a network is and how it will run", "crease inspect resnet50.onnx",
      crease::tools::AddInspect},
     {"lint", "Find what people get wrong about batch-norms; exit 1 if anything is found", "crease lint resnet50.onnx",

@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <random>
 
+#include "runtime/cpu_count.h"
+#include "runtime/tuning.h"
+
 namespace crease::tools {
 namespace {
 
@@ -80,6 +83,8 @@ void SessionArguments::AddTo(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("--no-fold", no_fold, "Run the batch-norms as they are");
   app.add_flag("--exact", exact, "Direct convolution only: no Winograd");
+  CLI::Option* file = app.add_option("--tuning", tuning, "What `crease tune` measured (default: this machine's cache)");
+  app.add_flag("--no-tuning", no_tuning, "Choose kernels by the static rule, measured or not")->excludes(file);
 }
 
 Options SessionArguments::ToOptions() const {
@@ -87,6 +92,9 @@ Options SessionArguments::ToOptions() const {
   options.threads = threads;
   options.fold = !no_fold;
   options.exact = exact;
+  if (!no_tuning) {
+    options.tuning_file = tuning.empty() ? DefaultTuningFile(threads > 0 ? threads : DefaultThreadCount()) : tuning;
+  }
   return options;
 }
 

@@ -12,12 +12,14 @@
 
 namespace crease::tools {
 
-// Options that every running subcommand has: --threads, --precision, --no-fold, --exact.
+// Options that every running subcommand has: --threads, --precision, --no-fold, --exact, --tuning, --no-tuning.
 struct SessionArguments {
   int threads = 0;
   std::string precision = "f32";
   bool no_fold = false;
   bool exact = false;
+  std::string tuning;  // file; empty: the machine's own
+  bool no_tuning = false;
 
   void AddTo(CLI::App& app);
   Options ToOptions() const;

@@ -70,6 +70,7 @@ Json ProfileJson(const Session& session) {
     entry["layout"] = node.layout;
     entry["shape"] = node.shape;
     entry["ms"] = ms;
+    entry["best_ms"] = node.best_ms;
     entry["flops"] = node.flops;
     entry["bytes"] = node.bytes;
     entry["gflops"] = ms > 0 ? node.flops / ms / 1e6 : 0;

@@ -33,6 +33,9 @@ struct Options {
   // Map the model's files instead of reading them: pages go once weights are packed. A mapped file that
   // someone truncates raises SIGBUS when it is touched; hosts that cannot trust the folder turn it off.
   bool map_files = true;
+  // What `crease tune` measured: which kernel is fastest for which operator on this machine at this number
+  // of threads. Empty, or a file of another machine, version or thread count: a static rule decides.
+  std::string tuning_file;
   std::string external_data_folder;  // for models from memory; a file's own folder otherwise
   Limits limits;
 };
@@ -57,6 +60,7 @@ struct NodeProfile {
   std::string name, op_type, kernel, layout;
   std::string shape;    // of the first output, "(1, 64, 56, 56)"
   double total_ms = 0;  // over all runs
+  double best_ms = 0;   // of the fastest run
   int64_t runs = 0;
   double flops = 0;  // of one run: 2 for a multiply-add
   double bytes = 0;  // of one run: sources and destinations, read or written once
@@ -78,7 +82,8 @@ class Session {
 
   // Runs the network. Inputs and outputs by name, in any order; every input must be given, outputs
   // that are not wanted may be left out. The first call for new shapes plans and allocates; later
-  // ones allocate nothing. Same input, same bits, at any thread count.
+  // ones allocate nothing. Same input, same bits, at any thread count (with the same choice of kernels: a
+  // tuning file is made for one count).
   Result<void> run(std::span<const Input> inputs, std::span<const Output> outputs) const;
 
   // Per-node times since loading; empty unless Options::profile.

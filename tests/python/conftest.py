@@ -34,7 +34,9 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
-def crease():
+def crease(tmp_path_factory):
+    # What this machine's user has tuned must not decide which kernels are tested.
+    os.environ["CREASE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     return helpers.Crease(os.path.abspath(os.environ["CREASE_BIN"]))
 
 
