@@ -228,7 +228,8 @@ class Tuner {
     CREASE_ASSIGN_OR_RETURN(tuned_ms_, tuned.Run());
     std::vector<double> without, with;
     const Clock::time_point start = Clock::now();
-    while (without.size() < kTurns || std::chrono::duration<double>(Clock::now() - start).count() < arguments_.seconds) {
+    while (without.size() < kTurns ||
+           std::chrono::duration<double>(Clock::now() - start).count() < arguments_.seconds) {
       CREASE_ASSIGN_OR_RETURN(const double first, untuned.Run());
       CREASE_ASSIGN_OR_RETURN(const double second, tuned.Run());
       without.push_back(first);
@@ -269,11 +270,10 @@ void PrintText(const Json& json, const std::string& file) {
 
 Result<void> Run(const Arguments& arguments) {
   const int threads = arguments.session.threads > 0 ? arguments.session.threads : DefaultThreadCount();
-  const std::string file =
-      arguments.session.tuning.empty() ? DefaultTuningFile(threads) : arguments.session.tuning;
+  const std::string file = arguments.session.tuning.empty() ? DefaultTuningFile(threads) : arguments.session.tuning;
   if (file.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "no folder for the result: set HOME or CREASE_CACHE_DIR, or give --tuning",
-                 ""};
+    return Error{ErrorCode::kInvalidArgument,
+                 "no folder for the result: set HOME or CREASE_CACHE_DIR, or give --tuning", ""};
   }
   Tuner tuner(arguments, threads);
   CREASE_RETURN_IF_ERROR(tuner.Run());

@@ -80,9 +80,8 @@ TEST_F(TuningFile, ManyWritersLoseNothing) {
   constexpr int kWriters = 8;
   std::vector<std::thread> writers;
   for (int i = 0; i < kWriters; ++i) {
-    writers.emplace_back([&, i] {
-      EXPECT_TRUE(UpdateTuning(path_, 2, One("Conv " + std::to_string(i), "gemm")).ok());
-    });
+    writers.emplace_back(
+        [&, i] { EXPECT_TRUE(UpdateTuning(path_, 2, One("Conv " + std::to_string(i), "gemm")).ok()); });
   }
   for (std::thread& writer : writers) writer.join();
   EXPECT_EQ(LoadTuning(path_, 2).size(), static_cast<size_t>(kWriters));
