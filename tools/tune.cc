@@ -26,8 +26,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kSeed = 42;
-constexpr int kFewestRuns = 5;
-constexpr int kTurns = 6;
+constexpr int kFewestTurns = 5;
 // A change of kernels must gain this much, so that noise does not decide.
 constexpr double kLeastGain = 0.03;
 // Of an output's standard deviation: what kernels may differ by.
@@ -60,9 +59,13 @@ struct LayerTime {
 };
 using LayerTimes = std::map<std::string, LayerTime>;
 
+// A layer's best kernel so far beside the one of the static rule.
 struct Row {
   std::string key, from, to;
-  double from_ms = 0, to_ms = 0;
+  double ms = 0;     // with `from`
+  double ratio = 1;  // of the time with `to` to that with `from`, both taken in turns
+
+  double gain_ms() const { return ms * (1 - ratio); }
 };
 
 // A file of its own for trials, gone with the object.
@@ -88,29 +91,29 @@ class Tuner {
   Tuner(const Arguments& arguments, int threads) : arguments_(arguments), threads_(threads) {}
 
   Result<void> Run() {
-    CREASE_ASSIGN_OR_RETURN(Candidate untuned, Load(Tuning(), true));
-    CREASE_ASSIGN_OR_RETURN(const LayerTimes before, Time(untuned));
+    CREASE_ASSIGN_OR_RETURN(Candidate first, Load(Tuning(), true));
+    CREASE_ASSIGN_OR_RETURN(const LayerTimes layers, TimesOf(first));
+    layers_ = layers.size();
     std::set<std::string> kernels;
-    for (const auto& [key, layer] : before) {
+    for (const auto& [key, layer] : layers) {
       for (const KernelEntry& entry : KernelsFor(key.substr(0, key.find(' ')))) kernels.insert(std::string(entry.name));
     }
     kernels.erase(std::string(kReferenceName));
-    std::map<std::string, LayerTimes> by_kernel;
+    std::map<std::string, Row> best;
     {
       Progress progress("timing kernels", static_cast<int64_t>(kernels.size()));
       int64_t done = 0;
       for (const std::string& kernel : kernels) {
         progress.Update(done++, kernel);
-        Tuning everywhere;
-        everywhere.SetDefault(kernel);
-        CREASE_ASSIGN_OR_RETURN(Candidate trial, Load(everywhere, true));
-        CREASE_ASSIGN_OR_RETURN(by_kernel[kernel], Time(trial));
-        CREASE_RETURN_IF_ERROR(CheckOutputs(untuned, trial, kernel));
+        CREASE_RETURN_IF_ERROR(Try(kernel, best));
       }
     }
-    // Once more: the machine may have changed its pace meanwhile.
-    CREASE_ASSIGN_OR_RETURN(const LayerTimes after, Time(untuned));
-    Choose(before, after, by_kernel);
+    for (const auto& [key, row] : best) {
+      if (row.ratio > 1 - kLeastGain) continue;
+      measured_.Set(key, row.to);
+      rows_.push_back(row);
+    }
+    std::sort(rows_.begin(), rows_.end(), [](const Row& x, const Row& y) { return x.gain_ms() > y.gain_ms(); });
     return Compare();
   }
 
@@ -125,7 +128,7 @@ class Tuner {
     Json changes = Json::array();
     for (const Row& row : rows_) {
       changes.push_back(
-          {{"layer", row.key}, {"from", row.from}, {"to", row.to}, {"from_ms", row.from_ms}, {"to_ms", row.to_ms}});
+          {{"layer", row.key}, {"from", row.from}, {"to", row.to}, {"from_ms", row.ms}, {"to_ms", row.ms * row.ratio}});
     }
     json["changes"] = std::move(changes);
     return json;
@@ -151,12 +154,42 @@ class Tuner {
     return candidate;
   }
 
-  Result<LayerTimes> Time(Candidate& candidate) const {
+  // Runs the network with the kernel wherever it can be, and as it is, in turns: the machine's pace changes.
+  Result<void> Try(const std::string& kernel, std::map<std::string, Row>& best) {
+    Tuning everywhere;
+    everywhere.SetDefault(kernel);
+    CREASE_ASSIGN_OR_RETURN(Candidate usual, Load(Tuning(), true));
+    CREASE_ASSIGN_OR_RETURN(Candidate trial, Load(everywhere, true));
+    CREASE_RETURN_IF_ERROR(CheckOutputs(usual, trial, kernel));
+    CREASE_RETURN_IF_ERROR(InTurns(usual, trial, nullptr, nullptr));
+    CREASE_ASSIGN_OR_RETURN(const LayerTimes usual_times, TimesOf(usual));
+    CREASE_ASSIGN_OR_RETURN(const LayerTimes trial_times, TimesOf(trial));
+    for (const auto& [key, layer] : usual_times) {
+      const auto found = trial_times.find(key);
+      if (found == trial_times.end() || found->second.kernel != kernel || kernel == layer.kernel) continue;
+      const double ratio = found->second.ms / layer.ms;
+      Row& row = best.try_emplace(key, Row{key, layer.kernel, layer.kernel, layer.ms, 1}).first->second;
+      if (ratio >= row.ratio) continue;
+      row.to = kernel;
+      row.ms = layer.ms;
+      row.ratio = ratio;
+    }
+    return {};
+  }
+
+  Result<void> InTurns(Candidate& a, Candidate& b, std::vector<double>* a_ms, std::vector<double>* b_ms) const {
     const Clock::time_point start = Clock::now();
     const auto elapsed = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-    for (int runs = 0; runs < kFewestRuns || elapsed() < arguments_.seconds; ++runs) {
-      CREASE_RETURN_IF_ERROR(candidate.Run());
+    for (int turn = 0; turn < kFewestTurns || elapsed() < arguments_.seconds; ++turn) {
+      CREASE_ASSIGN_OR_RETURN(const double first, a.Run());
+      CREASE_ASSIGN_OR_RETURN(const double second, b.Run());
+      if (a_ms) a_ms->push_back(first);
+      if (b_ms) b_ms->push_back(second);
     }
+    return {};
+  }
+
+  static Result<LayerTimes> TimesOf(const Candidate& candidate) {
     std::vector<Shape> shapes;
     for (const Tensor& input : candidate.inputs) shapes.push_back(input.shape());
     CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<const Plan> plan, candidate.session->impl().PlanFor(shapes));
@@ -197,47 +230,15 @@ class Tuner {
     return {};
   }
 
-  void Choose(const LayerTimes& before, const LayerTimes& after, const std::map<std::string, LayerTimes>& by_kernel) {
-    layers_ = before.size();
-    for (const auto& [key, layer] : before) {
-      Row row{key, layer.kernel, layer.kernel, std::min(layer.ms, after.at(key).ms), 0};
-      row.to_ms = row.from_ms;
-      for (const auto& [kernel, times] : by_kernel) {
-        const auto found = times.find(key);
-        if (found == times.end() || found->second.kernel != kernel || kernel == row.from) continue;
-        if (found->second.ms < row.to_ms) {
-          row.to = kernel;
-          row.to_ms = found->second.ms;
-        }
-      }
-      if (row.to == row.from || row.to_ms > (1 - kLeastGain) * row.from_ms) continue;
-      measured_.Set(key, row.to);
-      rows_.push_back(std::move(row));
-    }
-    std::sort(rows_.begin(), rows_.end(),
-              [](const Row& a, const Row& b) { return a.from_ms - a.to_ms > b.from_ms - b.to_ms; });
-  }
-
   // The whole network, untuned and tuned in turns; a choice that gains nothing there is dropped.
   Result<void> Compare() {
     CREASE_ASSIGN_OR_RETURN(Candidate untuned, Load(Tuning(), false));
-    CREASE_ASSIGN_OR_RETURN(untuned_ms_, untuned.Run());
-    tuned_ms_ = untuned_ms_;
-    if (measured_.empty()) return {};
     CREASE_ASSIGN_OR_RETURN(Candidate tuned, Load(measured_, false));
-    CREASE_ASSIGN_OR_RETURN(tuned_ms_, tuned.Run());
     std::vector<double> without, with;
-    const Clock::time_point start = Clock::now();
-    while (without.size() < kTurns ||
-           std::chrono::duration<double>(Clock::now() - start).count() < arguments_.seconds) {
-      CREASE_ASSIGN_OR_RETURN(const double first, untuned.Run());
-      CREASE_ASSIGN_OR_RETURN(const double second, tuned.Run());
-      without.push_back(first);
-      with.push_back(second);
-    }
+    CREASE_RETURN_IF_ERROR(InTurns(untuned, tuned, &without, &with));
     untuned_ms_ = Median(without);
-    tuned_ms_ = Median(with);
-    if (tuned_ms_ < untuned_ms_) return {};
+    tuned_ms_ = measured_.empty() ? untuned_ms_ : Median(with);
+    if (measured_.empty() || tuned_ms_ < untuned_ms_) return {};
     measured_ = Tuning();
     rows_.clear();
     tuned_ms_ = untuned_ms_;
