@@ -18,7 +18,8 @@ constexpr int64_t kMaxComputedFloats = 64;
 
 class Inference {
  public:
-  explicit Inference(const Graph& graph) : graph_(graph), opset_(graph.info().opset()) {
+  Inference(const Graph& graph, bool check_values)
+      : graph_(graph), opset_(graph.info().opset()), check_values_(check_values) {
     const auto count = static_cast<size_t>(graph.value_count());
     known_.types.resize(count);
     known_.constants.resize(count);
@@ -84,7 +85,7 @@ class Inference {
     CREASE_ASSIGN_OR_RETURN(const OpDef* op, ops::FindDefinition(node, opset_));
     const NodeInputs inputs = InputsOf(node);
     std::vector<TensorType> outputs(node.outputs.size());
-    InferContext context(node, opset_, inputs.types, inputs.constants, outputs, inputs.partial);
+    InferContext context(node, opset_, inputs.types, inputs.constants, outputs, inputs.partial, check_values_);
     CREASE_RETURN_IF_ERROR(op->infer(context));
     for (const TensorType& type : outputs) {
       if (type.is_static()) CREASE_RETURN_IF_ERROR(ElementCount(type.shape()));
@@ -139,14 +140,15 @@ class Inference {
 
   const Graph& graph_;
   const int opset_;
+  const bool check_values_;
   InferredTypes known_;
   std::vector<std::optional<ops::ShapeValue>> partial_;
 };
 
 }  // namespace
 
-Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides) {
-  return Inference(graph).Run(overrides);
+Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides, bool check_values) {
+  return Inference(graph, check_values).Run(overrides);
 }
 
 }  // namespace crease

@@ -17,9 +17,10 @@ class InferContext {
  public:
   InferContext(const Node& of_node, int model_opset, std::span<const TensorType* const> inputs,
                std::span<const Tensor* const> constants, std::span<TensorType> outputs,
-               std::span<const std::vector<Dim>* const> shape_values = {})
+               std::span<const std::vector<Dim>* const> shape_values = {}, bool values_are_checked = true)
       : node(of_node),
         opset(model_opset),
+        check_values(values_are_checked),
         inputs_(inputs),
         constants_(constants),
         outputs_(outputs),
@@ -27,6 +28,7 @@ class InferContext {
 
   const Node& node;
   const int opset;
+  const bool check_values;  // of constants: whether a batch-norm's variances make sense
 
   int input_count() const { return static_cast<int>(inputs_.size()); }
   int output_count() const { return static_cast<int>(outputs_.size()); }
@@ -108,6 +110,8 @@ struct InputOverride {
   ValueId value;
   TensorType type;
 };
-Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides = {});
+// Passes do not check values: a fold leaves a batch-norm with a bad variance as it is, and says so.
+Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides = {},
+                                 bool check_values = true);
 
 }  // namespace crease

@@ -160,7 +160,6 @@ Result<void> FixBias(const Graph& graph, NodeId id, ConstEval& constants, Patch&
   return {};
 }
 
-// Needs no types: inference rejects such a graph.
 void FindBadVariances(const Graph& graph, std::vector<Finding>& findings) {
   for (NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
@@ -180,10 +179,7 @@ void FindBadVariances(const Graph& graph, std::vector<Finding>& findings) {
 Result<std::vector<Finding>> Lint(const Graph& graph) {
   std::vector<Finding> bad;
   FindBadVariances(graph, bad);
-  Result<InferredTypes> inferred = InferTypes(graph);
-  if (!inferred.ok() && !bad.empty()) return bad;
-  if (!inferred.ok()) return inferred.error();
-  const InferredTypes types = std::move(inferred).value();
+  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, {}, false));
   Linter linter(graph, types);
   linter.findings = std::move(bad);
   for (NodeId id : graph.topological_order()) {
@@ -199,7 +195,7 @@ Result<std::vector<Finding>> Lint(const Graph& graph) {
 }
 
 Result<void> FixLint(Graph& graph, const std::vector<Finding>& findings) {
-  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph));
+  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, {}, false));
   ConstEval constants(graph, types);
   Patch patch(graph);
   const auto fixes = [&](std::string_view code, const std::string& name) {

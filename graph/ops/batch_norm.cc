@@ -39,7 +39,7 @@ Result<void> InferBatchNormalization(InferContext& context) {
     parameters[static_cast<size_t>(i)] = context.constant(i + 1);
     all = all && context.constant(i + 1) != nullptr;
   }
-  if (all && !attributes.training) {
+  if (all && !attributes.training && context.check_values) {
     CREASE_RETURN_IF_ERROR(
         ResolveBatchNorm(attributes, *parameters[0], *parameters[1], *parameters[2], *parameters[3]));
   }

@@ -11,6 +11,7 @@
 #include "graph/graph.h"
 #include "graph/op.h"
 #include "graph/passes/const_eval.h"
+#include "graph/passes/unrounded.h"
 
 namespace crease::fold {
 
@@ -85,6 +86,7 @@ struct FoldContext {
   const Graph& graph;
   const InferredTypes& types;
   ConstEval& constants;
+  Unrounded& unrounded;
 
   const TensorType& type(ValueId id) const { return types.types[static_cast<size_t>(id)]; }
   int rank(ValueId id) const { return id == kNone ? -1 : type(id).rank(); }  // -1: unknown

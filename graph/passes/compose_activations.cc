@@ -127,7 +127,7 @@ bool Compose(const FoldContext& context, NodeId id, Patch& patch) {
 Result<Patch> ComposeActivations(const Graph& graph, PassContext& pass) {
   Patch patch(graph);
   ConstEval constants(graph, pass.types);
-  const FoldContext context{graph, pass.types, constants};
+  const FoldContext context{graph, pass.types, constants, pass.unrounded};
   for (NodeId id : graph.topological_order()) {
     if (patch.touches(id) || !Compose(context, id, patch)) continue;
     LogEntry entry;

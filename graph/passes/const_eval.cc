@@ -4,17 +4,38 @@
 #include <algorithm>
 
 #include "graph/ops/evaluate.h"
+#include "graph/passes/unrounded.h"
 
 namespace crease {
 namespace {
+
+// A ConstantOfShape in its own dtype: some exporters leave out whole networks' weights this way, which
+// would be twice the memory in double.
+Result<Tensor> Splat(const Node& node, const TensorType& type) {
+  const Attribute* attribute = node.FindAttribute("value");
+  const Tensor* value = attribute != nullptr ? std::get_if<Tensor>(&attribute->data) : nullptr;
+  CREASE_ASSIGN_OR_RETURN(Tensor result, Tensor::Allocate(DType::kFloat32, type.shape()));
+  if (value == nullptr || result.size() == 0) return result;
+  std::fill_n(result.mutable_data<float>(), result.size(), value->elements<float>()[0]);
+  return result;
+}
+
+bool IsSplat(const Node& node, DType dtype) {
+  if (node.op_type != "ConstantOfShape" || !node.domain.empty() || dtype != DType::kFloat32) return false;
+  const Attribute* attribute = node.FindAttribute("value");
+  const Tensor* value = attribute != nullptr ? std::get_if<Tensor>(&attribute->data) : nullptr;
+  return attribute == nullptr || (value != nullptr && value->dtype() == DType::kFloat32 && value->size() == 1);
+}
 
 bool IsConstantNode(const Node& node) { return node.op_type == "Constant" && node.domain.empty(); }
 
 }  // namespace
 
-ConstEval::ConstEval(const Graph& graph, const InferredTypes& types, int64_t max_elements)
+ConstEval::ConstEval(const Graph& graph, const InferredTypes& types, const fold::Unrounded* unrounded,
+                     int64_t max_elements)
     : graph_(graph),
       types_(types),
+      unrounded_(unrounded),
       max_elements_(max_elements),
       constant_(static_cast<size_t>(graph.value_count()), false),
       memo_(static_cast<size_t>(graph.value_count())),
@@ -45,7 +66,10 @@ DType ConstEval::dtype(ValueId id) const {
 
 const Tensor* ConstEval::Get(ValueId id) {
   if (!IsConstant(id)) return nullptr;
-  if (const Tensor* stored = graph_.constant(id)) return stored;
+  if (const Tensor* stored = graph_.constant(id)) {
+    const fold::ScaledTensor* exact = unrounded_ != nullptr ? unrounded_->Find(id) : nullptr;
+    return exact != nullptr && exact->factors.empty() ? &exact->base : stored;
+  }
   Tensor& memo = memo_[static_cast<size_t>(id)];
   // Depth first with a stack of its own: constant chains may be as long as a file likes.
   std::vector<NodeId> stack;
@@ -81,6 +105,11 @@ bool ConstEval::Evaluate(NodeId id) {
     if (!type.is_static()) return false;
     const Result<int64_t> count = ElementCount(type.shape());
     if (!count.ok() || *count > max_elements_) return false;
+  }
+  if (IsSplat(node, types_.types[static_cast<size_t>(node.outputs[0])].dtype)) {
+    Result<Tensor> splat = Splat(node, types_.types[static_cast<size_t>(node.outputs[0])]);
+    if (splat.ok()) memo_[static_cast<size_t>(node.outputs[0])] = std::move(splat).value();
+    return splat.ok();
   }
   std::vector<const Tensor*> inputs(node.inputs.size(), nullptr);
   for (size_t i = 0; i < node.inputs.size(); ++i) {

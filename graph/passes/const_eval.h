@@ -10,16 +10,22 @@
 
 namespace crease {
 
+namespace fold {
+class Unrounded;
+}
+
 class ConstEval {
  public:
-  // Keeps references: both must outlive it. Values of more than `max_elements` are not computed.
-  ConstEval(const Graph& graph, const InferredTypes& types, int64_t max_elements = int64_t{1} << 28);
+  // Keeps references: all must outlive it. Values of more than `max_elements` are not computed.
+  ConstEval(const Graph& graph, const InferredTypes& types, const fold::Unrounded* unrounded = nullptr,
+            int64_t max_elements = int64_t{1} << 28);
 
   // Whether the value depends on constants alone, through operators with a definition.
   bool IsConstant(ValueId id) const { return id != kNone && constant_[static_cast<size_t>(id)]; }
 
   // The value, or null where it is not constant, too big or its operator fails. Initializers and
-  // Constant nodes keep their dtype; computed floats are float64. Valid as long as this object.
+  // Constant nodes keep their dtype; computed floats are float64, and so are vectors that a fold made,
+  // as they were before they were rounded. Valid as long as this object.
   const Tensor* Get(ValueId id);
 
   // The dtype that the value has in the graph, which for computed floats is not the tensor's.
@@ -30,6 +36,7 @@ class ConstEval {
 
   const Graph& graph_;
   const InferredTypes& types_;
+  const fold::Unrounded* unrounded_;
   const int64_t max_elements_;
   std::vector<bool> constant_;  // by value
   std::vector<Tensor> memo_;    // by value; undefined where not computed

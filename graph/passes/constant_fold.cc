@@ -22,7 +22,7 @@ bool NeededByRest(const Graph& graph, const ConstEval& constants, ValueId value)
 
 Result<Patch> FoldConstants(const Graph& graph, PassContext& context) {
   Patch patch(graph);
-  ConstEval constants(graph, context.types, kMaxFoldedElements);
+  ConstEval constants(graph, context.types, nullptr, kMaxFoldedElements);
   for (NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
     bool replaced = false;

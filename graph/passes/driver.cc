@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "graph/passes/pass.h"
+#include "graph/passes/unrounded.h"
 
 namespace crease {
 namespace {
@@ -11,15 +12,16 @@ struct Run {
   const DriverOptions& options;
   PassLog log;
   int steps = 0;
+  fold::Unrounded unrounded;
 
   bool stopped() const { return options.max_steps >= 0 && steps >= options.max_steps; }
 
   // One pass to its own fixed point; true if it changed the graph. Its refusals of the last time stay.
   Result<bool> Repeat(const Pass& pass, PassLog& refusals) {
     for (int round = 0; round < options.max_rounds && !stopped(); ++round) {
-      CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph));
+      CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, {}, false));
       PassLog entries;
-      PassContext context{types, entries};
+      PassContext context{types, entries, unrounded};
       CREASE_ASSIGN_OR_RETURN(Patch patch, pass.run(graph, context));
       for (LogEntry& entry : entries) {
         entry.pass = pass.name;
@@ -42,7 +44,7 @@ struct Run {
 }  // namespace
 
 Result<PassLog> RunPasses(Graph& graph, std::span<const Pass> passes, const DriverOptions& options) {
-  Run run{graph, options, {}, 0};
+  Run run{graph, options, {}, 0, {}};
   PassLog refusals;
   bool changed = true;
   for (int round = 0; changed && round < options.max_rounds && !run.stopped(); ++round) {

@@ -138,7 +138,7 @@ bool Remove(const Graph& graph, NodeId id, ValueId data, Patch& patch) {
 Result<Patch> EliminateIdentity(const Graph& graph, PassContext& pass) {
   Patch patch(graph);
   ConstEval constants(graph, pass.types);
-  const FoldContext context{graph, pass.types, constants};
+  const FoldContext context{graph, pass.types, constants, pass.unrounded};
   for (NodeId id : graph.topological_order()) {
     if (patch.touches(id)) continue;
     ValueId data = kNone;

@@ -42,7 +42,7 @@ Outcome<Done> AbsorbConstant(const FoldContext& context, NodeId user, int slot, 
     const auto c = map.uniform() ? 0 : static_cast<size_t>(i / inner) % map.size();
     values[static_cast<size_t>(i)] = map.scale[c] * tensor->AsDouble(i) + map.shift[c];
   }
-  Outcome<Tensor> rounded = RoundTo(values, dtype, tensor->shape());
+  Outcome<Rounded> rounded = RoundTo(values, dtype, tensor->shape());
   if (!rounded.ok()) return rounded.refusal();
   PlanInput(context, user, static_cast<size_t>(slot), std::move(*rounded),
             NewName(context, user, static_cast<size_t>(slot), "_folded"), plan);
@@ -60,11 +60,12 @@ Outcome<Done> AbsorbAffine(const Step& step, const AffineNode& other) {
   Outcome<Done> fits = CheckAffine(both, other.dtype);
   if (!fits.ok()) return Refusal{fits.refusal().code, step.self(), fits.refusal().message};
   step.plan.Remade(other.out);
-  step.plan.Add([other, both, rank, name = step.node().name](Patch& patch, const FoldPlan& plan) {
-    patch.RemoveNode(other.node);
-    EmitAffine(patch, both, rank, other.dtype, plan.InputOf(other.node, other.slot, other.data), plan.NameOf(other.out),
-               name);
-  });
+  step.plan.Add(
+      [&context = step.context, other, both, rank, name = step.node().name](Patch& patch, const FoldPlan& plan) {
+        patch.RemoveNode(other.node);
+        EmitAffine(context, patch, both, rank, other.dtype, plan.InputOf(other.node, other.slot, other.data),
+                   plan.NameOf(other.out), name);
+      });
   step.plan.Absorbed("affine", step.self());
   return Done{};
 }
@@ -153,18 +154,18 @@ Outcome<Done> PushThroughConcat(const Step& step) {
     ++left;
     step.plan.new_nodes += 1;
     step.plan.left_channels += size;
-    step.plan.Add([id = step.id, slot, part, rank, dtype, input, type = step.context.type(input),
+    step.plan.Add([&context = step.context, id = step.id, slot, part, rank, dtype, input,
+                   type = step.context.type(input),
                    name = node.name + "_branch" + std::to_string(slot)](Patch& patch, const FoldPlan&) {
       const ValueId mapped = patch.AddValue(name + "_mapped", type);
-      EmitAffine(patch, part, rank, dtype, input, mapped, name);
+      EmitAffine(context, patch, part, rank, dtype, input, mapped, name);
       patch.ReplaceInput(id, static_cast<int>(slot), mapped);
     });
   }
   step.plan.total_channels += total;
   if (left == 0) return Done{};
-  // It pays to leave one smaller node for the one that goes, or several that see half the channels.
-  if (absorbed > 0 && (left == 1 || 2 * absorbed >= total)) return Done{};
-  return last;
+  // Fewer channels left do not pay: at run time the one node on the whole value may be fused into its reader.
+  return absorbed > 0 && 2 * absorbed >= total ? Outcome<Done>(Done{}) : last;
 }
 
 }  // namespace

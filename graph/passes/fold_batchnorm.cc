@@ -27,8 +27,8 @@ class Folder {
   Folder(const Graph& graph, PassContext& context)
       : graph_(graph),
         pass_(context),
-        constants_(graph, context.types),
-        context_{graph, context.types, constants_},
+        constants_(graph, context.types, &context.unrounded),
+        context_{graph, context.types, constants_, context.unrounded},
         patch_(graph),
         busy_(static_cast<size_t>(graph.node_count()), false) {}
 
@@ -186,7 +186,7 @@ Result<Patch> Folder::Merge() {
       Log(link.node, "merged", true, Printable(head.name), StrCat("one node for ", count));
       pass_.log.back().macs_saved = &link == &first ? 0 : Elements(link.out);
     }
-    EmitAffine(patch_, map, rank, first.dtype, first.data, last.out, head.name);
+    EmitAffine(context_, patch_, map, rank, first.dtype, first.data, last.out, head.name);
   }
   return std::move(patch_);
 }

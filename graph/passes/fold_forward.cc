@@ -22,9 +22,9 @@ Outcome<Done> ComposeWith(const FoldContext& context, const AffineNode& other, c
   if (AffineNodeCount(both, rank) != 1) return Refusal{"cost", self, "the composed map would be two nodes"};
   Outcome<Done> fits = CheckAffine(both, other.dtype);
   if (!fits.ok()) return Refusal{fits.refusal().code, self, fits.refusal().message};
-  plan.Add([other, both, rank, name = context.graph.node(other.node).name](Patch& patch, const FoldPlan& p) {
+  plan.Add([&context, other, both, rank, name = context.graph.node(other.node).name](Patch& patch, const FoldPlan& p) {
     patch.RemoveNode(other.node);
-    EmitAffine(patch, both, rank, other.dtype, p.InputOf(other.node, other.slot, other.data), other.out, name);
+    EmitAffine(context, patch, both, rank, other.dtype, p.InputOf(other.node, other.slot, other.data), other.out, name);
   });
   plan.Absorbed("affine", self);
   return Done{};

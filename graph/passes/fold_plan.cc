@@ -9,9 +9,11 @@
 namespace crease::fold {
 namespace {
 
-Tensor Rounded(std::span<const double> values, DType dtype, Shape shape) {
-  Outcome<Tensor> made = RoundTo(values, dtype, std::move(shape));
-  return made.ok() ? std::move(*made) : Tensor();
+// Parameters that CheckAffine has found to fit.
+ValueId AddParameter(const FoldContext& context, Patch& patch, std::string_view name, std::span<const double> values,
+                     DType dtype, Shape shape) {
+  Outcome<Rounded> made = RoundTo(values, dtype, std::move(shape));
+  return context.unrounded.AddConstant(patch, name, made.ok() ? *made : Rounded{});
 }
 
 // The shape in which a vector along the map's axis broadcasts against data of that rank.
@@ -22,13 +24,14 @@ Shape BroadcastShape(const Affine& map, int rank) {
   return shape;
 }
 
-void AddBinary(Patch& patch, std::string_view op, ValueId data, const std::vector<double>& values, const Affine& map,
-               int rank, DType dtype, ValueId out, std::string_view name) {
+void AddBinary(const FoldContext& context, Patch& patch, std::string_view op, ValueId data,
+               const std::vector<double>& values, const Affine& map, int rank, DType dtype, ValueId out,
+               std::string_view name) {
   Node node;
   node.op_type = std::string(op);
   node.name = std::string(name);
-  const ValueId constant = patch.AddConstant(std::string(name) + (op == "Mul" ? "_scale" : "_shift"),
-                                             Rounded(values, dtype, BroadcastShape(map, rank)));
+  const ValueId constant = AddParameter(context, patch, std::string(name) + (op == "Mul" ? "_scale" : "_shift"), values,
+                                        dtype, BroadcastShape(map, rank));
   node.inputs = {data, constant};
   node.outputs = {out};
   patch.AddNode(std::move(node));
@@ -70,7 +73,7 @@ int AffineNodeCount(const Affine& map, int rank) {
 
 Outcome<Done> CheckAffine(const Affine& map, DType dtype) {
   for (const auto* values : {&map.scale, &map.shift}) {
-    Outcome<Tensor> rounded = RoundTo(*values, dtype, {static_cast<int64_t>(values->size())});
+    Outcome<Rounded> rounded = RoundTo(*values, dtype, {static_cast<int64_t>(values->size())});
     if (!rounded.ok()) return rounded.refusal();
   }
   // A scale that rounds to a denormal would lose its precision.
@@ -81,27 +84,29 @@ Outcome<Done> CheckAffine(const Affine& map, DType dtype) {
   return Done{};
 }
 
-void EmitAffine(Patch& patch, const Affine& map, int rank, DType dtype, ValueId data, ValueId out,
-                std::string_view name) {
+void EmitAffine(const FoldContext& context, Patch& patch, const Affine& map, int rank, DType dtype, ValueId data,
+                ValueId out, std::string_view name) {
   const bool broadcastable = map.uniform() || rank >= 0;
-  if (!map.has_shift() && broadcastable) return AddBinary(patch, "Mul", data, map.scale, map, rank, dtype, out, name);
+  if (!map.has_shift() && broadcastable)
+    return AddBinary(context, patch, "Mul", data, map.scale, map, rank, dtype, out, name);
   if (!map.has_scale() && broadcastable) {
-    return AddBinary(patch, "Add", data, map.shift, map, rank, dtype, out, name);
+    return AddBinary(context, patch, "Add", data, map.shift, map, rank, dtype, out, name);
   }
   if (!FitsBatchNorm(map, rank)) {
     const ValueId scaled = patch.AddValue(std::string(name) + "_scaled");
-    AddBinary(patch, "Mul", data, map.scale, map, rank, dtype, scaled, name);
-    return AddBinary(patch, "Add", scaled, map.shift, map, rank, dtype, out, std::string(name) + "_add");
+    AddBinary(context, patch, "Mul", data, map.scale, map, rank, dtype, scaled, name);
+    return AddBinary(context, patch, "Add", scaled, map.shift, map, rank, dtype, out, std::string(name) + "_add");
   }
   const auto channels = static_cast<int64_t>(map.size());
   const std::string base(name);
   Node node;
   node.op_type = "BatchNormalization";
   node.name = base;
-  node.inputs = {data, patch.AddConstant(base + "_scale", Rounded(map.scale, dtype, {channels})),
-                 patch.AddConstant(base + "_shift", Rounded(map.shift, dtype, {channels})),
-                 patch.AddConstant(base + "_mean", Rounded(std::vector<double>(map.size(), 0.0), dtype, {channels})),
-                 patch.AddConstant(base + "_var", Rounded(std::vector<double>(map.size(), 1.0), dtype, {channels}))};
+  const auto add = [&](const char* suffix, std::span<const double> values) {
+    return AddParameter(context, patch, base + suffix, values, dtype, {channels});
+  };
+  const std::vector<double> zeros(map.size(), 0.0), ones(map.size(), 1.0);
+  node.inputs = {data, add("_scale", map.scale), add("_shift", map.shift), add("_mean", zeros), add("_var", ones)};
   node.outputs = {out};
   node.attributes.push_back(MakeAttr("epsilon", 0.0f));
   patch.AddNode(std::move(node));

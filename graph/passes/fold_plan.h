@@ -76,8 +76,8 @@ class FoldPlan {
 // 1; mean 0, variance 1, epsilon 0), or a Mul and an Add. `rank` of the data, or -1.
 // AffineNodeCount tells how many, 0 where the rank is missing; an identity map counts as one Mul.
 int AffineNodeCount(const Affine& map, int rank);
-void EmitAffine(Patch& patch, const Affine& map, int rank, DType dtype, ValueId data, ValueId out,
-                std::string_view name);
+void EmitAffine(const FoldContext& context, Patch& patch, const Affine& map, int rank, DType dtype, ValueId data,
+                ValueId out, std::string_view name);
 // Whether the parameters of such nodes fit `dtype`.
 Outcome<Done> CheckAffine(const Affine& map, DType dtype);
 

@@ -30,9 +30,14 @@ struct LogEntry {
 
 using PassLog = std::vector<LogEntry>;
 
+namespace fold {
+class Unrounded;
+}
+
 struct PassContext {
   const InferredTypes& types;
   PassLog& log;
+  fold::Unrounded& unrounded;  // of the constants that folds made in earlier rounds
 };
 
 struct Pass {

@@ -302,3 +302,22 @@ def test_linked_external_data(crease, rng, tmp_path, link):
     os.rename(folder / "weights.bin", tmp_path / "elsewhere.bin")
     link(tmp_path / "elsewhere.bin", folder / "weights.bin")
     crease("fold", path, "-o", tmp_path / "out.onnx", expect=BAD_INPUT)
+
+
+@pytest.mark.parametrize("variance", [-1, np.nan, np.inf])
+def test_a_bad_variance_is_kept(crease, rng, tmp_path, variance):
+    """The fold says so and leaves the node; a session refuses the network."""
+    model = conv_bn_relu(rng, bias=False)
+    for i, t in enumerate(model.graph.initializer):
+        if t.name == "bn_var":
+            values = numpy_helper.to_array(t).copy()
+            values[1] = variance
+            model.graph.initializer[i].CopyFrom(numpy_helper.from_array(values, "bn_var"))
+    source = save(model, tmp_path / "in.onnx")
+    report = crease.json("fold", source, "-o", str(tmp_path / "out.onnx"))
+    (entry,) = [e for e in report["entries"] if e["op_type"] == "BatchNormalization"]
+    assert (entry["folded"], entry["code"]) == (False, "bad-variance")
+    assert "channel 1" in entry["message"]
+    assert onnx.load(tmp_path / "out.onnx").graph.node == model.graph.node
+    crease("fold", source, "-o", str(tmp_path / "out.onnx"), "--fail-on", "bad-variance", expect=FINDING)
+    crease("inspect", source, expect=BAD_INPUT)

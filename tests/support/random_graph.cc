@@ -2,6 +2,7 @@
 #include "tests/support/random_graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace crease::testing {
@@ -29,7 +30,7 @@ double RandomGraph::ScaleValue() {
     case 2:
       return Uniform(-1.5, -0.5);
     case 3:
-      return Chance(50) ? 1e3 : 1e-3;
+      return std::pow(10.0, static_cast<double>(Int(-15, 15)));
     default:
       return Uniform(0.25, 2);
   }

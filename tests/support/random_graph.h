@@ -14,7 +14,7 @@ namespace crease::testing {
 
 struct RandomGraphOptions {
   DType dtype = DType::kFloat64;
-  bool awkward = true;  // scales that are zero, negative, 1e6 or 1e-6; else in [0.5, 1.5]
+  bool awkward = true;  // scales that are zero, negative, 1e-15 to 1e15; else in [0.5, 1.5]
 };
 
 class RandomGraph {
