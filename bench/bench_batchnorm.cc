@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batch normalization alone against the memory's speed: memcpy, a copy with streaming stores, and our
-// kernels, on tensors from a few hundred KB to 100 MB. Threads are the pool's. Bandwidth counts one
-// read and one write of the tensor for copies and eval, two reads and one write for training.
+// crease::BatchNorm2d against the memory's speed: memcpy, a copy with streaming stores and a read, on
+// tensors from a few hundred KB to 100 MB. Threads are the pool's. Bandwidth counts what has to move: one
+// read and one write of the tensor; one read for `read`; for training two reads and one write where a
+// channel does not fit into L2 twice (NCHW) or its values lie apart (NHWC).
 //
 //   bench_batchnorm --benchmark_filter=eval/f32/NCHW
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "crease/batch_norm.h"
 #include "kernels/affine_rows.h"
-#include "kernels/batch_norm.h"
 #include "kernels/loop_nest.h"
 #include "runtime/thread_pool.h"
 
@@ -30,11 +32,10 @@ struct BenchShape {
 constexpr BenchShape kShapes[] = {{32, 256, 56, 56},  {1, 64, 112, 112}, {8, 2048, 7, 7},
                                   {1, 3, 1080, 1920}, {256, 24, 28, 28}, {1, 960, 7, 7}};
 
-enum class What { kMemcpy, kStreamCopy, kEval, kTrain };
+enum class What { kMemcpy, kStreamCopy, kRead, kEval, kTrain };
 
 struct Buffers {
   Tensor src, dst;
-  std::vector<double> weight, bias, mean, var;
 
   Buffers(const BenchShape& shape, DType dtype) {
     src = Tensor::Allocate(dtype, {shape.size()}).value();
@@ -46,11 +47,6 @@ struct Buffers {
       const uint16_t half = FloatToBFloat16(x);
       if (dtype == DType::kBFloat16) std::memcpy(bytes + i * 2, &half, 2);
     }
-    const auto channels = static_cast<size_t>(shape.c);
-    weight.assign(channels, 1.25);
-    bias.assign(channels, 0.5);
-    mean.assign(channels, 0.25);
-    var.assign(channels, 4);
   }
 };
 
@@ -77,35 +73,68 @@ void Memcpy(const RunContext& context, const Buffers& b) {
   });
 }
 
-NormTensor TensorOf(const BenchShape& shape, Layout layout, DType dtype, Buffers& b) {
-  NormTensor t;
-  t.src = b.src.bytes();
-  t.dst = b.dst.mutable_data<std::byte>();
-  t.dtype = dtype;
-  t.layout = layout;
-  t.batch = shape.n;
-  t.channels = shape.c;
-  t.plane = shape.h * shape.w;
-  t.src_pitch = t.dst_pitch = shape.c;
-  return t;
+void Read(const RunContext& context, const Buffers& b) {
+  const auto size = static_cast<int64_t>(b.src.byte_size());
+  const auto* words = reinterpret_cast<const uint64_t*>(b.src.bytes());
+  ParallelForCost(context, size / 64, size / 4, [&](int64_t begin, int64_t end) {
+    uint64_t sums[8] = {};
+    for (int64_t i = begin * 8; i < end * 8; i += 8) {
+      for (int k = 0; k < 8; ++k) sums[k] += words[i + k];
+    }
+    benchmark::DoNotOptimize(sums);
+  });
+}
+
+Array ArrayOf(const BenchShape& s, Layout layout, DType dtype, Tensor& tensor) {
+  Array array{tensor.mutable_data<std::byte>(), dtype, {s.n, s.c, s.h, s.w}, {}};
+  if (layout == Layout::kChannelsLast) array.strides = {s.h * s.w * s.c, 1, s.w * s.c, s.c};
+  return array;
+}
+
+BatchNorm2d MakeNorm(int64_t channels, bool training, DType dtype, int threads) {
+  BatchNormOptions options;
+  options.num_features = channels;
+  options.dtype = dtype;
+  options.threads = threads;
+  BatchNorm2d norm = BatchNorm2d::create(options).value();
+  const auto set = [&](const char* name, double value) {
+    static_cast<void>(norm.set_state(name, std::vector<double>(static_cast<size_t>(channels), value)).ok());
+  };
+  set("weight", 1.25);
+  set("bias", 0.5);
+  set("running_mean", 0.25);
+  set("running_var", 4);
+  if (!training) norm.eval();
+  return norm;
+}
+
+// Times that the tensor has to move between the memory and the cores.
+int64_t Passes(const BenchShape& shape, What what, Layout layout, DType dtype) {
+  if (what == What::kRead) return 1;
+  if (what != What::kTrain) return 2;
+  const int64_t channel = shape.size() / shape.c * static_cast<int64_t>(ByteSize(dtype));
+  return layout == Layout::kPlain && 2 * channel <= sysconf(_SC_LEVEL2_CACHE_SIZE) ? 2 : 3;
 }
 
 void Run(benchmark::State& state, BenchShape shape, What what, Layout layout, DType dtype, int threads) {
   const std::shared_ptr<ThreadPool> pool = ThreadPool::Shared(threads);
   Buffers buffers(shape, dtype);
-  const NormTensor tensor = TensorOf(shape, layout, dtype, buffers);
-  const NormParameters parameters{buffers.weight, buffers.bias, 1e-5};
+  BatchNorm2d norm = MakeNorm(shape.c, what == What::kTrain, dtype, threads);
+  const Array x = ArrayOf(shape, layout, dtype, buffers.src), y = ArrayOf(shape, layout, dtype, buffers.dst);
   for (auto _ : state) {
-    PoolRequest request(pool.get());
-    const RunContext context{request.executor(), nullptr};
-    if (what == What::kMemcpy) Memcpy(context, buffers);
-    if (what == What::kStreamCopy) StreamCopy(context, buffers);
-    if (what == What::kEval) NormalizeWith(context, tensor, parameters, buffers.mean, buffers.var);
-    if (what == What::kTrain) NormalizeByBatch(context, tensor, parameters, buffers.mean, buffers.var);
+    if (what == What::kEval || what == What::kTrain) {
+      if (!norm.forward({x.data, x.dtype, x.shape, x.strides}, y).ok()) state.SkipWithError("forward failed");
+    } else {
+      PoolRequest request(pool.get());
+      const RunContext context{request.executor(), nullptr};
+      if (what == What::kMemcpy) Memcpy(context, buffers);
+      if (what == What::kStreamCopy) StreamCopy(context, buffers);
+      if (what == What::kRead) Read(context, buffers);
+    }
     benchmark::ClobberMemory();
   }
-  const int64_t passes = what == What::kTrain ? 3 : 2;
-  state.SetBytesProcessed(state.iterations() * passes * static_cast<int64_t>(buffers.src.byte_size()));
+  state.SetBytesProcessed(state.iterations() * Passes(shape, what, layout, dtype) *
+                          static_cast<int64_t>(buffers.src.byte_size()));
 }
 
 void Register(const std::string& name, const BenchShape& shape, What what, Layout layout, DType dtype, int threads) {
@@ -120,6 +149,7 @@ void RegisterAll() {
   for (const int threads : {1, 2}) {
     for (const BenchShape& shape : kShapes) {
       Register("memcpy", shape, What::kMemcpy, Layout::kPlain, DType::kFloat32, threads);
+      Register("read", shape, What::kRead, Layout::kPlain, DType::kFloat32, threads);
       Register("stream_copy", shape, What::kStreamCopy, Layout::kPlain, DType::kFloat32, threads);
       for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
         const std::string tail = layout == Layout::kPlain ? "NCHW" : "NHWC";

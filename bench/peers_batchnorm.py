@@ -1,21 +1,27 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Batch normalization alone, Crease against PyTorch, ONNX Runtime and OpenVINO, in turns, on this machine.
+"""Batch normalization alone, Crease against PyTorch, oneDNN, ONNX Runtime and OpenVINO, in turns, on this machine.
 
   peers_batchnorm.py [--crease build/bench/bench_batchnorm] [--modes eval,train] [--layouts NCHW,NHWC] [--threads 1,2]
-                     [--peers torch,ort,openvino] [--shapes 32x256x56x56,...] [--rounds 5] [--seconds 0.2] [--json FILE]
+                     [--peers torch,onednn,ort,openvino] [--shapes 32x256x56x56,...] [--rounds 5] [--seconds 0.2] [--json FILE]
 
 Needs, by pip: numpy onnx torch==2.13.0 onnxruntime openvino. Every engine is checked against a double-precision result
 before it is timed, then all take turns, round by round, each in a process of its own that sleeps while another runs. What
-counts is the ratio inside one run. Bandwidth counts one read and one write of the tensor (eval and copies), or two reads
-and one write (train).
+counts is the ratio inside one run: of the medians over the rounds, or with --best of the least times.
 
-eval is y = (x - mean) / sqrt(var + eps) * gamma + beta, f32. NHWC is PyTorch's channels_last; ONNX knows NCHW only, so
-ONNX Runtime and OpenVINO sit NHWC out. train is PyTorch's training forward; the others have none on the CPU.
+eval is y = (x - mean) / sqrt(var + eps) * gamma + beta, f32; train normalizes by the batch and updates the running
+statistics. NHWC is PyTorch's channels_last; ONNX knows NCHW only, so ONNX Runtime and OpenVINO sit NHWC out, and train,
+which they do not have on the CPU. oneDNN is the one inside PyTorch, given a tensor in its own memory (Tensor.to_mkldnn),
+which is NCHW for every shape here; our own build of oneDNN has no batch normalization. Its time includes PyTorch's call,
+some microseconds.
+
+`bound` is the least time in which the traffic can be moved: the faster of memcpy and the streaming copy; for training by
+two passes (NHWC, or a channel that does not fit into L2 twice) that and the time of one read. The last columns are the
+bound's time over Crease's, and the fastest peer's over Crease's.
 
 The Crease side is bench/bench_batchnorm (Google Benchmark). It is started once a round and case; its benchmarks are found
-by name, `BatchNorm/eval/f32/NCHW/32x256x56x56/threads:2`, as are its two bounds, `memcpy/SHAPE/threads:T` and
-`stream_copy/SHAPE/threads:T`. --crease-json FILE joins the JSON of an earlier run instead (--benchmark_format=json).
+by name, `BatchNorm/eval/f32/NCHW/32x256x56x56/threads:2`, as are `memcpy/SHAPE/threads:T`, `stream_copy/SHAPE/threads:T`
+and `read/SHAPE/threads:T`. --crease-json FILE joins the JSON of an earlier run instead (--benchmark_format=json).
 """
 import argparse
 import json
@@ -79,6 +85,22 @@ class Torch:
         return self.run().numpy()
 
 
+class OneDnn:
+    def __init__(self, shape, mode, layout, threads):
+        import torch
+        torch.set_num_threads(threads)
+        self.torch, self.training = torch, mode == "train"
+        x, *self.parameters = (torch.from_numpy(a) for a in make_case(shape))
+        self.x = x.to_mkldnn()
+
+    def run(self):
+        with self.torch.inference_mode():
+            return self.torch.batch_norm(self.x, *self.parameters, self.training, 0.1, EPS, False)
+
+    def result(self):
+        return self.run().to_dense().numpy()
+
+
 def onnx_file(shape, folder):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -134,11 +156,11 @@ class OpenVino:
         return self.y.data
 
 
-ENGINES = {"torch": Torch, "ort": Ort, "openvino": OpenVino}
+ENGINES = {"torch": Torch, "onednn": OneDnn, "ort": Ort, "openvino": OpenVino}
 
 
 def takes_part(engine, mode, layout):
-    return engine == "torch" or mode == "eval" and layout == "NCHW"
+    return engine == "torch" or layout == "NCHW" and (engine == "onednn" or mode == "eval")
 
 
 def work(pipe, engine, shape, mode, layout, threads):
@@ -160,14 +182,15 @@ def work(pipe, engine, shape, mode, layout, threads):
 
 # --- the Crease side -------------------------------------------------------------------------------------------------
 
-OURS = ["crease", "memcpy", "stream_copy"]
+OURS = ["crease", "memcpy", "stream_copy", "read"]
+L2_BYTES = os.sysconf("SC_LEVEL2_CACHE_SIZE") if "SC_LEVEL2_CACHE_SIZE" in os.sysconf_names else 1 << 20
 
 
 def our_names(case):
     """{engine: the benchmark's name} for a case."""
     shape, mode, layout, threads = case
     tail = f"{shape}/threads:{threads}"
-    return {"crease": f"BatchNorm/{mode}/f32/{layout}/{tail}", "memcpy": f"memcpy/{tail}", "stream_copy": f"stream_copy/{tail}"}
+    return {"crease": f"BatchNorm/{mode}/f32/{layout}/{tail}"} | {name: f"{name}/{tail}" for name in OURS[1:]}
 
 
 def our_times(report, case):
@@ -231,29 +254,38 @@ def measure(case, a, report):
             for engine, v in row.items()}
 
 
-def print_row(case, row, engines, size):
-    """Prints a line of the table; the fastest peer's time over Crease's, or None."""
-    mode = case[1]
-    ms = {engine: row[engine]["ms"] for engine in engines if "ms" in row.get(engine, {})}
-    traffic = {engine: size * 4 * (3 if mode == "train" and engine not in OURS[1:] else 2) for engine in engines}
-    cells = [f"{ms[e]:.3f} ({traffic[e] / ms[e] / 1e6:.1f})" if e in ms else row.get(e, {}).get("error", "") for e in engines]
+def two_passes(case):
+    """Whether the tensor must be read from memory twice; as bench_batchnorm.cc has it."""
+    shape, mode, layout, _ = case
+    n, c, h, w = (int(v) for v in shape.split("x"))
+    return mode == "train" and (layout == "NHWC" or 2 * 4 * n * h * w > L2_BYTES)
+
+
+def print_row(case, row, engines, which):
+    """Prints a line of the table; (bound's time over Crease's, fastest peer's over Crease's), either None."""
+    ms = {engine: row[engine][which] for engine in engines if which in row.get(engine, {})}
+    copies = [ms[e] for e in ("memcpy", "stream_copy") if e in ms]
+    bound = min(copies) + (ms.get("read", 0) if two_passes(case) else 0) if copies else None
     peers = [v for engine, v in ms.items() if engine not in OURS]
-    ratio = min(peers) / ms["crease"] if peers and "crease" in ms else None
-    print("| " + " | ".join([*map(str, case), *cells, f"{ratio:.2f}x" if ratio else ""]) + " |", flush=True)
-    return ratio
+    ratios = [value / ms["crease"] if value and "crease" in ms else None for value in (bound, min(peers, default=None))]
+    cells = [f"{ms[e]:.4f}" if e in ms else row.get(e, {}).get("error", "") for e in engines]
+    cells += [f"{bound:.4f}" if bound else ""] + [f"{r:.2f}" if r else "" for r in ratios]
+    print("| " + " | ".join([*map(str, case), *cells]) + " |", flush=True)
+    return ratios
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--crease", default="")
     parser.add_argument("--crease-json", default="")
-    parser.add_argument("--peers", default="torch,ort,openvino")
+    parser.add_argument("--peers", default="torch,onednn,ort,openvino")
     parser.add_argument("--modes", default="eval,train")
     parser.add_argument("--layouts", default="NCHW,NHWC")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--best", action="store_true", help="least times instead of medians")
     parser.add_argument("--json", default="")
     a = parser.parse_args()
     report = None
@@ -261,8 +293,9 @@ def main():
         with open(a.crease_json) as f:
             report = json.load(f)
     engines = (OURS if a.crease or report else []) + a.peers.split(",")
-    print("Milliseconds (GB/s); the last column is the fastest peer's time over Crease's.\n")
-    print("| shape | mode | layout | threads | " + " | ".join(engines) + " | ratio |\n|---|---|---|---|" + "---|" * (len(engines) + 1))
+    print("Milliseconds, " + ("least" if a.best else "median") + " of the rounds.\n")
+    print("| shape | mode | layout | threads | " + " | ".join(engines) + " | bound | bound/crease | peer/crease |\n|---|---|---|---|"
+          + "---|" * (len(engines) + 3))
     table, ratios = [], []
     for mode in a.modes.split(","):
         for layout in a.layouts.split(","):
@@ -270,7 +303,7 @@ def main():
                 for shape in a.shapes.split(","):
                     case = (shape, mode, layout, threads)
                     row = measure(case, a, report)
-                    ratios.append(print_row(case, row, engines, math.prod(int(n) for n in shape.split("x"))))
+                    ratios.append(print_row(case, row, engines, "least_ms" if a.best else "ms")[1])
                     table.append({"shape": shape, "mode": mode, "layout": layout, "threads": threads, "engines": row})
     ratios = [r for r in ratios if r]
     if ratios:

@@ -14,74 +14,72 @@
 // After foreach_target.h, so that each target has its own copy.
 #include <hwy/highway.h>
 
-#include "kernels/activation-inl.h"
-#include "kernels/float_io-inl.h"
+#include "kernels/affine_plane-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// The epilogue on one vector; `residual` as a vector is loaded only where there is one.
-template <Activation A, Residual R, class D, class V>
-HWY_INLINE V Finish(D d, V y, V r, [[maybe_unused]] const AffineArgs& args) {
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
-    return y;
-  } else {
-    return ApplyEpilogue<A, R>(d, y, r, hn::Set(d, args.a), hn::Set(d, args.b));
-  }
-}
+// Planes of fewer vectors than this go through SmallPlanes.
+constexpr int64_t kSmallPlane = 64;
 
-template <bool kExact, class V>
-HWY_INLINE V Map(V x, V scale, V shift, V pivot) {
-  if constexpr (kExact) x = hn::Sub(x, pivot);
-  return hn::MulAdd(x, scale, shift);
-}
-
-// One run of n elements of one channel.
-template <typename T, Activation A, Residual R, bool kExact>
-HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T> scale, Wide<T> shift, Wide<T> pivot,
-                      const AffineArgs& args) {
+// As Planes, for planes of at least one vector, without an epilogue: vectors of elements as they lie, of
+// one channel or on the border of two, so that an aligned tensor is written in whole aligned lines.
+template <typename T, bool kExact>
+void SmallPlanes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
-  const size_t lanes = hn::Lanes(d);
-  const V s = hn::Set(d, scale);
-  const V t = hn::Set(d, shift);
-  const V p = hn::Set(d, pivot);
-  const auto partial = [&](size_t i, size_t count) HWY_ATTR {
-    const V y = Map<kExact>(LoadWideN(d, src + i, count), s, t, p);
-    const V r = R == Residual::kNone ? y : LoadWideN(d, residual + i, count);
-    StoreWideN(Finish<A, R>(d, y, r, args), d, dst + i, count);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto* src = static_cast<const T*>(args.src);
+  auto* dst = static_cast<T*>(args.dst);
+  const auto* scale = static_cast<const Wide<T>*>(args.scale);
+  const auto* shift = static_cast<const Wide<T>*>(args.shift);
+  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
+  int64_t channel = begin / plane % channels;
+  int64_t stop = (begin / plane + 1) * plane;
+  V s = hn::Set(d, scale[channel]), t = hn::Set(d, shift[channel]);
+  V p = kExact ? hn::Set(d, pivot[channel]) : s;
+  const auto map = [&](V x, int64_t i, int64_t count) HWY_ATTR {
+    const int64_t left = stop - i;
+    if (left >= count) return Map<kExact>(x, s, t, p);
+    const V old_s = s, old_t = t, old_p = p;
+    stop += plane;
+    if (++channel == channels) channel = 0;
+    s = hn::Set(d, scale[channel]);
+    t = hn::Set(d, shift[channel]);
+    p = kExact ? hn::Set(d, pivot[channel]) : s;
+    const auto before = hn::FirstN(d, static_cast<size_t>(left));
+    return Map<kExact>(x, hn::IfThenElse(before, old_s, s), hn::IfThenElse(before, old_t, t),
+                       hn::IfThenElse(before, old_p, p));
   };
-  const auto whole = [&](size_t i) HWY_ATTR {
-    const V y = Map<kExact>(LoadWide(d, src + i), s, t, p);
-    const V r = R == Residual::kNone ? y : LoadWide(d, residual + i);
-    return Finish<A, R>(d, y, r, args);
+  const auto partial = [&](int64_t i, int64_t count) HWY_ATTR {
+    const auto n = static_cast<size_t>(count);
+    StoreWideN(map(LoadWideN(d, src + i, n), i, count), d, dst + i, n);
   };
-  size_t i = 0;
-  // Streaming and unrolling are for the bare map, which runs at the speed of memory; with an epilogue
-  // they would only multiply the code.
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
-    if (kIsWide<T> && args.stream && n >= 4 * lanes) {
-      const size_t past = reinterpret_cast<uintptr_t>(dst) / sizeof(T) % lanes;
-      if (past != 0) {
-        i = lanes - past;
-        partial(0, i);
-      }
-      for (; i + lanes <= n; i += lanes) StreamWide(whole(i), d, dst + i);
-    }
-    for (; i + 2 * lanes <= n; i += 2 * lanes) {
-      const V y0 = whole(i);
-      const V y1 = whole(i + lanes);
-      StoreWide(y0, d, dst + i);
-      StoreWide(y1, d, dst + i + lanes);
-    }
+  int64_t i = begin;
+  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(dst + i) / sizeof(T)) % lanes;
+  if (past != 0) {
+    const int64_t count = std::min(lanes - past, end - i);
+    partial(i, count);
+    i += count;
   }
-  for (; i + lanes <= n; i += lanes) StoreWide(whole(i), d, dst + i);
-  if (i < n) partial(i, n - i);
+  if (kIsWide<T> && args.stream) {
+    for (; i + lanes <= end; i += lanes) StreamWide(map(LoadWide(d, src + i), i, lanes), d, dst + i);
+    hwy::FlushStream();
+  } else {
+    for (; i + lanes <= end; i += lanes) StoreWide(map(LoadWide(d, src + i), i, lanes), d, dst + i);
+  }
+  if (i < end) partial(i, end - i);
 }
 
 template <typename T, Activation A, Residual R, bool kExact = false>
 void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
+  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+    const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
+    if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0) {
+      return SmallPlanes<T, kExact>(args, channels, plane, begin, end);
+    }
+  }
   const auto* src = static_cast<const T*>(args.src);
   const auto* residual = static_cast<const T*>(args.residual);
   auto* dst = static_cast<T*>(args.dst);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/batch_norm.h"
 
-#include <algorithm>
-#include <cmath>
-#include <vector>
+#include <unistd.h>
 
-#include "kernels/affine.h"
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "kernels/batch_norm_map.h"
+#include "kernels/batch_norm_rows.h"
 #include "kernels/loop_nest.h"
 #include "kernels/moments_rows.h"
 
@@ -16,63 +19,41 @@ namespace {
 constexpr int64_t kRunPart = 16384;   // adjacent elements of a plane
 constexpr int64_t kRowPart = 1024;    // pixels
 constexpr int64_t kChannelPart = 64;  // channels of these pixels
-// A channel that is this small is normalized while its values are still in L2.
-constexpr int64_t kCachedBytes = 1 << 20;
-constexpr int64_t kMinChannels = 16;  // fewer would leave threads idle
+constexpr int64_t kMinChannels = 16;  // to split by; fewer would leave threads idle
 
-bool IsPlain(const NormTensor& t) { return t.layout == Layout::kPlain && t.plane > 1; }
+// A channel up to this size is normalized while its values are still in L2, and the next one is fetched
+// meanwhile.
+int64_t CachedBytes() {
+  static const int64_t bytes = [] {
+    const auto l2 = static_cast<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE));
+    return (l2 > 0 ? l2 : int64_t{1} << 20) / 2;
+  }();
+  return bytes;
+}
 
-// Scale, shift and pivot as the rows want them: float, or double for float64.
-template <typename T>
-struct Map {
-  std::vector<T> scale, shift, pivot;
+// Rounded up, so that what follows is aligned.
+size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-  explicit Map(size_t channels) : scale(channels), shift(channels), pivot(channels) {}
-  void Set(size_t c, const NormParameters& p, double mean, double var) {
-    const double s = (p.weight.empty() ? 1.0 : p.weight[c]) / std::sqrt(var + p.eps);
-    scale[c] = static_cast<T>(s);
-    pivot[c] = static_cast<T>(mean);
-    // What rounding took from the pivot.
-    shift[c] = static_cast<T>((p.bias.empty() ? 0.0 : p.bias[c]) - (mean - static_cast<double>(pivot[c])) * s);
+// Hands out pieces of a call's scratch.
+class Scratch {
+ public:
+  explicit Scratch(const RunContext& context) : at_(context.scratch) {}
+  template <typename T>
+  std::span<T> Take(int64_t count) {
+    auto* first = reinterpret_cast<T*>(at_);
+    at_ += Aligned(static_cast<size_t>(count) * sizeof(T));
+    std::uninitialized_default_construct_n(first, count);
+    return {first, static_cast<size_t>(count)};
   }
+  template <typename T>
+  NormMapView<T> TakeMap(int64_t channels) {
+    const int64_t period = PatternPeriod(channels);
+    return {channels, Take<T>(period).data(), Take<T>(period).data(), Take<T>(period).data()};
+  }
+
+ private:
+  std::byte* at_;
 };
-
-AffineArgs ArgsOf(const NormTensor& t) {
-  AffineArgs args;
-  args.src = t.src;
-  args.dst = t.dst;
-  return args;
-}
-
-template <typename T>
-void Bind(const Map<T>& map, AffineArgs* args) {
-  args->scale = map.scale.data();
-  args->shift = map.shift.data();
-  args->pivot = map.pivot.data();
-}
-
-template <typename T>
-void Apply(const RunContext& context, const NormTensor& t, Map<T>& map) {
-  AffineArgs args = ArgsOf(t);
-  const int64_t pixels = t.batch * t.plane;
-  if (IsPlain(t)) {
-    Bind(map, &args);
-    RunAffinePlain(context, FindExactPlanes(t.dtype), args, t.dtype, t.batch, t.channels, t.plane);
-    return;
-  }
-  const bool plain = t.layout == Layout::kPlain;
-  if (plain || (t.src_pitch == t.channels && t.dst_pitch == t.channels)) {
-    const int64_t period = PatternPeriod(t.channels);
-    RepeatTo(period, map.scale);
-    RepeatTo(period, map.shift);
-    RepeatTo(period, map.pivot);
-    Bind(map, &args);
-    RunAffineDense(context, FindExactPixels(t.dtype), args, t.dtype, period, pixels * t.channels);
-    return;
-  }
-  Bind(map, &args);
-  RunAffinePitched(context, FindExactPixels(t.dtype), args, t.channels, {t.src_pitch, 0, t.dst_pitch}, pixels);
-}
 
 const std::byte* At(const NormTensor& t, int64_t element) {
   return static_cast<const std::byte*>(t.src) + element * static_cast<int64_t>(ByteSize(t.dtype));
@@ -97,149 +78,189 @@ Moments PartMoments(const NormTensor& t, const PlaneParts& split, RunMoments run
              std::min(split.images, t.batch - image), t.channels * t.plane);
 }
 
-// All of one channel of a plain tensor, by one thread.
-Moments ChannelMoments(const NormTensor& t, RunMoments run, int64_t channel) {
-  const PlaneParts split(t);
-  Moments moments;
-  for (int64_t group = 0; group < split.groups; ++group) {
-    for (int64_t part = 0; part < split.parts; ++part) {
-      moments.Merge(PartMoments(t, split, run, channel, group, part));
-    }
-  }
-  return moments;
-}
-
-void PlainStatistics(const RunContext& context, const NormTensor& t, std::vector<Moments>& result) {
+void PlainStatistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
+                     std::span<double> var) {
   const RunMoments run = FindRunMoments(t.dtype);
   const PlaneParts split(t);
   const int64_t of_channel = split.groups * split.parts;
-  std::vector<Moments> partial(static_cast<size_t>(t.channels * of_channel));
+  const std::span<Moments> partial = scratch.Take<Moments>(t.channels * of_channel);
   ParallelForCost(context, t.channels * of_channel, t.batch * t.channels * t.plane, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       partial[static_cast<size_t>(i)] =
           PartMoments(t, split, run, i / of_channel, i % of_channel / split.parts, i % split.parts);
     }
   });
-  // In the order of ChannelMoments, so that both give the same bits.
-  for (size_t i = 0; i < partial.size(); ++i) result[i / static_cast<size_t>(of_channel)].Merge(partial[i]);
+  for (int64_t c = 0; c < t.channels; ++c) {
+    Moments moments;
+    for (int64_t i = 0; i < of_channel; ++i) moments.Merge(partial[static_cast<size_t>(c * of_channel + i)]);
+    mean[static_cast<size_t>(c)] = moments.mean;
+    var[static_cast<size_t>(c)] = moments.m2 / moments.count;
+  }
 }
 
-// `columns` adjacent columns of `rows` rows; columns are merged into the channels they belong to.
-void ColumnStatistics(const RunContext& context, const NormTensor& t, int64_t offset, int64_t rows, int64_t columns,
-                      int64_t pitch, std::vector<Moments>& result) {
-  if (rows == 0) return;
-  const ColumnMoments moments_of = FindColumnMoments(t.dtype);
-  const int64_t row_parts = (rows + kRowPart - 1) / kRowPart;
-  const int64_t column_parts = (columns + kChannelPart - 1) / kChannelPart;
-  std::vector<Moments> partial(static_cast<size_t>(row_parts * columns));
-  ParallelForCost(context, row_parts * column_parts, rows * columns, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kChannelPart;
-      moments_of(At(t, offset + row * pitch + column), pitch, std::min(kRowPart, rows - row),
-                 std::min(kChannelPart, columns - column), partial.data() + (i / column_parts * columns + column));
+// Moments of many columns, each of `count` values.
+struct ColumnSet {
+  double count = 0;
+  std::span<double> mean, m2;
+
+  // Those of as many other columns into these, one by one (as Moments::Merge).
+  void Merge(double other_count, const double* other_mean, const double* other_m2) {
+    const double share = other_count / (count + other_count), cross = share * count;
+    for (size_t i = 0; i < mean.size(); ++i) {
+      const double delta = other_mean[i] - mean[i];
+      mean[i] += delta * share;
+      m2[i] += other_m2[i] + delta * delta * cross;
     }
-  });
-  for (int64_t i = 0; i < row_parts * columns; ++i) {
-    result[static_cast<size_t>(i % columns % t.channels)].Merge(partial[static_cast<size_t>(i)]);
+    count += other_count;
   }
-}
+};
 
-std::vector<Moments> MomentsOf(const RunContext& context, const NormTensor& t) {
-  std::vector<Moments> result(static_cast<size_t>(t.channels));
-  if (IsPlain(t)) {
-    PlainStatistics(context, t, result);
-    return result;
-  }
-  const int64_t pixels = t.batch * t.plane;
+// Tensors without planes: adjacent columns of rows that are `pitch` apart, from element `offset` on. A
+// column belongs to channel column % channels.
+struct Columns {
+  int64_t offset, rows, columns, pitch;
+
+  int64_t row_parts() const { return (rows + kRowPart - 1) / kRowPart; }
+  int64_t moments() const { return row_parts() * columns; }
+};
+
+// The tensor's rows; and what is left where rows are taken several at a time: dense channels that fill
+// no vector are columns of a period that does.
+std::array<Columns, 2> ColumnsOf(const NormTensor& t) {
+  const int64_t pixels = t.values_per_channel();
   const int64_t pitch = t.layout == Layout::kPlain ? t.channels : t.src_pitch;
   const int64_t period = PatternPeriod(t.channels);
   if (pitch != t.channels || t.channels % 16 == 0 || period == t.channels) {
-    ColumnStatistics(context, t, 0, pixels, t.channels, pitch, result);
-    return result;
+    return {Columns{0, pixels, t.channels, pitch}, Columns{}};
   }
-  // Dense with channels that fill no vector: columns of a period that does.
-  const int64_t rows = pixels * t.channels / period;
-  ColumnStatistics(context, t, 0, rows, period, period, result);
-  const int64_t done = rows * period;
-  ColumnStatistics(context, t, done, pixels - done / t.channels, t.channels, t.channels, result);
-  return result;
+  const int64_t rows = pixels * t.channels / period, done = rows * period;
+  return {Columns{0, rows, period, period}, Columns{done, pixels - done / t.channels, t.channels, t.channels}};
 }
 
-// Channel by channel, each read from memory once.
-template <typename T>
-void NormalizeChannels(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
-                       std::span<double> mean, std::span<double> var) {
-  const RunMoments run = FindRunMoments(t.dtype);
-  const AffinePlanes rows = FindExactPlanes(t.dtype);
-  Map<T> map(static_cast<size_t>(t.channels));
-  const int64_t size = t.batch * t.channels * t.plane * static_cast<int64_t>(ByteSize(t.dtype));
-  const bool stream = ShouldStream(size);
-  ParallelForCost(context, t.channels, t.batch * t.channels * t.plane, [&](int64_t begin, int64_t end) {
-    for (int64_t channel = begin; channel < end; ++channel) {
-      const auto c = static_cast<size_t>(channel);
-      const Moments moments = ChannelMoments(t, run, channel);
-      mean[c] = moments.mean;
-      var[c] = moments.m2 / moments.count;
-      map.Set(c, parameters, mean[c], var[c]);
-      AffineArgs args;
-      args.scale = &map.scale[c];
-      args.shift = &map.shift[c];
-      args.pivot = &map.pivot[c];
-      args.stream = stream;
-      // Backwards: what was read last is nearest.
-      for (int64_t n = t.batch; n-- > 0;) {
-        const int64_t offset = (n * t.channels + channel) * t.plane;
-        args.src = At(t, offset);
-        args.dst = static_cast<std::byte*>(t.dst) + offset * static_cast<int64_t>(ByteSize(t.dtype));
-        rows(args, 1, t.plane, 0, t.plane);
-      }
+// Adds them to the channels' moments. partial_mean, partial_m2: in.moments() entries each.
+void ColumnStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> partial_mean,
+                      std::span<double> partial_m2, ColumnSet& channels) {
+  if (in.rows == 0) return;
+  const ColumnMoments moments_of = FindColumnMoments(t.dtype);
+  const int64_t column_parts = (in.columns + kChannelPart - 1) / kChannelPart;
+  ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kChannelPart;
+      const int64_t at = i / column_parts * in.columns + column;
+      moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
+                 std::min(kChannelPart, in.columns - column), partial_mean.data() + at, partial_m2.data() + at);
     }
   });
+  const auto columns = static_cast<size_t>(in.columns);
+  ColumnSet all{static_cast<double>(std::min(kRowPart, in.rows)), partial_mean.first(columns),
+                partial_m2.first(columns)};
+  for (int64_t part = 1; part < in.row_parts(); ++part) {
+    all.Merge(static_cast<double>(std::min(kRowPart, in.rows - part * kRowPart)),
+              partial_mean.data() + part * in.columns, partial_m2.data() + part * in.columns);
+  }
+  for (int64_t i = 0; i < in.columns; i += t.channels) channels.Merge(all.count, &all.mean[i], &all.m2[i]);
+}
+
+int64_t PartialCount(const NormTensor& t) {
+  if (HasPlanes(t)) {
+    const PlaneParts split(t);
+    return t.channels * split.groups * split.parts;
+  }
+  const std::array<Columns, 2> all = ColumnsOf(t);
+  return std::max(all[0].moments(), all[1].moments());
+}
+
+void Statistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
+                std::span<double> var) {
+  if (HasPlanes(t)) return PlainStatistics(context, t, scratch, mean, var);
+  const int64_t partial = PartialCount(t);
+  const std::span<double> partial_mean = scratch.Take<double>(partial), partial_m2 = scratch.Take<double>(partial);
+  std::fill(mean.begin(), mean.end(), 0.0);
+  std::fill(var.begin(), var.end(), 0.0);
+  ColumnSet channels{0, mean, var};
+  for (const Columns& columns : ColumnsOf(t)) {
+    ColumnStatistics(context, t, columns, partial_mean, partial_m2, channels);
+  }
+  for (double& m2 : var) m2 /= channels.count;
 }
 
 template <typename T>
-void NormalizeTwoPass(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
-                      std::span<double> mean, std::span<double> var) {
-  BatchStatistics(context, t, mean, var);
-  Map<T> map(static_cast<size_t>(t.channels));
-  for (size_t c = 0; c < map.scale.size(); ++c) map.Set(c, parameters, mean[c], var[c]);
-  Apply(context, t, map);
+void MapWith(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
+             std::span<const double> mean, std::span<const double> var) {
+  const NormMapView<T> map = scratch.TakeMap<T>(t.channels);
+  map.Set(parameters, mean, var);
+  ApplyMap(context, t, map);
+}
+
+void MapAny(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
+            std::span<const double> mean, std::span<const double> var) {
+  if (t.dtype == DType::kFloat64) {
+    MapWith<double>(context, t, parameters, scratch, mean, var);
+  } else {
+    MapWith<float>(context, t, parameters, scratch, mean, var);
+  }
 }
 
 }  // namespace
 
+template <typename T>
+auto NormMap::View(std::vector<T>& values) const {
+  const auto period = static_cast<size_t>(PatternPeriod(channels_));
+  values.resize(3 * period);
+  return NormMapView<T>{channels_, values.data(), values.data() + period, values.data() + 2 * period};
+}
+
+NormMap::NormMap(DType dtype, const NormParameters& parameters, std::span<const double> mean,
+                 std::span<const double> var)
+    : channels_(static_cast<int64_t>(mean.size())) {
+  dtype == DType::kFloat64 ? View(doubles_).Set(parameters, mean, var) : View(floats_).Set(parameters, mean, var);
+}
+
+void NormMap::Apply(const RunContext& context, const NormTensor& tensor) const {
+  if (tensor.values_per_channel() == 0) return;
+  const auto apply = [&](const auto& values) {
+    using T = std::remove_const_t<std::remove_reference_t<decltype(values[0])>>;
+    const auto period = PatternPeriod(channels_);
+    T* first = const_cast<T*>(values.data());
+    ApplyMap(context, tensor, NormMapView<T>{channels_, first, first + period, first + 2 * period});
+  };
+  tensor.dtype == DType::kFloat64 ? apply(doubles_) : apply(floats_);
+}
+
+size_t NormScratchBytes(const NormTensor& t) {
+  const auto partial = static_cast<size_t>(PartialCount(t));
+  return Aligned(partial * sizeof(Moments)) + 64 +
+         3 * Aligned(static_cast<size_t>(PatternPeriod(t.channels)) * sizeof(double));
+}
+
 void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,
                      std::span<double> var) {
-  const std::vector<Moments> moments = MomentsOf(context, tensor);
-  for (size_t c = 0; c < moments.size(); ++c) {
-    mean[c] = moments[c].mean;
-    var[c] = moments[c].m2 / moments[c].count;
-  }
+  Scratch scratch(context);
+  Statistics(context, tensor, scratch, mean, var);
 }
 
 void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                    std::span<const double> mean, std::span<const double> var) {
   if (tensor.values_per_channel() == 0) return;
-  const auto run = [&](auto map) {
-    for (size_t c = 0; c < map.scale.size(); ++c) map.Set(c, parameters, mean[c], var[c]);
-    Apply(context, tensor, map);
-  };
-  const auto channels = static_cast<size_t>(tensor.channels);
-  tensor.dtype == DType::kFloat64 ? run(Map<double>(channels)) : run(Map<float>(channels));
+  Scratch scratch(context);
+  MapAny(context, tensor, parameters, scratch, mean, var);
 }
 
 void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                       std::span<double> mean, std::span<double> var) {
-  const int64_t channel_bytes = tensor.values_per_channel() * static_cast<int64_t>(ByteSize(tensor.dtype));
-  const bool cached = IsPlain(tensor) && channel_bytes <= kCachedBytes && tensor.channels >= kMinChannels;
-  const bool is_double = tensor.dtype == DType::kFloat64;
-  if (cached) {
-    is_double ? NormalizeChannels<double>(context, tensor, parameters, mean, var)
-              : NormalizeChannels<float>(context, tensor, parameters, mean, var);
-  } else {
-    is_double ? NormalizeTwoPass<double>(context, tensor, parameters, mean, var)
-              : NormalizeTwoPass<float>(context, tensor, parameters, mean, var);
+  const auto element = static_cast<int64_t>(ByteSize(tensor.dtype));
+  const int64_t channel_bytes = tensor.values_per_channel() * element;
+  if (HasPlanes(tensor) && channel_bytes <= CachedBytes() && tensor.channels >= kMinChannels) {
+    const ChannelNorm norm = FindChannelNorm(tensor.dtype);
+    const bool stream = ShouldStream(tensor.channels * channel_bytes);
+    ParallelForCost(
+        context, tensor.channels, tensor.channels * tensor.values_per_channel(),
+        [&](int64_t begin, int64_t end) { norm(tensor, parameters, stream, begin, end, mean.data(), var.data()); });
+    return;
   }
+  Scratch scratch(context);
+  Statistics(context, tensor, scratch, mean, var);
+  MapAny(context, tensor, parameters, scratch, mean, var);
 }
 
 }  // namespace crease

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "kernels/kernel.h"
 
@@ -29,9 +30,29 @@ struct NormParameters {
   double eps = 1e-5;
 };
 
-// y = weight * (x - mean) / sqrt(var + eps) + bias. Statistics and parameters are combined in double,
-// rounded once; float32 results are within 2 units in the last place of the largest of |y|, |bias|,
-// |y - bias|.
+// y = weight * (x - mean) / sqrt(var + eps) + bias as it is applied: combined in double, rounded once.
+// float32 results are within 2 units in the last place of the largest of |y|, |bias|, |y - bias|.
+// Immutable once made.
+class NormMap {
+ public:
+  // `dtype`: of the tensors.
+  NormMap(DType dtype, const NormParameters& parameters, std::span<const double> mean, std::span<const double> var);
+  // The tensor must have as many channels, and that dtype.
+  void Apply(const RunContext& context, const NormTensor& tensor) const;
+
+ private:
+  template <typename T>
+  auto View(std::vector<T>& values) const;
+
+  int64_t channels_;
+  std::vector<float> floats_;    // empty for float64
+  std::vector<double> doubles_;  // for float64
+};
+
+// What the functions below need as context.scratch; they allocate nothing.
+size_t NormScratchBytes(const NormTensor& tensor);
+
+// As NormMap.
 void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                    std::span<const double> mean, std::span<const double> var);
 

@@ -28,6 +28,10 @@ KernelResult MakeReference(const KernelRequest& request);
 // kernels/affine.cc: BatchNormalization at inference and Affine, f32, constant parameters.
 KernelResult MakeAffine(const KernelRequest& request);
 
+// kernels/batch_norm_kernel.cc: BatchNormalization by the batch's statistics, and at inference with
+// parameters that are not constant or another float type.
+KernelResult MakeBatchNorm(const KernelRequest& request);
+
 // kernels/elementwise.cc: f32 activations, unary and binary operators with broadcasting.
 KernelResult MakeElementwise(const KernelRequest& request);
 

@@ -23,8 +23,7 @@ struct Moments {
   }
 };
 
-// Both read a block twice while it is in L1: first for its mean, then for the deviations from it, so
-// that nothing cancels however large the mean. float32, float64, float16, bfloat16.
+// float32, float64, float16, bfloat16.
 
 // Of `runs` runs of n adjacent elements, `stride` elements apart; runs * n at most kMomentsBlock unless
 // there is one run.
@@ -32,8 +31,8 @@ inline constexpr int64_t kMomentsBlock = 4096;
 using RunMoments = Moments (*)(const void* src, int64_t n, int64_t runs, int64_t stride);
 RunMoments FindRunMoments(DType dtype);
 
-// Of every one of `channels` adjacent columns of `rows` rows that are `pitch` elements apart.
-using ColumnMoments = void (*)(const void* src, int64_t pitch, int64_t rows, int64_t channels, Moments* moments);
+// Of every one of `columns` adjacent columns of `rows` >= 1 rows that are `pitch` elements apart.
+using ColumnMoments = void (*)(const void* src, int64_t pitch, int64_t rows, int64_t columns, double* mean, double* m2);
 ColumnMoments FindColumnMoments(DType dtype);
 
 }  // namespace crease

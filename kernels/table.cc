@@ -38,6 +38,7 @@ constexpr Section kOneDnn{};
 
 constexpr KernelEntry kElementwise[] = {
     {"BatchNormalization", "affine", LayoutRule::kAny, MakeAffine},
+    {"BatchNormalization", "batch_norm", LayoutRule::kAny, MakeBatchNorm},
     {"Affine", "affine", LayoutRule::kAny, MakeAffine},
     {"Identity", "elementwise", LayoutRule::kAny, MakeElementwise},
     {"Dropout", "elementwise", LayoutRule::kAny, MakeElementwise},

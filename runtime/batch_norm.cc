@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <mutex>
 #include <utility>
 
 #include "graph/ops/common.h"
@@ -16,6 +18,9 @@ namespace crease {
 namespace {
 
 Error Invalid(std::string message) { return Error{ErrorCode::kInvalidArgument, std::move(message), "BatchNorm"}; }
+
+// Elements that one thread maps in some 20 microseconds.
+constexpr int64_t kWorthPool = int64_t{1} << 17;
 
 // Shape and strides of x or y with a batch axis, and where its elements lie.
 struct Placement {
@@ -93,11 +98,14 @@ struct BatchNorm::Impl {
   BatchNormState state;
   std::shared_ptr<ThreadPool> pool;
   std::unique_ptr<HostExecutorAdapter> host;
+  std::mutex map_mutex;                     // calls in eval mode come from several threads
+  std::shared_ptr<const NormMap> eval_map;  // of the running statistics; null once they have changed
 
   Result<void> CheckShapes(const ConstArray& x, const Array& y) const;
   Result<void> CheckStatistics(bool batch_statistics, int64_t values_per_channel) const;
   Result<void> Forward(const ConstArray& x, const Array& y);
   Result<void> Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics);
+  std::shared_ptr<const NormMap> EvalMap();
   void Track(std::span<const double> mean, std::span<const double> var, int64_t count);
 };
 
@@ -154,16 +162,32 @@ void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double
   }
 }
 
+std::shared_ptr<const NormMap> BatchNorm::Impl::EvalMap() {
+  const std::lock_guard<std::mutex> lock(map_mutex);
+  if (eval_map == nullptr) {
+    const NormParameters parameters{state.weight, state.bias, options.eps};
+    eval_map = std::make_shared<const NormMap>(options.dtype, parameters, state.running_mean, state.running_var);
+  }
+  return eval_map;
+}
+
 Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics) {
-  const RunContext context{executor, nullptr};
-  const NormParameters parameters{state.weight, state.bias, options.eps};
+  RunContext context{executor, nullptr};
   if (!batch_statistics) {
-    NormalizeWith(context, tensor, parameters, state.running_mean, state.running_var);
+    EvalMap()->Apply(context, tensor);
     return {};
   }
+  const NormParameters parameters{state.weight, state.bias, options.eps};
   std::vector<double> mean(static_cast<size_t>(tensor.channels)), var(mean.size());
+  const std::unique_ptr<std::byte[], decltype(&std::free)> scratch(
+      static_cast<std::byte*>(std::aligned_alloc(64, NormScratchBytes(tensor))), &std::free);
+  if (scratch == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for partial sums", "BatchNorm"};
+  context.scratch = scratch.get();
   NormalizeByBatch(context, tensor, parameters, mean, var);
-  if (training && options.track_running_stats) Track(mean, var, tensor.values_per_channel());
+  if (training && options.track_running_stats) {
+    Track(mean, var, tensor.values_per_channel());
+    eval_map = nullptr;
+  }
   return {};
 }
 
@@ -176,7 +200,9 @@ Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y) {
   const bool batch_statistics = training || !options.track_running_stats;
   CREASE_RETURN_IF_ERROR(CheckStatistics(batch_statistics, tensor.values_per_channel()));
   if (tensor.values_per_channel() == 0) return {};
-  PoolRequest request(host ? nullptr : pool.get());
+  // Waking the pool takes longer than such a tensor does.
+  const bool small = ops::Product(from.shape, 0, from.shape.size()) < (batch_statistics ? kWorthPool / 4 : kWorthPool);
+  PoolRequest request(host || small ? nullptr : pool.get());
   Executor& executor = host ? static_cast<Executor&>(*host) : request.executor();
   if (from.plain && to.plain) return Normalize(executor, tensor, batch_statistics);
   if (from.channels_last && to.channels_last) {
@@ -223,6 +249,7 @@ Result<void> BatchNorm::set_state(std::string_view name, std::span<const double>
     return Invalid(ops::StrCat(name, ": expected ", target->size(), " values, got ", values.size()));
   }
   target->assign(values.begin(), values.end());
+  impl_->eval_map = nullptr;
   return {};
 }
 
@@ -230,6 +257,7 @@ int64_t BatchNorm::num_batches_tracked() const { return impl_->state.num_batches
 void BatchNorm::set_num_batches_tracked(int64_t count) { impl_->state.num_batches_tracked = count; }
 
 Result<void> BatchNorm::load(const std::string& path, const std::string& prefix) {
+  impl_->eval_map = nullptr;
   return LoadState(path, prefix, &impl_->state);
 }
 

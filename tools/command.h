@@ -37,13 +37,14 @@ struct Command {
   Action (*add)(CLI::App& app);
 };
 
-Action AddFold(CLI::App& app);     // fold.cc
-Action AddRun(CLI::App& app);      // run.cc
-Action AddBench(CLI::App& app);    // bench.cc
-Action AddTune(CLI::App& app);     // tune.cc
-Action AddInspect(CLI::App& app);  // inspect.cc
-Action AddLint(CLI::App& app);     // lint.cc
-Action AddDiff(CLI::App& app);     // diff.cc
+Action AddFold(CLI::App& app);         // fold.cc
+Action AddRun(CLI::App& app);          // run.cc
+Action AddBench(CLI::App& app);        // bench.cc
+Action AddTune(CLI::App& app);         // tune.cc
+Action AddInspect(CLI::App& app);      // inspect.cc
+Action AddLint(CLI::App& app);         // lint.cc
+Action AddDiff(CLI::App& app);         // diff.cc
+Action AddRecalibrate(CLI::App& app);  // recalibrate.cc
 
 // "crease: error: node 'x': ..." to stderr; returns the exit code that the error's kind has.
 int Fail(const Error& error);

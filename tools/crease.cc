@@ -22,6 +22,8 @@ constexpr Command kCommands[] = {
     {"lint", "Find what people get wrong about batch-norms; exit 1 if anything is found", "crease lint resnet50.onnx",
      crease::tools::AddLint},
     {"diff", "Tell whether two models are the same function", "crease diff a.onnx b.onnx", crease::tools::AddDiff},
+    {"recalibrate", "Measure the running statistics of every batch-norm anew, on data",
+     "crease recalibrate resnet50.onnx --data images.npz -o recalibrated.onnx", crease::tools::AddRecalibrate},
 };
 
 int Run(int argc, char** argv) {

@@ -15,8 +15,6 @@
 namespace crease::tools {
 namespace {
 
-constexpr int64_t kFewSamples = 4;
-
 std::string NameOf(const Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   return node.name.empty() ? "#" + std::to_string(id) : node.name;
@@ -139,12 +137,8 @@ Result<void> FixDenormals(const Graph& graph, ValueId id, Patch& patch) {
 
 // Made anew: a patch cannot take outputs away, and empty ones count in inference mode.
 void FixTraining(const Graph& graph, NodeId id, Patch& patch) {
-  Node node = graph.node(id);
-  node.raw = {};
-  node.outputs.resize(1);
-  std::erase_if(node.attributes, [](const Attribute& attribute) { return attribute.name == "training_mode"; });
   patch.RemoveNode(id);
-  patch.AddNode(std::move(node));
+  patch.AddNode(InferenceForm(graph.node(id)));
 }
 
 // BN(conv + b) = BN'(conv) with mean' = mean - b.
@@ -175,6 +169,14 @@ void FindBadVariances(const Graph& graph, std::vector<Finding>& findings) {
 }
 
 }  // namespace
+
+Node InferenceForm(const Node& node) {
+  Node inference = node;
+  inference.raw = {};
+  inference.outputs.resize(1);
+  std::erase_if(inference.attributes, [](const Attribute& attribute) { return attribute.name == "training_mode"; });
+  return inference;
+}
 
 Result<std::vector<Finding>> Lint(const Graph& graph) {
   std::vector<Finding> bad;

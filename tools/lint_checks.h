@@ -2,6 +2,7 @@
 // What people get wrong about batch-norms, found in a graph; and the repairs.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,12 @@ inline constexpr LintCode kLintCodes[] = {
     {"denormal-weights", "weights below the normal range, which are slow and mean nothing", "set to zero"},
     {"unfolded", "a batch-norm that `crease fold` would keep", ""},
 };
+
+// Batch statistics over fewer samples a channel are noise.
+inline constexpr int64_t kFewSamples = 4;
+
+// A BatchNormalization without what training mode adds to it: its attribute and its further outputs.
+Node InferenceForm(const Node& node);
 
 // Findings in the file's order. Errors: those of type inference and of the passes.
 Result<std::vector<Finding>> Lint(const Graph& graph);

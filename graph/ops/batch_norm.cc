@@ -87,10 +87,6 @@ Moments MomentsOf(const double* x, const ChannelView& view, int64_t channel) {
 
 Result<std::vector<Tensor>> EvalTraining(const EvalContext& context, const BatchNormAttributes& attributes,
                                          std::vector<Tensor> outputs) {
-  if (context.opset < 14) {
-    return Unsupported("BatchNormalization in training form has a meaning here from opset 14 on, this is opset ",
-                       context.opset);
-  }
   const ChannelView view = ViewOf(context.input(0).shape());
   if (view.images * view.pixels == 0) return InvalidModel("batch statistics need at least one value per channel");
   const double* x = context.input(0).data<double>();
@@ -102,12 +98,12 @@ Result<std::vector<Tensor>> EvalTraining(const EvalContext& context, const Batch
       const int64_t first = (n * view.channels + c) * view.pixels;
       for (int64_t p = first; p < first + view.pixels; ++p) outputs[0].mutable_data<double>()[p] = x[p] * scale + shift;
     }
-    const std::array<double, 2> batch = {moments.mean, moments.var};
-    for (size_t i = 1; i < outputs.size() && i <= batch.size(); ++i) {
-      if (!outputs[i].defined()) continue;
-      const double momentum = attributes.momentum;
-      outputs[i].mutable_data<double>()[c] =
-          context.input(static_cast<int>(i) + 2).AsDouble(c) * momentum + batch[i - 1] * (1 - momentum);
+    const double momentum = attributes.momentum;
+    const std::array<double, 4> statistics = {context.input(3).AsDouble(c) * momentum + moments.mean * (1 - momentum),
+                                              context.input(4).AsDouble(c) * momentum + moments.var * (1 - momentum),
+                                              moments.mean, moments.var};
+    for (size_t i = 1; i < outputs.size() && i <= statistics.size(); ++i) {
+      if (outputs[i].defined()) outputs[i].mutable_data<double>()[c] = statistics[i - 1];
     }
   }
   return outputs;

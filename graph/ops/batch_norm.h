@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// BatchNormalization in the meanings of opsets 7, 9, 14 and 15.
+// BatchNormalization in the meanings of opsets 7, 9, 14 and 15. Training form: statistics of the batch,
+// the variance biased, and running ones as old * momentum + batch * (1 - momentum). Outputs Y, running
+// mean, running variance; before opset 14 also saved_mean and saved_var, the batch's own.
 #pragma once
 
 #include <vector>

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batch normalization with known statistics as a per-channel map, and the map over a tensor.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/affine.h"
+#include "kernels/batch_norm.h"
+#include "kernels/batch_norm_rows.h"
+
+namespace crease {
+
+// y = scale * (x - pivot) + shift with the mean as pivot. T: float, or double for float64 tensors. Each
+// array has PatternPeriod(channels) entries, at least `channels`: the channels' values again and again.
+template <typename T>
+struct NormMapView {
+  int64_t channels = 0;
+  T* scale = nullptr;
+  T* shift = nullptr;
+  T* pivot = nullptr;
+
+  void Set(const NormParameters& p, std::span<const double> mean, std::span<const double> var) const {
+    const auto or_null = [](std::span<const double> values) { return values.empty() ? nullptr : values.data(); };
+    const MapArgs<T> args{or_null(p.weight), or_null(p.bias), mean.data(), var.data(), p.eps, scale, shift, pivot};
+    if constexpr (std::is_same_v<T, double>) {
+      FindSetDoubleMap()(args, channels);
+    } else {
+      FindSetFloatMap()(args, channels);
+    }
+    Repeat();
+  }
+
+ private:
+  // Fills up to the period.
+  void Repeat() const {
+    for (int64_t i = channels; i < PatternPeriod(channels); ++i) {
+      scale[i] = scale[i - channels];
+      shift[i] = shift[i - channels];
+      pivot[i] = pivot[i - channels];
+    }
+  }
+};
+
+// Whether the values of a channel lie in runs of their own: (batch, channels, plane) with plane > 1.
+// Without a plane a plain tensor is one of channels-last rows.
+inline bool HasPlanes(const NormTensor& t) { return t.layout == Layout::kPlain && t.plane > 1; }
+
+// Rows of a tensor without planes.
+inline bool IsDense(const NormTensor& t) {
+  return t.layout == Layout::kPlain || (t.src_pitch == t.channels && t.dst_pitch == t.channels);
+}
+
+template <typename T>
+void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<T>& map) {
+  AffineArgs args;
+  args.src = t.src;
+  args.dst = t.dst;
+  args.scale = map.scale;
+  args.shift = map.shift;
+  args.pivot = map.pivot;
+  if (HasPlanes(t)) {
+    RunAffinePlain(context, FindExactPlanes(t.dtype), args, t.dtype, t.batch, t.channels, t.plane);
+  } else if (IsDense(t)) {
+    const int64_t count = t.batch * t.plane * t.channels;
+    RunAffineDense(context, FindExactPixels(t.dtype), args, t.dtype, PatternPeriod(t.channels), count);
+  } else {
+    RunAffinePitched(context, FindExactPixels(t.dtype), args, t.channels, {t.src_pitch, 0, t.dst_pitch},
+                     t.batch * t.plane);
+  }
+}
+
+}  // namespace crease

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector code of batch normalization beyond the map itself. Compiled for every target.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/batch_norm.h"
+
+namespace crease {
+
+// scale, shift and pivot of channels with these statistics; T: float, or double for float64 tensors.
+// weight and bias may be null (1 and 0).
+template <typename T>
+struct MapArgs {
+  const double *weight, *bias, *mean, *var;
+  double eps;
+  T *scale, *shift, *pivot;
+};
+using SetFloatMap = void (*)(const MapArgs<float>& args, int64_t channels);
+using SetDoubleMap = void (*)(const MapArgs<double>& args, int64_t channels);
+SetFloatMap FindSetFloatMap();
+SetDoubleMap FindSetDoubleMap();
+
+// Channels [begin, end) of a plain tensor with planes, each by its own mean and biased variance, which go
+// to mean[] and var[]. Values of one channel are read from memory once if twice as many fit into L2.
+using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, bool stream, int64_t begin,
+                             int64_t end, double* mean, double* var);
+ChannelNorm FindChannelNorm(DType dtype);
+
+}  // namespace crease

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`crease recalibrate`: running statistics measured anew."""
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from helpers import (BAD_INPUT, MODELS, USAGE, batchnorm_node, batchnorm_tensors, conv_bn_relu, count, judge, make_model,
+                     relative_error, save, tensor)
+
+
+def arrays_of(model):
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load(model).graph.initializer}
+
+
+def statistics_of(model):
+    """{node: (mean, var)} of every BatchNormalization."""
+    arrays = arrays_of(model)
+    return {n.name: (arrays[n.input[3]], arrays[n.input[4]]) for n in onnx.load(model).graph.node
+            if n.op_type == "BatchNormalization"}
+
+
+def is_training(model):
+    return any(a.name == "training_mode" and a.i for n in onnx.load(model).graph.node for a in n.attribute)
+
+
+def single_norm(rng, shape=("N", 3, 4, 5), **attributes):
+    return make_model([batchnorm_node("x", "y", **attributes)], batchnorm_tensors(3, rng), {"x": list(shape)},
+                      {"y": list(shape)})
+
+
+def batch_statistics(x):
+    axes = (0, *range(2, x.ndim))
+    return x.mean(axes, dtype=np.float64), x.var(axes, dtype=np.float64, ddof=1)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13, 14, 15, 17])
+def test_cumulative_average_is_pytorchs(crease, rng, tmp_path, opset):
+    model = single_norm(rng)
+    model.opset_import[0].version = opset
+    x = (rng.standard_normal((6, 3, 4, 5)) * [[[[2]], [[0.5]], [[7]]]] + 3).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    report = crease.json("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "--batch-size", 2,
+                         "-o", tmp_path / "out.onnx")
+    assert (report["batches"], report["batch_size"], report["momentum"]) == (3, 2, None)
+    assert report["nodes"][0]["samples"] == 40
+    got_mean, got_var = statistics_of(tmp_path / "out.onnx")["bn_node"]
+    batches = [batch_statistics(x[i:i + 2]) for i in (0, 2, 4)]
+    np.testing.assert_allclose(got_mean, np.mean([b[0] for b in batches], 0), rtol=1e-6)
+    np.testing.assert_allclose(got_var, np.mean([b[1] for b in batches], 0), rtol=1e-6)
+
+
+def test_momentum_starts_from_the_stored_statistics(crease, rng, tmp_path):
+    path = save(single_norm(rng), tmp_path / "m.onnx")
+    x = rng.standard_normal((4, 3, 4, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", anything=x)
+    crease("recalibrate", path, "--data", tmp_path / "x.npz", "--momentum", 0.25, "-o", tmp_path / "out.onnx")
+    (mean, var), (old_mean, old_var) = batch_statistics(x), statistics_of(path)["bn_node"]
+    got_mean, got_var = statistics_of(tmp_path / "out.onnx")["bn_node"]
+    np.testing.assert_allclose(got_mean, 0.75 * old_mean + 0.25 * mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got_var, 0.75 * old_var + 0.25 * var, rtol=1e-5)
+
+
+def test_training_mode_becomes_inference(crease, rng, tmp_path):
+    path = save(conv_bn_relu(rng, training_mode=1), tmp_path / "m.onnx")
+    x = rng.standard_normal((32, 3, 9, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    done = crease("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")
+    assert "training mode taken off" in done.stdout
+    assert is_training(path) and not is_training(tmp_path / "out.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "out.onnx"), full_check=True)
+    # One batch: what training mode computed, but for the unbiased variance, 2304 samples a channel.
+    assert relative_error(judge(tmp_path / "out.onnx", {"x": x})["y"], crease.run(path, {"x": x})["y"]) < 5e-3
+    folded = crease.fold(tmp_path / "out.onnx", tmp_path / "folded.onnx")
+    assert count(folded, "BatchNormalization") == 0
+
+
+def test_never_trained_and_broken_statistics(crease, rng, tmp_path):
+    model = single_norm(rng)
+    for t in model.graph.initializer:
+        if t.name == "bn_mean":
+            t.CopyFrom(tensor("bn_mean", [np.nan, np.inf, 0]))
+        if t.name == "bn_var":
+            t.CopyFrom(tensor("bn_var", [-1, 0, np.nan]))
+    x = rng.standard_normal((4, 3, 4, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    crease("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")
+    got_mean, got_var = statistics_of(tmp_path / "out.onnx")["bn_node"]
+    mean, var = batch_statistics(x)
+    np.testing.assert_allclose(got_mean, mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got_var, var, rtol=1e-5)
+
+
+def test_folder_is_one_stream_in_sorted_order(crease, rng, tmp_path):
+    path = save(single_norm(rng), tmp_path / "m.onnx")
+    x = rng.standard_normal((11, 3, 4, 5)).astype(np.float32)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.save(folder / "b.npy", x[5:])
+    np.savez(folder / "a.npz", x=x[:5].astype(np.float64))
+    (folder / "notes.txt").write_text("not data")
+    report = crease.json("recalibrate", path, "--data", folder, "--batch-size", 4, "-o", tmp_path / "out.onnx")
+    assert (report["batches"], report["left_out"]) == (2, 3)
+    got_mean, _ = statistics_of(tmp_path / "out.onnx")["bn_node"]
+    np.testing.assert_allclose(got_mean, np.mean([batch_statistics(x[i:i + 4])[0] for i in (0, 4)], 0), rtol=1e-5, atol=1e-6)
+    report = crease.json("recalibrate", path, "--data", folder, "--batch-size", 4, "--batches", 1, "-o", tmp_path / "one.onnx")
+    assert report["batches"] == 1
+
+
+def test_file_with_a_fixed_batch_takes_larger_ones(crease, rng, tmp_path):
+    path = save(single_norm(rng, shape=(1, 3, 1, 2)), tmp_path / "m.onnx")
+    x = rng.standard_normal((64, 3, 1, 2)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    report = crease.json("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")
+    assert (report["batches"], report["batch_size"]) == (2, 32)
+    shape = [d.dim_value for d in onnx.load(tmp_path / "out.onnx").graph.input[0].type.tensor_type.shape.dim]
+    assert shape == [1, 3, 1, 2], "the file's own shapes stay"
+
+
+def test_keeps_the_rest_of_the_file(crease, rng, tmp_path):
+    model = conv_bn_relu(rng)
+    model.metadata_props.add(key="owner", value="me")
+    model.doc_string, model.producer_version = "words", "7"
+    path = save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((4, 3, 9, 8)).astype(np.float32))
+    crease("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")
+    after = onnx.load(tmp_path / "out.onnx")
+    for field in ("ir_version", "producer_name", "producer_version", "doc_string"):
+        assert getattr(after, field) == getattr(model, field)
+    assert list(after.metadata_props) == list(model.metadata_props)
+    assert list(after.graph.input) == list(model.graph.input) and list(after.graph.output) == list(model.graph.output)
+    assert [n.name for n in after.graph.node] == [n.name for n in model.graph.node]
+    before, now = arrays_of(path), arrays_of(tmp_path / "out.onnx")
+    assert all(np.array_equal(before[name], now[name]) for name in ("w", "b", "bn_gamma", "bn_beta"))
+
+
+def test_too_small_batches_are_refused(crease, rng, tmp_path):
+    path = save(single_norm(rng, shape=("N", 3, 1, 1)), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((30, 3, 1, 1)).astype(np.float32))
+    done = crease("recalibrate", path, "--data", tmp_path / "x.npz", "--batch-size", 3, "-o", tmp_path / "out.onnx",
+                  expect=BAD_INPUT)
+    for word in ("bn_node", "3 samples", "at least 4", "GroupNorm", "LayerNorm", "--batch-size"):
+        assert word in done.stderr
+    assert not (tmp_path / "out.onnx").exists()
+    crease("recalibrate", path, "--data", tmp_path / "x.npz", "--batch-size", 4, "-o", tmp_path / "out.onnx")
+
+
+def test_bad_data_is_refused(crease, rng, tmp_path):
+    path = save(single_norm(rng), tmp_path / "m.onnx")
+    x = rng.standard_normal((4, 3, 4, 5)).astype(np.float32)
+
+    def message(*flags, expect=BAD_INPUT, **arrays):
+        np.savez(tmp_path / "x.npz", **arrays)
+        done = crease("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx", *flags, expect=expect)
+        assert not (tmp_path / "out.onnx").exists()
+        return done.stderr
+    assert "expected an array 'x'" in message(a=x, b=x)
+    assert "(4, 2, 4, 5)" in message(x=x[:, :2])
+    assert "found uint8" in message(x=x.astype(np.uint8))
+    assert "a mean of" in message(x=np.where(x > 1, np.nan, x).astype(np.float32))
+    assert "no data" in message(x=x[:0])
+    assert "--momentum" in message("--momentum", "2", expect=USAGE, x=x)
+    assert "expected a .npz or .npy" in crease("recalibrate", path, "--data", "x.txt", "-o", tmp_path / "out.onnx",
+                                               expect=BAD_INPUT).stderr
+    relu = make_model([helper.make_node("Relu", ["x"], ["y"])], [], {"x": ["N", 3]}, {"y": ["N", 3]})
+    assert "before folding" in crease("recalibrate", save(relu, tmp_path / "relu.onnx"), "--data", tmp_path / "x.npz", "-o",
+                                      tmp_path / "out.onnx", expect=BAD_INPUT).stderr
+
+
+def test_images_of_bytes_are_normalized(crease, rng, tmp_path):
+    path = save(single_norm(rng), tmp_path / "m.onnx")
+    images = rng.integers(0, 256, (8, 3, 4, 5)).astype(np.uint8)
+    mean, std = np.float32([0.4, 0.5, 0.6]).reshape(3, 1, 1), np.float32([0.2, 0.3, 0.1]).reshape(3, 1, 1)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(8), mean=mean, std=std)
+    np.savez(tmp_path / "b.npz", images=images)
+    crease("recalibrate", path, "--data", tmp_path / "a.npz", "-o", tmp_path / "a.onnx")
+    crease("recalibrate", path, "--data", tmp_path / "b.npz", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.3,0.1",
+           "-o", tmp_path / "b.onnx")
+    want_mean, want_var = batch_statistics((images / 255.0 - mean) / std)
+    for name in ("a", "b"):
+        got_mean, got_var = statistics_of(tmp_path / f"{name}.onnx")["bn_node"]
+        np.testing.assert_allclose(got_mean, want_mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got_var, want_var, rtol=1e-5)
+
+
+# --- a real network --------------------------------------------------------------------------------------------------
+
+SEEN = 120  # of the 200 images; the others judge
+
+
+def cifar10(crease, model):
+    """Accuracy on the images that recalibration did not see, in percent."""
+    with np.load(f"{MODELS}/cifar10_200.npz") as data:
+        images = ((data["images"] / np.float32(255) - data["mean"]) / data["std"]).astype(np.float32)[SEEN:]
+        labels = data["labels"][SEEN:]
+    return 100 * float((crease.run(model, {"input": images})["logits"].argmax(1) == labels).mean())
+
+
+def spoil(path, out, rng, training):
+    """Statistics of another domain: means moved by a deviation or two, variances by factors of up to 4; or never trained."""
+    model = onnx.load(path)
+    arrays = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        mean, var = (numpy_helper.to_array(arrays[name]) for name in node.input[3:5])
+        if training:
+            moved = np.zeros_like(mean), np.ones_like(var)
+            node.attribute.append(helper.make_attribute("training_mode", 1))
+            node.output.extend([f"{node.name}_m", f"{node.name}_v"])
+        else:
+            moved = mean + rng.normal(0, 1.5, mean.shape) * np.sqrt(var), var * np.exp(rng.uniform(-1.4, 1.4, var.shape))
+        for name, value in zip(node.input[3:5], moved):
+            arrays[name].CopyFrom(tensor(name, value))
+    return save(model, out)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("training", [False, True], ids=["spoiled", "training_mode"])
+def test_resnet20_comes_back(crease, rng, tmp_path, training):
+    path = f"{MODELS}/resnet20_cifar10.onnx"
+    with np.load(f"{MODELS}/cifar10_200.npz") as data:
+        np.savez(tmp_path / "seen.npz", images=data["images"][:SEEN], labels=data["labels"][:SEEN], mean=data["mean"],
+                 std=data["std"])
+    whole = onnx.load(path)
+    if training and whole.opset_import[0].version < 14:
+        whole = onnx.version_converter.convert_version(whole, 17)
+    source = save(whole, tmp_path / "whole.onnx")
+    good = cifar10(crease, source)
+    spoiled = spoil(source, tmp_path / "spoiled.onnx", rng, training)
+    if not training:
+        assert cifar10(crease, spoiled) < good - 20
+    crease("recalibrate", spoiled, "--data", tmp_path / "seen.npz", "--batch-size", 60, "-o", tmp_path / "again.onnx", timeout=60)
+    assert not is_training(tmp_path / "again.onnx")
+    again = cifar10(crease, tmp_path / "again.onnx")
+    assert again >= good - 2, f"{good} % before, {again} % after"
+    folded = crease.fold(tmp_path / "again.onnx", tmp_path / "folded.onnx")
+    assert cifar10(crease, folded) == again

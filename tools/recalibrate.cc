@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// Running statistics measured anew (Wu and Johnson, "Rethinking Batch in BatchNorm", 2021: precise batch-norm): batches
+// run through the network with every batch-norm normalizing by the batch, and their statistics are averaged.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <optional>
+
+#include "graph/onnx/exporter.h"
+#include "graph/onnx/importer.h"
+#include "runtime/session_impl.h"
+#include "tools/command.h"
+#include "tools/feed.h"
+#include "tools/recalibrate_data.h"
+#include "tools/recalibrate_graph.h"
+
+namespace crease::tools {
+namespace {
+
+constexpr int64_t kDefaultBatch = 32;
+
+struct Arguments {
+  std::string model, output, momentum = "none";
+  DataOptions data;
+  int64_t batches = 0, batch_size = 0;
+  int threads = 0;
+  bool json = false;
+};
+
+struct Report {
+  std::vector<NormStatistics> norms;
+  std::vector<int64_t> samples;  // a channel, of one batch
+  int64_t batches = 0, batch_size = 0, left_out = 0;
+};
+
+// Rows of one batch: what was asked for; else the usual, unless the network only takes the batch that its file fixes.
+int64_t BatchSize(const Arguments& arguments, const Graph& original, const StatisticsGraph& statistics,
+                  const std::vector<TensorSpec>& inputs) {
+  if (arguments.batch_size > 0) return arguments.batch_size;
+  std::vector<Shape> shapes;
+  for (const TensorSpec& spec : inputs) {
+    shapes.push_back(spec.shape);
+    if (shapes.back().empty() || std::count(spec.shape.begin() + 1, spec.shape.end(), -1) > 0) return kDefaultBatch;
+    shapes.back()[0] = kDefaultBatch;
+  }
+  const Value& first = original.value(original.FindValue(inputs.front().name));
+  if (!first.type.dims[0].known() || SamplesPerChannel(statistics, shapes).ok()) return kDefaultBatch;
+  return first.type.dims[0].value;
+}
+
+Result<void> RunBatch(const Session::Impl& session, const StatisticsGraph& statistics, const std::vector<Tensor>& batch,
+                      std::optional<double> momentum, Report& report) {
+  std::vector<Shape> shapes;
+  std::vector<Input> inputs;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    shapes.push_back(batch[i].shape());
+    inputs.push_back({session.inputs()[i].name, batch[i].dtype(), batch[i].shape(), batch[i].bytes()});
+  }
+  CREASE_ASSIGN_OR_RETURN(report.samples, SamplesPerChannel(statistics, shapes));
+  std::vector<Tensor> results;
+  std::vector<Output> outputs;
+  for (size_t i = 0; i < session.outputs().size(); ++i) {
+    const auto channels = static_cast<int64_t>(report.norms[i / 2].mean.size());
+    CREASE_ASSIGN_OR_RETURN(Tensor result, Tensor::Allocate(session.outputs()[i].dtype, {channels}));
+    results.push_back(std::move(result));
+    outputs.push_back({session.outputs()[i].name, results[i].dtype(), results[i].shape(),
+                       const_cast<std::byte*>(results[i].bytes())});
+  }
+  CREASE_RETURN_IF_ERROR(session.Run(inputs, outputs));
+  for (size_t i = 0; i < report.norms.size(); ++i) {
+    report.norms[i].Update(results[2 * i], results[2 * i + 1], report.samples[i], momentum);
+  }
+  return {};
+}
+
+Result<Report> Recalibrate(const Arguments& arguments, std::optional<double> momentum) {
+  CREASE_ASSIGN_OR_RETURN(const Graph original, ImportOnnxFile(arguments.model));
+  CREASE_ASSIGN_OR_RETURN(const StatisticsGraph statistics, MakeStatisticsGraph(original));
+  Options options;
+  options.threads = arguments.threads;
+  CREASE_ASSIGN_OR_RETURN(const auto session, Session::Impl::Create(statistics.graph, options));
+  for (const TensorSpec& spec : session->inputs()) {
+    if (!spec.shape.empty()) continue;
+    return Error{ErrorCode::kUnsupported, "a scalar has no batch", "input '" + Printable(spec.name) + "'"};
+  }
+  if (session->inputs().empty()) return Error{ErrorCode::kInvalidArgument, "the network has no input", arguments.model};
+  CREASE_ASSIGN_OR_RETURN(BatchReader reader, BatchReader::Open(arguments.data, session->inputs()));
+  Report report;
+  report.norms = statistics.norms;
+  report.batch_size = BatchSize(arguments, original, statistics, session->inputs());
+  Progress progress("recalibrating, batch", arguments.batches);
+  while (arguments.batches == 0 || report.batches < arguments.batches) {
+    CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> batch, reader.Next(report.batch_size));
+    if (batch.empty()) break;
+    // A shorter last batch would count as much as the others.
+    if (batch[0].dim(0) < report.batch_size && report.batches > 0) {
+      report.left_out = batch[0].dim(0);
+      break;
+    }
+    report.batch_size = batch[0].dim(0);
+    progress.Update(report.batches, fmt::format("{}", report.batches + 1));
+    CREASE_RETURN_IF_ERROR(RunBatch(*session, statistics, batch, momentum, report));
+    ++report.batches;
+  }
+  if (report.batches == 0) return Error{ErrorCode::kInvalidArgument, "no data", arguments.data.path};
+  CREASE_ASSIGN_OR_RETURN(const Graph written, WithStatistics(original, report.norms));
+  CREASE_RETURN_IF_ERROR(WriteOnnxFile(written, arguments.output));
+  return report;
+}
+
+void PrintText(const Arguments& arguments, const Report& report) {
+  int64_t trained = 0;
+  for (size_t i = 0; i < report.norms.size(); ++i) {
+    const NormStatistics& norm = report.norms[i];
+    const auto [least, most] = norm.VarianceRatios();
+    fmt::print(
+        "{}: {} channels, {} samples each a batch; mean moved by up to {:.3g} deviations, variance by {:.3g} to "
+        "{:.3g} times{}\n",
+        Printable(norm.name), norm.mean.size(), report.samples[i], norm.MeanShift(), least, most,
+        norm.was_training ? "; training mode taken off" : "");
+    trained += norm.was_training;
+  }
+  fmt::print("{}: {} batch-norms recalibrated on {} batches of {}", arguments.output, report.norms.size(),
+             report.batches, report.batch_size);
+  if (report.left_out > 0) fmt::print(", the last {} samples left out", report.left_out);
+  if (trained > 0) fmt::print("; {} were in training mode and are not now", trained);
+  fmt::print("\n");
+}
+
+void PrintJson(const Arguments& arguments, const Report& report, std::optional<double> momentum) {
+  Json nodes = Json::array();
+  for (size_t i = 0; i < report.norms.size(); ++i) {
+    const NormStatistics& norm = report.norms[i];
+    const auto [least, most] = norm.VarianceRatios();
+    nodes.push_back({{"node", Printable(norm.name)},
+                     {"channels", norm.mean.size()},
+                     {"samples", report.samples[i]},
+                     {"was_training", norm.was_training},
+                     {"mean_shift", norm.MeanShift()},
+                     {"variance_ratios", {least, most}}});
+  }
+  const Json all{{"model", arguments.model},    {"output", arguments.output},
+                 {"batches", report.batches},   {"batch_size", report.batch_size},
+                 {"left_out", report.left_out}, {"momentum", momentum ? Json(*momentum) : Json()},
+                 {"nodes", std::move(nodes)}};
+  fmt::print("{}\n", all.dump(2));
+}
+
+int Run(const Arguments& arguments) {
+  std::optional<double> momentum;
+  if (arguments.momentum != "none") {
+    double value = 0;
+    const char* end = arguments.momentum.data() + arguments.momentum.size();
+    const auto [stop, error] = std::from_chars(arguments.momentum.data(), end, value);
+    if (error != std::errc() || stop != end || !(value > 0 && value <= 1)) {
+      return FailUsage(fmt::format("--momentum: expected none or a number in (0, 1], got '{}'", arguments.momentum));
+    }
+    momentum = value;
+  }
+  const Result<Report> report = Recalibrate(arguments, momentum);
+  if (!report.ok()) return Fail(report.error());
+  arguments.json ? PrintJson(arguments, *report, momentum) : PrintText(arguments, *report);
+  return kOk;
+}
+
+}  // namespace
+
+Action AddRecalibrate(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("MODEL", arguments->model, "ONNX file, not folded")->required();
+  app.add_option("--data", arguments->data.path,
+                 "FILE.npz with arrays named as the inputs (or one that fits), FILE.npy, or a folder of these")
+      ->required();
+  app.add_option("-o,--output", arguments->output, "the model to write, all in inference mode")->required();
+  app.add_option("--batches", arguments->batches, "stop after so many (default: all data)")->check(CLI::PositiveNumber);
+  app.add_option("--batch-size", arguments->batch_size, "samples of a batch (default: 32, or what the file fixes)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--momentum", arguments->momentum,
+                 "none: the average over all batches; or the share of each new batch, from the stored statistics on")
+      ->capture_default_str();
+  app.add_option("--mean", arguments->data.mean, "of integer images: (x / 255 - mean) / std, by channel")
+      ->delimiter(',');
+  app.add_option("--std", arguments->data.std, "likewise (default: the file's arrays `mean` and `std`)")
+      ->delimiter(',');
+  app.add_option("--threads", arguments->threads, "Threads (default: what cpuset and cgroup allow)")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--json", arguments->json, "the report as JSON");
+  AddQuiet(app);
+  return [arguments] { return Run(*arguments); };
+}
+
+}  // namespace crease::tools

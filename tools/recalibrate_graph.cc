@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/recalibrate_graph.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "graph/op.h"
+#include "graph/ops/batch_norm.h"
+#include "graph/patch.h"
+#include "runtime/lower.h"
+#include "tools/lint_checks.h"
+
+namespace crease::tools {
+namespace {
+
+constexpr size_t kMean = 3, kVar = 4;  // inputs of the node
+
+bool IsNorm(const Node& node) { return node.op_type == "BatchNormalization" && node.domain.empty(); }
+
+std::vector<double> Doubles(const Tensor& tensor) {
+  std::vector<double> values(static_cast<size_t>(tensor.size()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = tensor.AsDouble(static_cast<int64_t>(i));
+  return values;
+}
+
+Result<NormStatistics> ReadNorm(const Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  Result<ops::BatchNormAttributes> attributes = ops::ParseBatchNorm(node, graph.info().opset());
+  if (!attributes.ok()) {
+    Error error = std::move(attributes).error();
+    error.where = graph.Describe(id);
+    return error;
+  }
+  const auto invalid = [&](std::string message) {
+    return Error{ErrorCode::kInvalidArgument, std::move(message), graph.Describe(id)};
+  };
+  for (size_t i = 1; i < node.outputs.size(); ++i) {
+    if (node.outputs[i] != kNone && graph.use_count(node.outputs[i]) > 0) {
+      return invalid("its running statistics are used elsewhere; the inference form has no such outputs");
+    }
+  }
+  NormStatistics norm;
+  norm.node = id;
+  norm.name = node.name.empty() ? graph.value(node.outputs[0]).name : node.name;
+  norm.was_training = attributes->training;
+  norm.epsilon = static_cast<double>(attributes->epsilon);
+  for (const size_t slot : {kMean, kVar}) {
+    const Tensor* constant = slot < node.inputs.size() ? graph.constant(node.inputs[slot]) : nullptr;
+    if (constant == nullptr || constant->rank() != 1) return invalid("its running statistics are not constant");
+    (slot == kMean ? norm.old_mean : norm.old_var) = Doubles(*constant);
+  }
+  if (norm.old_mean.size() != norm.old_var.size()) return invalid("mean and variance are of different lengths");
+  norm.mean = norm.old_mean;
+  norm.var = norm.old_var;
+  return norm;
+}
+
+ValueId AddNamed(GraphBuilder& builder, const std::string& hint) {
+  std::string name = hint;
+  for (int i = 1; builder.HasValue(name); ++i) name = hint + "_" + std::to_string(i);
+  return builder.GetOrAddValue(name);
+}
+
+// The node in training form with momentum 0, so that its running statistics are the batch's own, whatever
+// the old ones were.
+void AddTrainingForm(GraphBuilder& builder, Node node, const NormStatistics& norm) {
+  node.raw = {};
+  std::erase_if(node.attributes, [](const Attribute& attribute) {
+    return attribute.name == "training_mode" || attribute.name == "momentum";
+  });
+  node.attributes.push_back(MakeAttr("momentum", 0.0f));
+  if (builder.info().opset() >= 14) node.attributes.push_back(MakeAttr("training_mode", int64_t{1}));
+  const std::vector<double> zeros(norm.old_mean.size(), 0.0);
+  const ValueId zero = AddNamed(builder, norm.name + "/zeros");
+  const Tensor tensor = Tensor::From<double>({static_cast<int64_t>(zeros.size())}, std::span<const double>(zeros));
+  builder.AddConstant(builder.value(zero).name, tensor);
+  node.inputs[kMean] = node.inputs[kVar] = zero;
+  node.outputs.resize(1);
+  for (const char* part : {"/batch_mean", "/batch_var"}) {
+    node.outputs.push_back(AddNamed(builder, norm.name + part));
+    builder.AddOutput(node.outputs.back());
+  }
+  builder.AddNode(std::move(node));
+}
+
+void AddInput(GraphBuilder& builder, const Value& value) {
+  TensorType type = value.type;
+  if (type.has_rank && !type.dims.empty()) type.dims[0] = Dim{};
+  builder.AddInput(value.name, std::move(type));
+}
+
+}  // namespace
+
+void NormStatistics::Update(const Tensor& batch_mean, const Tensor& batch_var, int64_t samples,
+                            std::optional<double> momentum) {
+  ++batches;
+  const double factor = momentum ? *momentum : 1.0 / static_cast<double>(batches);
+  const double unbiased = static_cast<double>(samples) / static_cast<double>(samples - 1);
+  // The first batch of a cumulative average replaces what was there, were it NaN.
+  const auto mix = [&](double old, double fresh) { return factor == 1 ? fresh : (1 - factor) * old + factor * fresh; };
+  for (size_t c = 0; c < mean.size(); ++c) {
+    mean[c] = mix(mean[c], batch_mean.AsDouble(static_cast<int64_t>(c)));
+    var[c] = mix(var[c], batch_var.AsDouble(static_cast<int64_t>(c)) * unbiased);
+  }
+}
+
+double NormStatistics::MeanShift() const {
+  double shift = 0;
+  for (size_t c = 0; c < mean.size(); ++c) {
+    shift = std::max(shift, std::abs(mean[c] - old_mean[c]) / std::sqrt(var[c] + epsilon));
+  }
+  return shift;
+}
+
+std::pair<double, double> NormStatistics::VarianceRatios() const {
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (size_t c = 0; c < var.size(); ++c) {
+    const double ratio = (var[c] + epsilon) / (old_var[c] + epsilon);
+    least = std::min(least, ratio);
+    most = std::max(most, ratio);
+  }
+  return {least, most};
+}
+
+Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
+  StatisticsGraph result;
+  GraphBuilder builder;
+  builder.info() = original.info();
+  // The same order gives the same ids.
+  for (ValueId id = 0; id < original.value_count(); ++id) {
+    const ValueId copy = builder.GetOrAddValue(original.value(id).name);
+    builder.value(copy) = original.value(id);
+  }
+  for (const ValueId id : original.inputs()) AddInput(builder, original.value(id));
+  for (NodeId id = 0; id < original.node_count(); ++id) {
+    if (!original.alive(id)) continue;
+    if (!IsNorm(original.node(id))) {
+      builder.AddNode(original.node(id));
+      continue;
+    }
+    CREASE_ASSIGN_OR_RETURN(NormStatistics norm, ReadNorm(original, id));
+    AddTrainingForm(builder, original.node(id), norm);
+    result.data.push_back(original.node(id).inputs[0]);
+    result.norms.push_back(std::move(norm));
+  }
+  if (result.norms.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "no BatchNormalization in it: recalibrate before folding", ""};
+  }
+  CREASE_ASSIGN_OR_RETURN(result.graph, std::move(builder).Build());
+  return result;
+}
+
+Result<std::vector<int64_t>> SamplesPerChannel(const StatisticsGraph& statistics, const std::vector<Shape>& inputs) {
+  const Graph& graph = statistics.graph;
+  std::vector<InputOverride> overrides;
+  const std::vector<ValueId> required = RequiredInputs(graph);
+  for (size_t i = 0; i < required.size(); ++i) {
+    overrides.push_back({required[i], TensorType::Of(graph.value(required[i]).type.dtype, inputs[i])});
+  }
+  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, overrides));
+  std::vector<int64_t> samples;
+  for (size_t i = 0; i < statistics.norms.size(); ++i) {
+    const NormStatistics& norm = statistics.norms[i];
+    const TensorType& type = types.types[static_cast<size_t>(statistics.data[i])];
+    const std::string where = "BatchNormalization '" + Printable(norm.name) + "'";
+    if (!type.is_static() || type.rank() < 2) {
+      return Error{ErrorCode::kUnsupported, "the shape of its input is not known before the run: " + type.ToString(),
+                   where};
+    }
+    int64_t count = 1;
+    for (int axis = 0; axis < type.rank(); ++axis) count *= axis == 1 ? 1 : type.dims[static_cast<size_t>(axis)].value;
+    if (count < kFewSamples) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("batches are too small: {} samples a channel in {}, expected at least {}. Statistics of "
+                               "so few are noise, in training too: give larger batches (--batch-size), or train with "
+                               "GroupNorm or LayerNorm, which need no batch",
+                               count, ToString(type.shape()), kFewSamples),
+                   where};
+    }
+    samples.push_back(count);
+  }
+  return samples;
+}
+
+Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms) {
+  Graph result = original;
+  Patch patch(result);
+  for (const NormStatistics& norm : norms) {
+    const Node& node = original.node(norm.node);
+    std::array<ValueId, 2> constants{};
+    for (const size_t slot : {kMean, kVar}) {
+      const std::vector<double>& values = slot == kMean ? norm.mean : norm.var;
+      for (size_t c = 0; c < values.size(); ++c) {
+        if (std::isfinite(values[c])) continue;
+        return Error{
+            ErrorCode::kInvalidArgument,
+            fmt::format("the data gave channel {} a {} of {}", c, slot == kMean ? "mean" : "variance", values[c]),
+            original.Describe(norm.node)};
+      }
+      const Tensor wide = Tensor::From<double>({static_cast<int64_t>(values.size())}, std::span<const double>(values));
+      CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(original.constant(node.inputs[slot])->dtype()));
+      constants[slot - kMean] = patch.AddConstant(original.value(node.inputs[slot]).name, std::move(narrow));
+    }
+    if (norm.was_training) {
+      Node inference = InferenceForm(node);
+      inference.inputs[kMean] = constants[0];
+      inference.inputs[kVar] = constants[1];
+      patch.RemoveNode(norm.node);
+      patch.AddNode(std::move(inference));
+    } else {
+      patch.ReplaceInput(norm.node, kMean, constants[0]);
+      patch.ReplaceInput(norm.node, kVar, constants[1]);
+    }
+  }
+  CREASE_RETURN_IF_ERROR(std::move(patch).ApplyTo(result));
+  return result;
+}
+
+}  // namespace crease::tools

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network whose run yields batch statistics, what becomes of them, and the network that gets them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "graph/graph.h"
+
+namespace crease::tools {
+
+// Running statistics of one BatchNormalization, as PyTorch keeps them.
+struct NormStatistics {
+  NodeId node = kNone;  // of the original graph
+  std::string name;
+  bool was_training = false;  // it normalized by batch statistics
+  double epsilon = 0;
+  std::vector<double> old_mean, old_var;  // the file's
+  std::vector<double> mean, var;
+  int64_t batches = 0;
+
+  // One batch's mean and biased variance, over `samples` > 1 values a channel. momentum: of the new
+  // value; none: cumulative average. The variance enters unbiased.
+  void Update(const Tensor& batch_mean, const Tensor& batch_var, int64_t samples, std::optional<double> momentum);
+  // Largest |mean - old_mean| in deviations of the new statistics, and the range of var / old_var.
+  double MeanShift() const;
+  std::pair<double, double> VarianceRatios() const;
+};
+
+struct StatisticsGraph {
+  // The original with every BatchNormalization normalizing by its batch; its outputs are the batch's mean
+  // and biased variance of norms[0], norms[1], ... in turn. A first axis that the file fixed is free.
+  Graph graph;
+  std::vector<NormStatistics> norms;
+  std::vector<ValueId> data;  // what norms[i] normalizes
+};
+// Errors: no BatchNormalization; statistics that are not constant; a node's running statistics are used
+// elsewhere, which the inference form cannot give.
+Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original);
+
+// Values a channel that every node gets for inputs of these shapes (in RequiredInputs' order). Errors:
+// the network does not take these shapes; a node gets fewer than kFewSamples.
+Result<std::vector<int64_t>> SamplesPerChannel(const StatisticsGraph& statistics, const std::vector<Shape>& inputs);
+
+// The original with the new statistics, every BatchNormalization in its inference form.
+Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms);
+
+}  // namespace crease::tools
