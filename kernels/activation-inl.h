@@ -50,13 +50,36 @@ HWY_INLINE ExpParts<D, V> ReduceExp(D d, V x) {
   return {scale, p};
 }
 
-// Relative error below 1.8e-7 for x in [-87.3, 88.3]; infinite above, 1.2e-38 below. For sigmoids.
+// Relative error below 1.8e-7 for x in [-87.3, 88.3]; infinite above, 1.2e-38 below.
 template <class D, class V>
 HWY_INLINE V ExpSaturated(D d, V x) {
   x = hn::Min(hn::Set(d, 89.0f), hn::Max(hn::Set(d, -87.3f), x));
   const auto parts = ReduceExp(d, x);
   // Not scale * p + scale: p < 0 with an infinite scale would make a NaN.
   return hn::Mul(parts.scale, hn::Add(hn::Set(d, 1.0f), parts.p));
+}
+
+// 1 + exp(-x), the divisor of sigmoids: relative error below 2.3e-7; infinite below x = -88.7. Polynomial of degree 5,
+// own minimax fit, 1.05e-7 relative.
+template <class D, class V>
+HWY_INLINE V OnePlusExpNeg(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const V one = hn::Set(d, 1.0f);
+  const V magic = hn::Set(d, 12582912.0f);
+  x = hn::Min(hn::Set(d, 87.3f), hn::Max(hn::Set(d, -89.0f), x));
+  const V shifted = hn::MulAdd(x, hn::Set(d, -1.44269504089f), magic);
+  const V n = hn::Sub(shifted, magic);
+  V r = hn::NegMulSub(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  V p = hn::Set(d, 0.00831250101f);
+  p = hn::MulAdd(p, r, hn::Set(d, 0.0418903306f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.166671157f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.499992311f));
+  p = hn::MulAdd(p, r, one);
+  p = hn::MulAdd(p, r, one);
+  const auto bits = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  const V scale = hn::BitCast(d, hn::Add(bits, hn::Set(di, 127 << 23)));
+  return hn::MulAdd(scale, p, one);
 }
 
 // exp(x): relative error below 1.2e-7; 0 below 2^-125 (x < -86.64), infinite past the largest float.
@@ -82,8 +105,7 @@ HWY_INLINE V Expm1(D d, V x) {
 // 1 / (1 + exp(-x)): relative error below 4e-7 (results below 1e-38: absolute).
 template <class D, class V>
 HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, ExpSaturated(d, hn::Neg(x))));
+  return hn::Div(hn::Set(d, 1.0f), OnePlusExpNeg(d, x));
 }
 
 // tanh |x| = -t / (t + 2), t = exp(-2 |x|) - 1: no cancellation, no overflow; relative 5e-7.
@@ -140,7 +162,7 @@ HWY_INLINE V ApplyActivation(D d, V x, V a, V b) {
   }
   if constexpr (A == Activation::kSigmoid) return Sigmoid(d, x);
   if constexpr (A == Activation::kSilu) {
-    return hn::Div(x, hn::Add(one, ExpSaturated(d, hn::Neg(x))));
+    return hn::Div(x, OnePlusExpNeg(d, x));
   }
   if constexpr (A == Activation::kTanh) return Tanh(d, x);
   if constexpr (A == Activation::kElu) {

@@ -163,6 +163,10 @@ GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, float*
   return flat_ ? PackFlat(operands, units, scratch) : PackRows(operands, units, scratch);
 }
 
+void GemmConv::RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const {
+  RunRange(operands, {0, count}, {0, static_cast<int64_t>(packed_->panels.size())}, scratch);
+}
+
 void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const {
   for (int64_t unit = units.begin; unit < units.end;) {
     int64_t end = std::min(unit + unit_block_, units.end);

@@ -36,6 +36,9 @@ class GemmConv {
   size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
   // Thread-safe. The same bits at any number of workers: no reduction is split.
   void Run(const RunContext& context, const ConvOperands& operands) const;
+  // For a pointwise shape: the `count` pixels at the operands' pointers, on the calling thread; `scratch` has
+  // scratch_bytes(1).
+  void RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const;
 
  private:
   struct Range {

@@ -6,6 +6,7 @@
 
 #include "kernels/conv_cache.h"
 #include "kernels/kernels.h"
+#include "kernels/work_shares.h"
 
 namespace crease {
 namespace {
@@ -42,6 +43,7 @@ class DepthwiseKernel final : public Kernel {
   DepthwiseKernel(DepthwiseConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
   std::string Describe() const override { return conv_.Describe(); }
   size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
+  bool ReadsConstant(size_t src) const override { return src == 0; }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
@@ -101,24 +103,38 @@ size_t DepthwiseConv::scratch_bytes(int workers) const {
 // in its own L2. Few rows are shared as blocks of channels, for even shares.
 void DepthwiseConv::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t rows = shape_.batch * shape_.out_height;
-  const bool by_rows = rows >= 8 * context.workers();
+  const bool by_rows = rows >= 6 * context.workers();
   const int64_t lanes = ops_->lanes;
   const int64_t vectors = padded_channels_ / lanes;
-  context.ParallelFor(by_rows ? rows : vectors, [&](int64_t begin, int64_t end, int worker) {
+  ParallelPieces(context, by_rows ? rows : vectors, [&](int worker, auto next) {
     float* scratch = reinterpret_cast<float*>(context.scratch) + worker * channel_block_ * kMaxDepthwisePixels;
-    const int64_t first_row = by_rows ? begin : 0, end_row = by_rows ? end : rows;
-    const int64_t first_channel = by_rows ? 0 : begin * lanes;
-    const int64_t end_channel = by_rows ? shape_.channels : std::min(end * lanes, shape_.channels);
-    for (int64_t channel = first_channel; channel < end_channel; channel += channel_block_) {
-      const int64_t channels = std::min(channel_block_, end_channel - channel);
-      for (int64_t row = first_row; row < end_row; ++row) RunRow(operands, row, channel, channels, scratch);
+    for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+      if (by_rows) {
+        RunBlock(operands, {}, {r.begin, r.end}, {0, shape_.channels}, scratch);
+      } else {
+        RunBlock(operands, {}, {0, rows}, {r.begin * lanes, std::min(r.end * lanes, shape_.channels)}, scratch);
+      }
     }
   });
 }
 
-void DepthwiseConv::RunRow(const ConvOperands& operands, int64_t row, int64_t channel, int64_t channels,
+void DepthwiseConv::RunRows(const ConvOperands& operands, const Origin& origin, int64_t begin, int64_t end,
+                            float* scratch) const {
+  RunBlock(operands, origin, {begin, end}, {0, shape_.channels}, scratch);
+}
+
+void DepthwiseConv::RunBlock(const ConvOperands& operands, const Origin& origin, Range rows, Range channels,
+                             float* scratch) const {
+  for (int64_t channel = channels.begin; channel < channels.end; channel += channel_block_) {
+    const Range block{channel, std::min(channel + channel_block_, channels.end)};
+    for (int64_t row = rows.begin; row < rows.end; ++row) RunRow(operands, origin, row, block, scratch);
+  }
+}
+
+void DepthwiseConv::RunRow(const ConvOperands& operands, const Origin& origin, int64_t row, Range channels,
                            float* scratch) const {
   const ConvShape& s = shape_;
+  const int64_t channel = channels.begin;
   const int64_t image = row / s.out_height;
   const int64_t y = row % s.out_height * s.stride_h - s.pad_top;
   DepthwiseTile tile;
@@ -134,17 +150,17 @@ void DepthwiseConv::RunRow(const ConvOperands& operands, int64_t row, int64_t ch
   tile.dilation_w = s.dilation_w;
   tile.bias = packed_->data() + channel;
   tile.weights = packed_->data() + padded_channels_ + channel * s.taps();
-  tile.channels = channels;
+  tile.channels = channels.end - channel;
   tile.lo = lo_;
   tile.hi = hi_;
   for (int64_t i = 0; i < chunks_; ++i) {
     const int64_t begin = s.out_width * i / chunks_;
     const int64_t x = begin * s.stride_w - s.pad_left;
     tile.pixels = static_cast<int>(s.out_width * (i + 1) / chunks_ - begin);
-    tile.offset = ((image * s.height + y) * s.width + x) * operands.src_pitch;
+    tile.offset = ((image * s.height + y - origin.src) * s.width + x) * operands.src_pitch;
     tile.first_column = std::max<int64_t>(-x, 0);
     tile.end_column = s.width - x;
-    RunPixels(operands, tile, row, begin, channel, scratch);
+    RunPixels(operands, tile, (row - origin.dst) * s.out_width + begin, channel, scratch);
   }
 }
 
@@ -156,9 +172,8 @@ DepthwiseFunction DepthwiseConv::Choose(const DepthwiseTile& tile) const {
   return ops_->fixed[fixed_kernel_][shape_.stride_w - 1][fits - kDepthwisePixels.begin()][edge];
 }
 
-void DepthwiseConv::RunPixels(const ConvOperands& operands, DepthwiseTile& tile, int64_t row, int64_t x,
-                              int64_t channel, float* scratch) const {
-  const int64_t pixel = row * shape_.out_width + x;
+void DepthwiseConv::RunPixels(const ConvOperands& operands, DepthwiseTile& tile, int64_t pixel, int64_t channel,
+                              float* scratch) const {
   float* dst = operands.dst + pixel * operands.dst_pitch + channel;
   const float* residual =
       operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + channel;

@@ -23,10 +23,23 @@ class DepthwiseConv {
   // Thread-safe. The same bits at any number of workers.
   void Run(const RunContext& context, const ConvOperands& operands) const;
 
+  // Rows, counted over all images, that the operands' pointers point at: those of a band start later than 0.
+  struct Origin {
+    int64_t src = 0, dst = 0;  // the residual's is dst's
+  };
+  // Dst rows [begin, end) on the calling thread; `scratch` has scratch_bytes(1).
+  void RunRows(const ConvOperands& operands, const Origin& origin, int64_t begin, int64_t end, float* scratch) const;
+
  private:
+  struct Range {
+    int64_t begin, end;
+  };
+
   DepthwiseConv() = default;
-  void RunRow(const ConvOperands& operands, int64_t row, int64_t channel, int64_t channels, float* scratch) const;
-  void RunPixels(const ConvOperands& operands, DepthwiseTile& tile, int64_t row, int64_t x, int64_t channel,
+  void RunBlock(const ConvOperands& operands, const Origin& origin, Range rows, Range channels, float* scratch) const;
+  void RunRow(const ConvOperands& operands, const Origin& origin, int64_t row, Range channels, float* scratch) const;
+  // dst pixels from `pixel` on, counted from the operands' origin.
+  void RunPixels(const ConvOperands& operands, DepthwiseTile& tile, int64_t pixel, int64_t channel,
                  float* scratch) const;
   DepthwiseFunction Choose(const DepthwiseTile& tile) const;
 

@@ -18,6 +18,7 @@ class GemmKernel final : public Kernel {
       : conv_(std::move(conv)), k_(k), n_(n), residual_(residual) {}
   std::string Describe() const override { return conv_.Describe(); }
   size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
+  bool ReadsConstant(size_t src) const override { return src == 0; }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     ConvOperands operands{static_cast<const float*>(src[0].data), k_, static_cast<float*>(dst[0].data), n_};

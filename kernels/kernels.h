@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "kernels/kernel.h"
@@ -57,6 +58,12 @@ KernelResult MakeSoftmax(const KernelRequest& request);
 
 // kernels/depthwise.cc: f32 channels-last convolutions of as many groups as channels and filters.
 KernelResult MakeDepthwise(const KernelRequest& request);
+
+// kernels/conv_chain.cc: one kernel for 1x1 and depthwise convolutions of which each reads the one before; src of Run
+// are the first one's source and all parameters, then the last one's residual.
+KernelResult MakeConvChain(std::span<const KernelRequest> requests);
+// How many of the requests, from the first on, run faster as one chain; less than 2: none.
+size_t ConvChainLength(std::span<const KernelRequest> requests);
 
 // kernels/winograd_kernel.cc: f32 channels-last 3x3 convolutions of stride 1 where it pays.
 KernelResult MakeWinogradF4(const KernelRequest& request);

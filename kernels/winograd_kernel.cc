@@ -15,6 +15,7 @@ class WinogradKernel final : public Kernel {
   WinogradKernel(WinogradConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
   std::string Describe() const override { return conv_.Describe(); }
   size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
+  bool ReadsConstant(size_t src) const override { return src == 0; }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     conv_.Run(context, ReadConvOperands(epilogue_, src, dst));

@@ -30,6 +30,7 @@ Planner::Planner(Program program, const PlanOptions& options)
   slice_of_.resize(program_.values.size());
   concat_tensor_.assign(program_.ops.size(), kNone);
   concat_in_place_.assign(program_.ops.size(), false);
+  chain_of_.assign(program_.ops.size(), kNone);
   uses_left_.resize(program_.values.size());
   for (size_t id = 0; id < program_.values.size(); ++id) {
     const auto value = static_cast<ValueId>(id);
@@ -46,9 +47,15 @@ Result<std::shared_ptr<const Plan>> Planner::Run() {
     plan_->input_shapes.push_back(program_.value(id).shape);
   }
   AssignSlices();
+  AssignChains();
   for (size_t i = 0; i < program_.ops.size(); ++i) {
     current_op_ = static_cast<int>(i);
-    CREASE_RETURN_IF_ERROR(AddOp(program_.ops[i]));
+    const int chain = chain_of_[i];
+    if (chain == kNone) {
+      CREASE_RETURN_IF_ERROR(AddOp(program_.ops[i]));
+    } else if (chains_[static_cast<size_t>(chain)].back() == current_op_) {
+      CREASE_RETURN_IF_ERROR(AddChain(chains_[static_cast<size_t>(chain)]));
+    }
   }
   CREASE_RETURN_IF_ERROR(BindOutputs());
   CREASE_RETURN_IF_ERROR(PlaceBuffers());
@@ -202,7 +209,7 @@ Result<void> Planner::AddReorder(int src, int dst, const std::string& name) {
   return Error{ErrorCode::kUnsupported, "no kernel changes its layout", "tensor '" + Printable(name) + "'"};
 }
 
-Result<void> Planner::Emit(const ProgramOp& op, Choice choice) {
+Result<void> Planner::Emit(const ProgramOp& op, Choice choice, double flops) {
   PlanStep step;
   step.name = op.node.name.empty() ? program_.value(op.output()).name : op.node.name;
   step.op_type = op.type();
@@ -210,7 +217,7 @@ Result<void> Planner::Emit(const ProgramOp& op, Choice choice) {
   step.detail = choice.kernel->Describe();
   step.fused = op.fused;
   step.refusals = std::move(choice.refusals);
-  step.flops = Flops(program_, op);
+  step.flops = flops;
   const auto add_source = [&](ValueId id) -> Result<void> {
     int tensor = kNone;
     bool reads = true;

@@ -34,6 +34,10 @@ class Planner {
     int in_place = kNone;            // tensor that the destination shares
     std::vector<Refusal> refusals;
   };
+  struct StageRequests {  // of convolutions after each other
+    std::vector<std::vector<Operand>> operands;
+    std::vector<KernelRequest> requests;
+  };
   struct Slice {         // a value that is written straight into a Concat's result
     int concat = kNone;  // op
     int64_t channel = 0;
@@ -41,7 +45,7 @@ class Planner {
 
   // planner.cc
   Result<void> AddOp(const ProgramOp& op);
-  Result<void> Emit(const ProgramOp& op, Choice choice);
+  Result<void> Emit(const ProgramOp& op, Choice choice, double flops);
   Result<void> BindOutputs();
   void FinishUses(const ProgramOp& op);
   Result<void> PlaceBuffers();
@@ -77,6 +81,12 @@ class Planner {
   Result<void> AddFusedOp(const ProgramOp& op);
   Result<void> AddTunedOp(const ProgramOp& op);
 
+  // planner_chains.cc
+  void AssignChains();
+  std::vector<int> RunOfConvs(int first) const;
+  StageRequests RequestsFor(const std::vector<int>& ops) const;
+  Result<void> AddChain(const std::vector<int>& ops);
+
   // planner_views.cc
   void AssignSlices();
   std::vector<Layout> PredictLayouts() const;
@@ -100,6 +110,8 @@ class Planner {
   std::vector<Slice> slice_of_;                  // by value
   std::vector<int> concat_tensor_;               // by op of the program: kNone, or its tensor
   std::vector<bool> concat_in_place_;            // by op of the program
+  std::vector<std::vector<int>> chains_;         // ops that run as one step
+  std::vector<int> chain_of_;                    // by op of the program: kNone, or its chain
   int current_op_ = kNone;
   std::string_view wanted_kernel_;  // what the tuning has for the current op
 };

@@ -331,7 +331,7 @@ Result<void> Planner::AddFusedOp(const ProgramOp& op) {
   }
   if (op.epilogue.empty() || (whole.ok() && whole->rank == 0)) {
     if (!whole.ok()) return std::move(whole).error();
-    return Emit(op, std::move(whole).value());
+    return Emit(op, std::move(whole).value(), Flops(program_, op));
   }
   int best_rank = whole.ok() ? whole->rank : -1;
   std::vector<ProgramOp> best;
@@ -345,7 +345,7 @@ Result<void> Planner::AddFusedOp(const ProgramOp& op) {
   }
   if (best.empty()) {
     if (!whole.ok()) return std::move(whole).error();
-    return Emit(op, std::move(whole).value());
+    return Emit(op, std::move(whole).value(), Flops(program_, op));
   }
   for (const ProgramOp& part : best) {
     CREASE_RETURN_IF_ERROR(AddFusedOp(part));
