@@ -205,6 +205,27 @@ TEST(Plan, ResidualAndActivationAreFusedAndInPlace) {
   EXPECT_EQ(in_place, 1);
 }
 
+TEST(Plan, ConvolutionsOnLargeMapsAreOneStep) {
+  Net net(5);
+  const ValueId x = net.Input("x", {1, 4, 96, 80});
+  const ValueId narrow = net.Op("Relu", {net.Conv(x, 4, 16, 3)});
+  const ValueId wide = net.Op("Relu", {net.Conv(narrow, 16, 256, 1)});
+  const ValueId deep = net.Op("Relu", {net.Conv(wide, 256, 256, 3, 1, 256)});
+  const ValueId sum = net.Op("Add", {net.Conv(deep, 256, 16, 1), narrow});
+  net.Output(net.Op("Relu", {sum}));
+  const Graph graph = net.Build();
+  Options options;
+  options.threads = 2;
+  const auto impl = MakeImpl(graph, options);
+  const auto plan = impl->PlanFor(std::vector<Shape>{{1, 4, 96, 80}}).value();
+  const auto chain =
+      std::find_if(plan->steps.begin(), plan->steps.end(), [](const PlanStep& step) { return step.kernel == "chain"; });
+  ASSERT_NE(chain, plan->steps.end());
+  EXPECT_FALSE(chain->in_place);  // rows of the residual are sources of other rows
+  EXPECT_EQ(chain->flops, 96 * 80 * (256 * (2 * 16 + 1) + 256 * (2 * 9 + 1) + 16 * (2 * 256 + 2)));
+  ExpectMatchesInterpreter(graph, *impl, 1, 1, 1e-4);
+}
+
 TEST(Plan, ConcatSplitAndShuffleMoveNothingButTheShuffle) {
   Net net(1);
   const ValueId x = net.Input("x", {1, 16, 8, 8});
