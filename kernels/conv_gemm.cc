@@ -149,23 +149,24 @@ void GemmConv::Run(const RunContext& context, const ConvOperands& operands) cons
       Block block;
       for (WorkShares::Range r = next(); !r.empty(); r = next()) {
         if (!once) {
-          RunRange(operands, {0, units_}, {r.begin, r.end}, band(worker));
+          RunRange(operands, {0, units_}, {r.begin, r.end}, true, band(worker));
           continue;
         }
         if (block.a == nullptr) block = Pack(operands, {0, units_}, band(worker));
-        RunBlock(operands, block, {r.begin, r.end});
+        RunBlock(operands, block, {r.begin, r.end}, true);
       }
     });
   } else if (weights_stay_) {
     ParallelPieces(context, units_, [&](int worker, auto next) {
-      for (WorkShares::Range r = next(); !r.empty(); r = next()) {
-        RunRange(operands, {r.begin, r.end}, {0, panels}, band(worker));
+      bool cold = true;
+      for (WorkShares::Range r = next(); !r.empty(); r = next(), cold = false) {
+        RunRange(operands, {r.begin, r.end}, {0, panels}, cold, band(worker));
       }
     });
   } else {
     // Every piece would read all weights from beyond L2.
     context.ParallelFor(units_, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {begin, end}, {0, panels}, band(worker));
+      RunRange(operands, {begin, end}, {0, panels}, true, band(worker));
     });
   }
 }
@@ -175,15 +176,16 @@ GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, float*
 }
 
 void GemmConv::RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const {
-  RunRange(operands, {0, count}, {0, static_cast<int64_t>(packed_->panels.size())}, scratch);
+  RunRange(operands, {0, count}, {0, static_cast<int64_t>(packed_->panels.size())}, false, scratch);
 }
 
-void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const {
+void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const {
   for (int64_t unit = units.begin; unit < units.end;) {
     int64_t end = std::min(unit + unit_block_, units.end);
     // A band lies in one image.
     if (!flat_) end = std::min(end, (unit / shape_.out_height + 1) * shape_.out_height);
-    RunBlock(operands, Pack(operands, {unit, end}, scratch), panels);
+    RunBlock(operands, Pack(operands, {unit, end}, scratch), panels, cold);
+    cold = !weights_stay_;
     unit = end;
   }
 }
@@ -216,7 +218,7 @@ GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, flo
   return {rows.begin * shape_.out_width, shape_.out_width, rows.end - rows.begin, scratch};
 }
 
-void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range panels) const {
+void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const {
   for (int64_t p = panels.begin; p < panels.end; ++p) {
     const GemmPanel& panel = packed_->panels[static_cast<size_t>(p)];
     const int64_t most = ops_->max_rows[panel.vectors];
@@ -225,8 +227,7 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     const int64_t chunks = DivideUp(block.line, most);
     // Weights that come from beyond L2: the next panel's, dealt out over this panel's tiles.
     const int64_t tiles = (pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
-    const bool fetch =
-        !weights_stay_ && p + 1 < static_cast<int64_t>(packed_->panels.size()) && tiles <= kMostFetchingTiles;
+    const bool fetch = cold && p + 1 < static_cast<int64_t>(packed_->panels.size()) && tiles <= kMostFetchingTiles;
     Ahead ahead;
     if (fetch) {
       const GemmPanel& next = packed_->panels[static_cast<size_t>(p + 1)];

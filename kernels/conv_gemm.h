@@ -65,8 +65,9 @@ class GemmConv {
   GemmConv() = default;
   void PlanBand(const Options& options);
   void PlanSplit(int workers);
-  void RunRange(const ConvOperands& operands, Range units, Range panels, float* scratch) const;
-  void RunBlock(const ConvOperands& operands, const Block& block, Range panels) const;
+  // `cold`: the weights are not in L2 yet.
+  void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
+  void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first, int rows,
                const Ahead& ahead) const;
   Block Pack(const ConvOperands& operands, Range units, float* scratch) const;
