@@ -1,29 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm_pack.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "kernels/weight_memory.h"
+
 namespace crease {
 namespace {
-
-constexpr size_t kAlignment = 64;
-constexpr size_t kHugePage = 2 << 20;
-
-// Streams of weights cross a page every few hundred cycles: large pages spare the walks, and prefetchers stop at
-// the end of each page.
-float* Allocate(size_t bytes) {
-  const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
-  void* data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-#if defined(MADV_HUGEPAGE)
-  if (data != nullptr && bytes >= kHugePage) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
-  return static_cast<float*>(data);
-}
 
 float ReadFloat(const std::byte* bytes, int64_t index) {
   float value;
@@ -136,9 +121,8 @@ std::string Key(const MatrixSource& source, int lanes, int vectors) {
 
 }  // namespace
 
-FloatBuffer::FloatBuffer(size_t count) : data_(Allocate(std::max<size_t>(count * sizeof(float), kAlignment))) {}
-
-void FloatBuffer::Free::operator()(float* data) const { std::free(data); }
+FloatBuffer::FloatBuffer(size_t count)
+    : data_(std::static_pointer_cast<float>(AllocateWeights(count * sizeof(float)))) {}
 
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
                                                    PackCache* cache, Executor* executor) {

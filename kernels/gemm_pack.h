@@ -13,7 +13,7 @@
 
 namespace crease {
 
-// 64-byte aligned floats, uninitialised; data is null if the memory was not to be had.
+// 64-byte aligned floats for weights, uninitialised; data is null if the memory was not to be had.
 class FloatBuffer {
  public:
   explicit FloatBuffer(size_t count);
@@ -21,10 +21,7 @@ class FloatBuffer {
   const float* data() const { return data_.get(); }
 
  private:
-  struct Free {
-    void operator()(float* data) const;
-  };
-  std::unique_ptr<float, Free> data_;
+  std::shared_ptr<float> data_;
 };
 
 // A stack of `groups` matrices of depth x columns in any order: element (g, k, j) with k = tap * channels + c

@@ -2,8 +2,9 @@
 #include "kernels/onednn/primitive.h"
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
+
+#include "kernels/weight_memory.h"
 
 #if CREASE_ONEDNN_THREADPOOL
 #include "oneapi/dnnl/dnnl_threadpool.hpp"
@@ -13,14 +14,8 @@
 namespace crease::onednn {
 namespace {
 
-constexpr size_t kAlignment = 64;
 // Source, weights, bias, destination, scratchpad, residual.
 constexpr size_t kMaxArguments = 8;
-
-std::shared_ptr<void> AllocateAligned(size_t bytes) {
-  const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  return {std::aligned_alloc(kAlignment, rounded), [](void* memory) { std::free(memory); }};
-}
 
 #if CREASE_ONEDNN_THREADPOOL
 thread_local bool in_parallel = false;
@@ -174,7 +169,7 @@ Result<PostOps> MakePostOps(const KernelRequest& request) {
 }
 
 std::shared_ptr<const void> CopyFloats(const Tensor& tensor) {
-  std::shared_ptr<void> copy = AllocateAligned(tensor.byte_size());
+  std::shared_ptr<void> copy = AllocateWeights(tensor.byte_size());
   if (copy && tensor.byte_size() > 0) std::memcpy(copy.get(), tensor.bytes(), tensor.byte_size());
   return copy;
 }
@@ -188,7 +183,7 @@ Result<std::shared_ptr<const void>> PackWeights(const KernelRequest& request, co
       aligned = CopyFloats(tensor);
       bytes = aligned.get();
     }
-    std::shared_ptr<void> packed = AllocateAligned(wanted.get_size());
+    std::shared_ptr<void> packed = AllocateWeights(wanted.get_size());
     if (!bytes || !packed) return nullptr;
     dnnl::memory src(given, CpuEngine(), const_cast<void*>(bytes));
     dnnl::memory dst(wanted, CpuEngine(), packed.get());
