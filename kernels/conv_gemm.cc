@@ -292,8 +292,7 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   tile.dst = sums;
   tile.dst_stride = int64_t{panel.vectors} * ops_->lanes;
   ops_->tile[panel.vectors][rows](tile);
-  FinishTile finish{sums,     tile.dst_stride,         dst,  operands.dst_pitch,
-                    residual, operands.residual_pitch, rows, columns};
+  FinishTile finish{sums, tile.dst_stride, dst, operands.dst_pitch, residual, operands.residual_pitch, rows, columns};
   ops_->finish(finish, epilogue_);
 }
 

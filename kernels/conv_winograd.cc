@@ -128,7 +128,7 @@ void WinogradConv::PlanBlocks(int workers) {
   const int64_t weight_bytes = points * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
   const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
   // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
-  by_columns_ = workers > 1 && panels >= workers && (weight_bytes > 2 * l2 || tiles_ < 8 * workers) &&
+  by_columns_ = workers > 1 && panels >= workers && (2 * weight_bytes > 3 * l2 || tiles_ < 8 * workers) &&
                 tiles_ <= 4 * Block::kMaxTiles;
 
   const int64_t worker_tiles = by_columns_ ? tiles_ : DivideUp(tiles_, workers);

@@ -49,8 +49,24 @@ TEST(Winograd, Sizes) {
   }
   cases.push_back({MakeConvShape(2, 14, 14, 24, 20, 3)});
   cases.push_back({MakeConvShape(3, 7, 7, 16, 32, 3)});
-  cases.push_back({MakeConvShape(1, 40, 37, 8, 16, 3)});  // several blocks of tiles
+  cases.push_back({MakeConvShape(1, 40, 37, 8, 16, 3)});     // several blocks of tiles
+  cases.push_back({MakeConvShape(1, 16, 16, 200, 264, 3)});  // and weights past an L2 of 2 MiB, shared by channels
   CheckOnEveryTarget(cases);
+}
+
+// Weights that no L2 holds are shared out, large maps of few channels are not.
+TEST(Winograd, SplitFollowsTheWeights) {
+  const auto describe = [](const ConvShape& shape, int workers) {
+    const ConvCase test{shape};
+    const ConvData data(test);
+    WinogradConv::Options options;
+    options.workers = workers;
+    auto conv = WinogradConv::Make(shape, data.weights, nullptr, options);
+    return conv.ok() ? conv->Describe() : conv.error().message;
+  };
+  EXPECT_NE(describe(MakeConvShape(1, 14, 14, 512, 512, 3), 2).find("split by channels"), std::string::npos);
+  EXPECT_NE(describe(MakeConvShape(1, 14, 14, 512, 512, 3), 1).find("split by pixels"), std::string::npos);
+  EXPECT_NE(describe(MakeConvShape(1, 56, 56, 16, 16, 3), 2).find("split by pixels"), std::string::npos);
 }
 
 TEST(Winograd, Channels) {
