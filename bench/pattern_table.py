@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Who folds what: every pattern of patterns.py through every folding tool, as a Markdown table.
+"""Who folds what: every pattern of patterns/ through every folding tool, as a Markdown table.
 
   pattern_table.py [--crease build/crease] [--tools crease,onnxsim,...] [--only TEXT] [--json FILE] [--keep FOLDER]
 

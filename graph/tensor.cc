@@ -3,19 +3,11 @@
 
 #include <bit>
 #include <cmath>
-#include <cstdlib>
+
+#include "graph/memory_block.h"
 
 namespace crease {
 namespace {
-
-constexpr size_t kAlignment = 64;
-
-std::shared_ptr<std::byte> AllocateAligned(size_t bytes) {
-  const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded ? rounded : kAlignment));
-  if (data == nullptr) return nullptr;
-  return std::shared_ptr<std::byte>(data, [](std::byte* p) { std::free(p); });
-}
 
 template <typename T>
 T LoadAs(const std::byte* data, int64_t i) {
@@ -155,10 +147,10 @@ Result<Tensor> Tensor::Allocate(DType dtype, Shape shape) {
   CREASE_ASSIGN_OR_RETURN(const int64_t count, ElementCount(shape));
   size_t bytes = 0;
   if (__builtin_mul_overflow(static_cast<size_t>(count), ByteSize(dtype), &bytes) ||
-      bytes > static_cast<size_t>(std::numeric_limits<int64_t>::max()) - kAlignment) {
+      bytes > static_cast<size_t>(std::numeric_limits<int64_t>::max())) {
     return Error{ErrorCode::kLimitExceeded, "a tensor of shape " + ToString(shape) + " is too large", ""};
   }
-  std::shared_ptr<std::byte> buffer = AllocateAligned(bytes);
+  std::shared_ptr<std::byte> buffer = AllocateBlock(bytes);
   if (buffer == nullptr) {
     return Error{ErrorCode::kOutOfMemory,
                  "no memory for a tensor of shape " + ToString(shape) + " (" + std::to_string(bytes) + " bytes)", ""};

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "graph/ops/reduce.h"
+#include "kernels/affine_rows.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
 #include "kernels/window_rows.h"
@@ -16,6 +17,8 @@ namespace {
 
 // Outputs of one part of a row: a few vectors, so that few channels still feed several threads.
 constexpr int64_t kBlock = 64;
+// Pixels that a prologue maps at a time, into 16 KiB on the stack.
+constexpr int64_t kMapped = 64;
 
 struct Named {
   std::string_view name;
@@ -39,7 +42,13 @@ struct Plan {
 
 class ReduceKernel final : public Kernel {
  public:
-  ReduceKernel(Plan plan, ReduceOp op) : plan_(plan), reduce_rows_(FindReduceRows(op)), reduce_run_(FindReduceRun(op)) {
+  ReduceKernel(Plan plan, ReduceOp op, const Prologue& prologue)
+      : plan_(plan),
+        reduce_rows_(FindReduceRows(op)),
+        reduce_run_(FindReduceRun(op)),
+        prologue_(prologue),
+        map_(prologue.scale != nullptr ? FindAffinePixels(DType::kFloat32, prologue.activation, Residual::kNone)
+                                       : nullptr) {
     if (plan_.rows) blocks_ = (plan_.kept.inner() + kBlock - 1) / kBlock;
   }
 
@@ -62,13 +71,38 @@ class ReduceKernel final : public Kernel {
     LoopWalker walker(plan_.kept, 1, begin / blocks_);
     int64_t block = begin % blocks_;
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = block * kBlock;
-      reduce_rows_(src + walker.offset(1) + first, plan_.stride, plan_.length,
-                   std::min(kBlock, plan_.kept.inner() - first), plan_.factor, dst + walker.offset(0) + first);
+      const int64_t first = block * kBlock, count = std::min(kBlock, plan_.kept.inner() - first);
+      const float* from = src + walker.offset(1) + first;
+      float* to = dst + walker.offset(0) + first;
+      if (map_ == nullptr) {
+        reduce_rows_(from, plan_.stride, plan_.length, count, plan_.factor, to);
+      } else {
+        SumMapped(from, first, count, to);
+      }
       if (++block == blocks_) {
         block = 0;
         walker.Next();
       }
+    }
+  }
+
+  // to[c] = factor * sum of activation(scale[c] * from[.., c] + shift[c]), c from channel `first` on.
+  void SumMapped(const float* from, int64_t first, int64_t count, float* to) const {
+    alignas(64) float mapped[kMapped * kBlock];
+    alignas(64) float part[kBlock];
+    AffineArgs args;
+    args.dst = mapped;
+    args.scale = prologue_.scale + first;
+    args.shift = prologue_.shift + first;
+    args.a = prologue_.a;
+    args.b = prologue_.b;
+    std::fill_n(to, count, 0.0f);
+    for (int64_t row = 0; row < plan_.length; row += kMapped) {
+      const int64_t rows = std::min(kMapped, plan_.length - row);
+      args.src = from + row * plan_.stride;
+      map_(args, count, {plan_.stride, 0, kBlock}, 0, rows);
+      reduce_rows_(mapped, kBlock, rows, count, plan_.factor, part);
+      for (int64_t c = 0; c < count; ++c) to[c] += part[c];
     }
   }
 
@@ -82,6 +116,8 @@ class ReduceKernel final : public Kernel {
   Plan plan_;
   ReduceRows reduce_rows_;
   ReduceRun reduce_run_;
+  Prologue prologue_;
+  AffinePixels map_;
   int64_t blocks_ = 1;
 };
 
@@ -145,11 +181,14 @@ KernelResult MakeReduce(const KernelRequest& request) {
   const Operand& x = request.src[0];
   if (!x.present || x.dtype != DType::kFloat32 || x.constant != nullptr) return Refuse("not float32");
   if (!request.epilogue.empty()) return Refuse("epilogue");
-  if (request.prologue.scale != nullptr) return Refuse("prologue");
   for (const Named& named : kNamed) {
     if (named.name != request.node.op_type) continue;
     CREASE_ASSIGN_OR_RETURN(const Plan plan, PlanOf(request, named));
-    return std::unique_ptr<Kernel>(new ReduceKernel(plan, named.op));
+    if (request.prologue.scale != nullptr) {
+      const bool channels_inside = plan.rows && x.shape.size() > 1 && plan.kept.inner() == x.shape[1];
+      if (named.name != "GlobalAveragePool" || !channels_inside) return Refuse("prologue");
+    }
+    return std::unique_ptr<Kernel>(new ReduceKernel(plan, named.op, request.prologue));
   }
   return Refuse("not a reduction");
 }

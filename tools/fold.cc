@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <glob.h>
 
 #include <algorithm>
 #include <chrono>
@@ -7,9 +8,11 @@
 #include <memory>
 
 #include "graph/onnx/exporter.h"
+#include "graph/onnx/file_bytes.h"
 #include "graph/onnx/importer.h"
 #include "graph/passes/passes.h"
 #include "graph/passes/reason_codes.h"
+#include "runtime/file_map.h"
 #include "tools/fold_report.h"
 #include "tools/report_html.h"
 
@@ -27,13 +30,25 @@ struct Arguments {
   bool explain = false, json = false;
 };
 
-// Files to fold: those named, and the .onnx files of folders, sorted.
+// What a pattern like 'models/*.onnx' names, sorted: for callers without a shell, or who quote it.
+std::vector<std::string> Glob(const std::string& pattern) {
+  std::vector<std::string> files;
+  glob_t found = {};
+  if (::glob(pattern.c_str(), GLOB_ERR, nullptr, &found) == 0)
+    files.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  ::globfree(&found);
+  return files;
+}
+
+// Files to fold: those named, those that patterns name, and the .onnx files of folders, sorted.
 std::vector<std::string> Expand(const std::vector<std::string>& names) {
   std::vector<std::string> files;
   for (const std::string& name : names) {
     std::error_code ignored;
     if (!fs::is_directory(name, ignored)) {
-      files.push_back(name);
+      const bool pattern = name.find_first_of("*?[") != std::string::npos && !fs::exists(name, ignored);
+      const std::vector<std::string> matches = pattern ? Glob(name) : std::vector<std::string>{name};
+      files.insert(files.end(), matches.begin(), matches.end());
       continue;
     }
     std::vector<std::string> found;
@@ -50,6 +65,18 @@ double Since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// The weights stay in the file until they are asked for: those that no fold touches go from one file to the
+// other without a copy in memory.
+Result<Graph> ImportMapped(const std::string& path, ImportOptions options) {
+  CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> file, FileMap::Open(path, options.limits.max_file_bytes));
+  options.external_data_folder = onnx::FolderOf(path);
+  Result<Graph> graph = ImportOnnx(file->bytes(), file, options);
+  if (graph.ok()) return graph;
+  Error error = std::move(graph).error();
+  error.where = Printable(path) + (error.where.empty() ? "" : ": " + error.where);
+  return error;
+}
+
 Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input, const std::string& output) {
   FoldReport report;
   report.input = input;
@@ -57,7 +84,7 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   const auto start = std::chrono::steady_clock::now();
   ImportOptions options;
   options.allow_unknown_ops = true;
-  CREASE_ASSIGN_OR_RETURN(const Graph original, ImportOnnxFile(input, options));
+  CREASE_ASSIGN_OR_RETURN(const Graph original, ImportMapped(input, options));
   Graph folded = original;
   CREASE_ASSIGN_OR_RETURN(report.log, RunPasses(folded, FoldingPasses()));
   CREASE_RETURN_IF_ERROR(WriteOnnxFile(folded, output));
@@ -105,15 +132,21 @@ int Run(const Arguments& arguments) {
     return Fail({ErrorCode::kInvalidArgument, "no .onnx file there", Printable(arguments.models.front())});
   }
   if (into_folder && !arguments.html.empty()) return FailUsage("--html takes one model");
+  std::vector<std::string> outputs;
+  for (const std::string& file : files) {
+    outputs.push_back(into_folder ? (fs::path(arguments.output) / fs::path(file).filename()).string()
+                                  : arguments.output);
+    if (std::count(outputs.begin(), outputs.end(), outputs.back()) > 1) {
+      return FailUsage(fmt::format("two models would be written to '{}'", Printable(outputs.back())));
+    }
+  }
   if (into_folder) fs::create_directories(arguments.output, ignored);
   Progress progress("folding", static_cast<int64_t>(files.size()));
   Json all = Json::array();
   int exit_code = kOk;
   for (size_t i = 0; i < files.size(); ++i) {
     progress.Update(static_cast<int64_t>(i), files[i]);
-    const std::string output =
-        into_folder ? (fs::path(arguments.output) / fs::path(files[i]).filename()).string() : arguments.output;
-    Result<FoldReport> report = FoldOne(arguments, files[i], output);
+    Result<FoldReport> report = FoldOne(arguments, files[i], outputs[i]);
     if (!report.ok()) {
       if (files.size() == 1) return Fail(report.error());
       exit_code = std::max(exit_code, Fail(report.error()));
@@ -134,7 +167,8 @@ int Run(const Arguments& arguments) {
 
 Action AddFold(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.add_option("MODEL", arguments->models, "ONNX files, or folders of them")->required();
+  app.add_option("MODEL", arguments->models, "ONNX files, folders of them, or patterns like 'models/*.onnx'")
+      ->required();
   app.add_option("-o,--output", arguments->output, "what to write: a file, or a folder for several models")->required();
   app.add_flag("--verify{1}", arguments->verify,
                "compare with the original in float64 and float32; --verify=N: on N random inputs (seeds 1 to N)");

@@ -26,6 +26,7 @@ svg text{font:11px system-ui,sans-serif}.ok{color:#1a7f37}.bad{color:#cf222e;fon
 // Fates of batch-norms, by colour.
 constexpr std::string_view kFolded = "#1a7f37", kPartly = "#9a6700", kKept = "#cf222e", kMerged = "#8250df";
 constexpr int kRow = 22, kWidth = 330;
+constexpr size_t kLabel = 46;  // characters of operator and name that fit kWidth
 
 std::string Escape(std::string_view text) {
   std::string out;
@@ -113,7 +114,7 @@ std::string Draw(const Drawing& drawing) {
         Escape(tip), kLeft, y, kWidth, kRow - 4, fill);
     svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\"><tspan font-weight=\"600\">{}</tspan> {}</text></g>",
                        kLeft + 7, y + 13, coloured ? "#fff" : "#1b1f24", Escape(Printable(node.op_type)),
-                       Escape(Shortened(Printable(node.name), 34)));
+                       Escape(Shortened(Printable(node.name), kLabel - std::min(kLabel - 8, node.op_type.size()))));
     const ValueId output = node.outputs.empty() ? kNone : node.outputs[0];
     const auto error = output == kNone ? drawing.errors.end() : drawing.errors.find(graph.value(output).name);
     if (error != drawing.errors.end()) {

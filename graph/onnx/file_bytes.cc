@@ -8,16 +8,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/memory_block.h"
 
 namespace crease::onnx {
 namespace {
-
-constexpr size_t kPage = 4096;
 
 class FileDescriptor {
  public:
@@ -56,23 +54,21 @@ const char* FileKind(mode_t mode) {
 // Reads exactly bytes [offset, offset + length) into a fresh buffer.
 Result<OwnedBytes> ReadRange(int fd, std::string_view path, int64_t offset, int64_t length) {
   const size_t size = static_cast<size_t>(length);
-  void* buffer = std::aligned_alloc(kPage, std::max(kPage, (size + kPage - 1) / kPage * kPage));
+  const std::shared_ptr<std::byte> buffer = AllocateBlock(size);
   if (buffer == nullptr) {
     return Error{ErrorCode::kOutOfMemory, "no memory for " + std::to_string(size) + " bytes of the file",
                  Printable(path)};
   }
-  std::shared_ptr<const void> owner(buffer, [](void* p) { std::free(p); });
   size_t done = 0;
   while (done < size) {
     const size_t chunk = std::min(size - done, size_t{1} << 30);  // read(2) takes at most 2 GiB
-    const ssize_t got =
-        pread(fd, static_cast<char*>(buffer) + done, chunk, static_cast<off_t>(offset) + static_cast<off_t>(done));
+    const ssize_t got = pread(fd, buffer.get() + done, chunk, static_cast<off_t>(offset) + static_cast<off_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return SystemError("reading failed", path);
     if (got == 0) return Error{ErrorCode::kIo, "the file became shorter while it was read", Printable(path)};
     done += static_cast<size_t>(got);
   }
-  return OwnedBytes{{static_cast<const std::byte*>(buffer), size}, std::move(owner)};
+  return OwnedBytes{{buffer.get(), size}, buffer};
 }
 
 // The components of a relative name; "." and empty ones dropped.

@@ -18,7 +18,7 @@ struct OwnedBytes {
   std::shared_ptr<const void> owner;
 };
 
-// The whole file in one page-aligned buffer. Regular files only (a link to one is fine: the caller
+// The whole file in one buffer. Regular files only (a link to one is fine: the caller
 // chose the path). Errors: kIo, kLimitExceeded past max_bytes, kInvalidModel if it is empty.
 Result<OwnedBytes> ReadWholeFile(const std::string& path, int64_t max_bytes);
 

@@ -69,7 +69,8 @@ constexpr ReasonCode kCodes[] = {
     {"weight-overflow", false, "a folded weight would overflow its type", "rescale the layer"},
     {"weights-not-constant", false, "the weights are computed at run time", "make them initializers"},
     {"zero-padding", false, "the convolution pads with zeros, which the shift does not reach",
-     "none exact in an ONNX file; at run time Crease pads by -shift / scale or fuses the node into a kernel"},
+     "none exact in an ONNX file; at run time the convolution applies the map as it reads and pads with zeros behind "
+     "it"},
 };
 
 }  // namespace

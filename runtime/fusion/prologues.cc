@@ -40,9 +40,9 @@ bool ReadAffine(const Program& program, const ProgramOp& op, ConstantPool& const
 
 void FusePrologues(Program& program, ConstantPool& constants) {
   for (size_t i = 0; i < program.ops.size(); ++i) {
-    const int conv = static_cast<int>(i);
-    const ProgramOp& op = program.op(conv);
-    if (!op.alive || op.type() != "Conv" || !op.node.domain.empty()) continue;
+    const int reader = static_cast<int>(i);
+    const ProgramOp& op = program.op(reader);
+    if (!op.alive || (op.type() != "Conv" && op.type() != "GlobalAveragePool") || !op.node.domain.empty()) continue;
     const ValueId x = op.input(0);
     int affine = program.PrivateProducer(x, "BatchNormalization");
     if (affine == kNone) affine = program.PrivateProducer(x, "Affine");
@@ -53,11 +53,11 @@ void FusePrologues(Program& program, ConstantPool& constants) {
     prologue.a = program.op(affine).epilogue.a;
     prologue.b = program.op(affine).epilogue.b;
     const ValueId source = program.op(affine).input(0);
-    std::vector<std::string>& fused = program.op(conv).fused;
+    std::vector<std::string>& fused = program.op(reader).fused;
     fused.push_back("before it: " + program.op(affine).Describe());
-    program.op(conv).prologue = std::move(prologue);
+    program.op(reader).prologue = std::move(prologue);
     program.Kill(affine);
-    program.SetInput(conv, 0, source);
+    program.SetInput(reader, 0, source);
   }
 }
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `crease fold` writes: the same function, and everything that the file said besides."""
 import os
+import subprocess
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers import (BAD_INPUT, FINDING, TOLERANCE, batchnorm_node, batchnorm_tensors, conv_bn_relu, count, judge,
+from helpers import (BAD_INPUT, FINDING, TOLERANCE, USAGE, batchnorm_node, batchnorm_tensors, conv_bn_relu, count, judge,
                      make_model, random_feeds, save, tensor, worst_error)
 
 
@@ -302,6 +303,63 @@ def test_linked_external_data(crease, rng, tmp_path, link):
     os.rename(folder / "weights.bin", tmp_path / "elsewhere.bin")
     link(tmp_path / "elsewhere.bin", folder / "weights.bin")
     crease("fold", path, "-o", tmp_path / "out.onnx", expect=BAD_INPUT)
+
+
+@pytest.mark.parametrize("what", ["folder", "pattern", "names"])
+def test_several_models(crease, rng, tmp_path, what):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("a", "b"):
+        save(conv_bn_relu(rng), folder / f"{name}.onnx")
+    (folder / "notes.txt").write_text("no model")
+    models = {"folder": [folder], "pattern": [f"{folder}/*.onnx"], "names": [folder / "a.onnx", folder / "b.onnx"]}[what]
+    reports = crease.json("fold", *models, "-o", tmp_path / "out")
+    assert [os.path.basename(r["output"]) for r in reports] == ["a.onnx", "b.onnx"]
+    assert all(count(onnx.load(tmp_path / "out" / f"{n}.onnx"), "BatchNormalization") == 0 for n in ("a", "b"))
+
+
+def test_several_models_of_one_name(crease, rng, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save(conv_bn_relu(rng), tmp_path / name / "m.onnx")
+    crease("fold", f"{tmp_path}/*/m.onnx", "-o", tmp_path / "out", expect=USAGE)
+    assert not (tmp_path / "out").exists()
+    crease("fold", f"{tmp_path}/none*.onnx", "-o", tmp_path / "out", expect=BAD_INPUT)
+
+
+@pytest.mark.skipif(not os.environ.get("CREASE_LARGE_MODELS"), reason="CREASE_LARGE_MODELS=1: writes 2.4 GiB")
+def test_beyond_2_gib(crease, rng, tmp_path):
+    """Weights that no fold touches are never in memory as a whole: the process may have 512 MiB of its own."""
+    width, ffn = 4096, 49152
+    nodes = [helper.make_node("Conv", ["x", "w0"], ["c"]), batchnorm_node("c", "n"),
+             helper.make_node("Relu", ["n"], ["r"]), helper.make_node("Flatten", ["r"], ["f"])]
+    shapes, value = {"w0": (width, 4, 1, 1)}, "f"
+    for i in range(3):
+        name, shape = f"w{i + 1}", (width, ffn) if i % 2 == 0 else (ffn, width)
+        shapes[name] = shape
+        nodes.append(helper.make_node("MatMul", [value, name], [f"m{i}"]))
+        value = f"m{i}"
+    model = make_model(nodes, batchnorm_tensors(width, rng), {"x": [1, 4, 1, 1]}, {value: [1, ffn]})
+    end = 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        t = TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+        for key, entry in (("location", "weights.bin"), ("offset", str(end)), ("length", str(size))):
+            t.external_data.add(key=key, value=entry)
+        model.graph.initializer.append(t)
+        end += size
+    with open(tmp_path / "weights.bin", "wb") as f:
+        f.write(rng.normal(0, 1, (width, 4)).astype(np.float32).tobytes())
+        f.truncate(end)  # the rest is a hole
+    assert end > 2 ** 31
+    (tmp_path / "in.onnx").write_bytes(model.SerializeToString())
+    limited = ["bash", "-c", f"ulimit -d {512 * 1024}; exec \"$@\"", "bash", crease.binary]
+    done = subprocess.run([*limited, "fold", tmp_path / "in.onnx", "-o", tmp_path / "out.onnx"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    out = onnx.load(tmp_path / "out.onnx", load_external_data=False)
+    assert count(out, "BatchNormalization") == 0
+    data = [f for f in os.listdir(tmp_path) if f.endswith(".data")]
+    assert len(data) == 1 and os.path.getsize(tmp_path / data[0]) > 2 ** 31
 
 
 @pytest.mark.parametrize("variance", [-1, np.nan, np.inf])

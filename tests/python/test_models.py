@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 from helpers import (LOOSE, MODELS, SUITE, TOLERANCE, count, golden, judge, relative_error, worst_error)
@@ -12,6 +13,7 @@ from helpers import (LOOSE, MODELS, SUITE, TOLERANCE, count, golden, judge, rela
 NAMES = sorted(os.path.basename(path)[:-5] for path in glob.glob(f"{MODELS}/*.onnx"))
 SUITE_NAMES = sorted(os.path.basename(path)[:-5] for path in glob.glob(f"{SUITE}/*.onnx")) if SUITE else []
 # Batch-norms that may stay in the file: those of densenet sit between a Concat with other consumers and a Relu.
+REFERENCE_IS_QUICK = ("resnet20_cifar10", "mcunet_imagenet")  # onnx's own evaluator is numpy
 MAY_STAY = {"light_densenet121": 62}
 
 pytestmark = pytest.mark.shared
@@ -49,6 +51,28 @@ def test_folded_file_is_valid_and_right_in_onnxruntime(model):
     onnx.checker.check_model(onnx.load(folded))
     feeds, want = golden(name)
     assert worst_error(judge(folded, feeds), want) <= LOOSE.get(name, TOLERANCE)
+
+
+def test_folded_file_in_onnx_itself(model):
+    name, _, folded = model
+    onnx.checker.check_model(onnx.load(folded), full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(folded), strict_mode=True)
+    stated = {v.name for v in inferred.graph.value_info} | {v.name for v in inferred.graph.output}
+    assert all(o in stated for n in inferred.graph.node for o in n.output if o), "a value without a shape"
+    if name in REFERENCE_IS_QUICK:
+        feeds, want = golden(name)
+        got = onnx.reference.ReferenceEvaluator(folded).run(list(want), feeds)
+        assert worst_error(dict(zip(want, got)), want) <= LOOSE.get(name, TOLERANCE)
+
+
+def test_folded_file_in_openvino(model):
+    openvino = pytest.importorskip("openvino")
+    name, _, folded = model
+    feeds, want = golden(name)
+    compiled = openvino.Core().compile_model(folded, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    result = compiled(feeds)
+    got = {output: result[output] for output in want}
+    assert worst_error(got, want) <= max(1e-3, LOOSE.get(name, TOLERANCE)), "past what its own rounding makes"
 
 
 def test_batchnorms_left(model):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crease on every pattern of bench/patterns.py: never wrong, and as few affine nodes left as an exact folder can leave."""
+"""Crease on every pattern of bench/patterns/: never wrong, and as few affine nodes left as an exact folder can leave."""
 import sys
 
 import onnx

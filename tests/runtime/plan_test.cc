@@ -254,6 +254,23 @@ TEST(Plan, AConcatOfATransposedConvolutionAndASkip) {
   ExpectMatchesInterpreter(graph, *MakeImpl(graph), 3, 1, 1e-4);
 }
 
+// A batch-norm that no weights can take is applied as its reader reads.
+TEST(Plan, ABatchNormBeforeAGlobalPoolIsPartOfIt) {
+  Net net(1);
+  const ValueId shared = net.Conv(net.Input("x", {2, 8, 9, 13}), 8, 70, 1);
+  const ValueId mean = net.Weights({70}, 1), variance = net.Op("Exp", {net.Weights({70}, 1)});
+  const ValueId norm =
+      net.Op("BatchNormalization", {shared, net.Weights({70}, 1), net.Weights({70}, 1), mean, variance});
+  net.Output(net.Op("GlobalAveragePool", {net.Op("Relu", {norm})}));
+  net.Output(net.Op("Sigmoid", {shared}));
+  const Graph graph = net.Build();
+  const auto plan = PlanOf(graph);
+  EXPECT_EQ(FindStep(*plan, "BatchNormalization"), nullptr);
+  EXPECT_EQ(FindStep(*plan, "Affine"), nullptr);
+  EXPECT_EQ(FindStep(*plan, "Relu"), nullptr);
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph), 3, 1, 1e-5);
+}
+
 TEST(Plan, ADenseBlockSharesOneBuffer) {
   Net net(1);
   const ValueId x = net.Input("x", {1, 8, 8, 8});
