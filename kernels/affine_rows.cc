@@ -20,122 +20,69 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// Planes of fewer vectors than this go through SmallPlanes.
-constexpr int64_t kSmallPlane = 64;
-
-// As Planes, for planes of at least one vector, without an epilogue: vectors of elements as they lie, of
-// one channel or on the border of two, so that an aligned tensor is written in whole aligned lines.
-template <typename T, bool kExact>
-void SmallPlanes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto* src = static_cast<const T*>(args.src);
-  auto* dst = static_cast<T*>(args.dst);
-  const auto* scale = static_cast<const Wide<T>*>(args.scale);
-  const auto* shift = static_cast<const Wide<T>*>(args.shift);
-  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  int64_t channel = begin / plane % channels;
-  int64_t stop = (begin / plane + 1) * plane;
-  V s = hn::Set(d, scale[channel]), t = hn::Set(d, shift[channel]);
-  V p = kExact ? hn::Set(d, pivot[channel]) : s;
-  const auto map = [&](V x, int64_t i, int64_t count) HWY_ATTR {
-    const int64_t left = stop - i;
-    if (left >= count) return Map<kExact>(x, s, t, p);
-    const V old_s = s, old_t = t, old_p = p;
-    stop += plane;
-    if (++channel == channels) channel = 0;
-    s = hn::Set(d, scale[channel]);
-    t = hn::Set(d, shift[channel]);
-    p = kExact ? hn::Set(d, pivot[channel]) : s;
-    const auto before = hn::FirstN(d, static_cast<size_t>(left));
-    return Map<kExact>(x, hn::IfThenElse(before, old_s, s), hn::IfThenElse(before, old_t, t),
-                       hn::IfThenElse(before, old_p, p));
-  };
-  const auto partial = [&](int64_t i, int64_t count) HWY_ATTR {
-    const auto n = static_cast<size_t>(count);
-    StoreWideN(map(LoadWideN(d, src + i, n), i, count), d, dst + i, n);
-  };
-  int64_t i = begin;
-  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(dst + i) / sizeof(T)) % lanes;
-  if (past != 0) {
-    const int64_t count = std::min(lanes - past, end - i);
-    partial(i, count);
-    i += count;
-  }
-  if (kIsWide<T> && args.stream) {
-    for (; i + lanes <= end; i += lanes) StreamWide(map(LoadWide(d, src + i), i, lanes), d, dst + i);
-    hwy::FlushStream();
-  } else {
-    for (; i + lanes <= end; i += lanes) StoreWide(map(LoadWide(d, src + i), i, lanes), d, dst + i);
-  }
-  if (i < end) partial(i, end - i);
-}
-
 template <typename T, Activation A, Residual R, bool kExact = false>
 void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
-    const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
-    if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0) {
-      return SmallPlanes<T, kExact>(args, channels, plane, begin, end);
-    }
-  }
-  const auto* src = static_cast<const T*>(args.src);
-  const auto* residual = static_cast<const T*>(args.residual);
-  auto* dst = static_cast<T*>(args.dst);
+  MapPlanes<T, A, R, kExact>(args, channels, plane, begin, end);
+  if (args.stream) hwy::FlushStream();
+}
+
+// kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from memory.
+template <size_t kRows, typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t step,
+                       bool stream) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d);
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
   [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  int64_t channel = begin / plane % channels;
-  int64_t stop = (begin / plane + 1) * plane;
-  while (begin < end) {
-    const int64_t n = std::min(stop, end) - begin;
-    Plane<T, A, R, kExact>(src + begin, R == Residual::kNone ? nullptr : residual + begin, dst + begin,
-                           static_cast<size_t>(n), scale[channel], shift[channel], kExact ? pivot[channel] : 0, args);
-    begin += n;
-    stop += plane;
-    if (++channel == channels) channel = 0;
+  const T* src = static_cast<const T*>(args.src) + row * pitches.src;
+  [[maybe_unused]] const T* residual = static_cast<const T*>(args.residual) + row * pitches.residual;
+  T* dst = static_cast<T*>(args.dst) + row * pitches.dst;
+  size_t c = 0;
+  for (; c + lanes <= n; c += lanes) {
+    const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
+    for (size_t k = 0; k < kRows; ++k) {
+      const int64_t at = static_cast<int64_t>(k) * step;
+      V y = Map<kExact>(LoadWide(d, src + at * pitches.src + c), s, t, p);
+      const V r = R == Residual::kNone ? y : LoadWide(d, residual + at * pitches.residual + c);
+      y = Finish<A, R>(d, y, r, args);
+      if (stream) {
+        StreamWide(y, d, dst + at * pitches.dst + c);
+      } else {
+        StoreWide(y, d, dst + at * pitches.dst + c);
+      }
+    }
   }
-  if (args.stream) hwy::FlushStream();
+  if (c == n) return;
+  const size_t left = n - c;
+  const V s = hn::LoadN(d, scale + c, left), t = hn::LoadN(d, shift + c, left);
+  const V p = kExact ? hn::LoadN(d, pivot + c, left) : s;
+  for (size_t k = 0; k < kRows; ++k) {
+    const int64_t at = static_cast<int64_t>(k) * step;
+    const V y = Map<kExact>(LoadWideN(d, src + at * pitches.src + c, left), s, t, p);
+    const V r = R == Residual::kNone ? y : LoadWideN(d, residual + at * pitches.residual + c, left);
+    StoreWideN(Finish<A, R>(d, y, r, args), d, dst + at * pitches.dst + c, left);
+  }
 }
 
 template <typename T, Activation A, Residual R, bool kExact = false>
 void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin, int64_t end) {
-  const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
-  const size_t lanes = hn::Lanes(d);
+  const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
   const auto n = static_cast<size_t>(channels);
-  const auto* scale = static_cast<const Wide<T>*>(args.scale);
-  const auto* shift = static_cast<const Wide<T>*>(args.shift);
-  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  const bool stream = A == Activation::kNone && R == Residual::kNone && args.stream && n % lanes == 0 &&
-                      pitches.dst % static_cast<int64_t>(lanes) == 0 &&
+  constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
+  const bool stream = kBare && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
                       reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
-  for (int64_t row = begin; row < end; ++row) {
-    const T* src = static_cast<const T*>(args.src) + row * pitches.src;
-    [[maybe_unused]] const T* residual = static_cast<const T*>(args.residual) + row * pitches.residual;
-    T* dst = static_cast<T*>(args.dst) + row * pitches.dst;
-    size_t c = 0;
-    for (; c + lanes <= n; c += lanes) {
-      const V s = hn::LoadU(d, scale + c);
-      V y = Map<kExact>(LoadWide(d, src + c), s, hn::LoadU(d, shift + c), kExact ? hn::LoadU(d, pivot + c) : s);
-      const V r = R == Residual::kNone ? y : LoadWide(d, residual + c);
-      y = Finish<A, R>(d, y, r, args);
-      if (stream) {
-        StreamWide(y, d, dst + c);
-      } else {
-        StoreWide(y, d, dst + c);
-      }
-    }
-    if (c < n) {
-      const size_t left = n - c;
-      const V s = hn::LoadN(d, scale + c, left);
-      V y = Map<kExact>(LoadWideN(d, src + c, left), s, hn::LoadN(d, shift + c, left),
-                        kExact ? hn::LoadN(d, pivot + c, left) : s);
-      const V r = R == Residual::kNone ? y : LoadWideN(d, residual + c, left);
-      StoreWideN(Finish<A, R>(d, y, r, args), d, dst + c, left);
+  int64_t row = begin;
+  if (kBare && stream) {
+    constexpr auto kRows = static_cast<int64_t>(kStreams);
+    const int64_t step =
+        std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src));
+    for (; row + kRows * step <= end; row += kRows * step) {
+      for (int64_t i = row; i < row + step; ++i) RowsOf<kStreams, T, A, R, kExact>(args, n, pitches, i, step, stream);
     }
   }
+  for (; row < end; ++row) RowsOf<1, T, A, R, kExact>(args, n, pitches, row, 0, stream);
   if (stream) hwy::FlushStream();
 }
 

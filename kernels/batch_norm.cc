@@ -17,8 +17,7 @@ namespace {
 
 // Parts into which statistics are split, whatever the number of threads.
 constexpr int64_t kRunPart = 16384;   // adjacent elements of a plane
-constexpr int64_t kRowPart = 1024;    // pixels
-constexpr int64_t kChannelPart = 64;  // channels of these pixels
+constexpr int64_t kRowPart = 512;     // pixels
 constexpr int64_t kMinChannels = 16;  // to split by; fewer would leave threads idle
 
 // A channel up to this size is normalized while its values are still in L2, and the next one is fetched
@@ -142,13 +141,13 @@ void ColumnStatistics(const RunContext& context, const NormTensor& t, const Colu
                       std::span<double> partial_m2, ColumnSet& channels) {
   if (in.rows == 0) return;
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
-  const int64_t column_parts = (in.columns + kChannelPart - 1) / kChannelPart;
+  const int64_t column_parts = (in.columns + kMaxColumns - 1) / kMaxColumns;
   ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kChannelPart;
+      const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
       const int64_t at = i / column_parts * in.columns + column;
       moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
-                 std::min(kChannelPart, in.columns - column), partial_mean.data() + at, partial_m2.data() + at);
+                 std::min(kMaxColumns, in.columns - column), partial_mean.data() + at, partial_m2.data() + at);
     }
   });
   const auto columns = static_cast<size_t>(in.columns);

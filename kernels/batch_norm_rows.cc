@@ -2,7 +2,6 @@
 #include "kernels/batch_norm_rows.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 
 #include <hwy/cache_control.h>
@@ -24,6 +23,8 @@ namespace HWY_NAMESPACE {
 
 // A channel beyond this is worth being fetched while the one before it is written.
 constexpr size_t kFetchAhead = 32 << 10;
+constexpr size_t kGroupBytes = 16 << 10;  // channels that are done together stay in L1
+constexpr size_t kMaxGroup = 64;
 
 // The pivot is the mean rounded to T; the shift has what rounding took from it.
 template <typename T>
@@ -58,6 +59,8 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
   }
 }
 
+// Statistics, map and result of a few channels at a time, so that the divisions and roots of many small
+// ones run as vectors and their results are written in whole lines.
 template <typename T>
 void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bool stream, int64_t begin, int64_t end,
                        double* mean, double* var) {
@@ -67,31 +70,42 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bo
   const auto stride = static_cast<size_t>(t.channels * t.plane);
   const int64_t images = std::max<int64_t>(1, kMomentsBlock / t.plane);
   const size_t channel_bytes = plane * static_cast<size_t>(t.batch) * sizeof(T);
+  const auto group = static_cast<int64_t>(std::clamp<size_t>(kGroupBytes / channel_bytes, 1, kMaxGroup));
+  Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
   AffineArgs args;
+  args.scale = scale;
+  args.shift = shift;
+  args.pivot = pivot;
   args.stream = stream;
-  for (int64_t c = begin; c < end; ++c) {
-    const size_t first = static_cast<size_t>(c) * plane;
-    Moments moments;
-    for (int64_t n = 0; n < t.batch; n += images) {
-      AddRuns(src + static_cast<size_t>(n) * stride + first, plane, static_cast<size_t>(std::min(images, t.batch - n)),
-              stride, moments);
+  for (int64_t first = begin; first < end; first += group) {
+    const int64_t count = std::min(group, end - first);
+    for (int64_t c = first; c < first + count; ++c) {
+      Moments moments;
+      for (int64_t n = 0; n < t.batch; n += images) {
+        AddRuns(src + static_cast<size_t>(n) * stride + static_cast<size_t>(c) * plane, plane,
+                static_cast<size_t>(std::min(images, t.batch - n)), stride, moments);
+      }
+      mean[c] = moments.mean;
+      var[c] = moments.m2 / moments.count;
     }
-    mean[c] = moments.mean;
-    var[c] = moments.m2 / moments.count;
-    const auto i = static_cast<size_t>(c);
-    const double scale = (parameters.weight.empty() ? 1.0 : parameters.weight[i]) / std::sqrt(var[c] + parameters.eps);
-    const auto pivot = static_cast<Wide<T>>(mean[c]);
-    const double shift =
-        (parameters.bias.empty() ? 0.0 : parameters.bias[i]) - (mean[c] - static_cast<double>(pivot)) * scale;
-    const auto map = [&](auto ahead, size_t at) HWY_ATTR {
-      Plane<T, Activation::kNone, Residual::kNone, true, decltype(ahead)::value>(
-          src + at, nullptr, dst + at, plane, static_cast<Wide<T>>(scale), static_cast<Wide<T>>(shift), pivot, args);
+    const auto of = [first](std::span<const double> values) {
+      return values.empty() ? nullptr : values.data() + first;
     };
+    SetMap<Wide<T>>(
+        {of(parameters.weight), of(parameters.bias), mean + first, var + first, parameters.eps, scale, shift, pivot},
+        count);
+    const bool fetch = count == 1 && channel_bytes > kFetchAhead && first + 1 < end;
     // Backwards: what was read last is nearest.
-    const bool fetch = channel_bytes > kFetchAhead && c + 1 < end;
     for (int64_t n = t.batch; n-- > 0;) {
-      const size_t at = static_cast<size_t>(n) * stride + first;
-      fetch ? map(std::true_type(), at) : map(std::false_type(), at);
+      const size_t at = static_cast<size_t>(n) * stride + static_cast<size_t>(first) * plane;
+      if (fetch) {
+        Plane<T, Activation::kNone, Residual::kNone, true, true>(src + at, nullptr, dst + at, plane, scale[0], shift[0],
+                                                                 pivot[0], args);
+      } else {
+        args.src = src + at;
+        args.dst = dst + at;
+        MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, count, t.plane, 0, count * t.plane);
+      }
     }
   }
   if (stream) hwy::FlushStream();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Moments of runs and columns in vector code. Per-target header.
 //
-// A block is read once, as deviations from a pivot: the mean of what came before. Where there is nothing
-// yet, and where the pivot turns out to be far from the block's own mean against its deviation, the block
-// is read again, from L1, with its own mean as pivot; so nothing cancels however large the mean.
+// A block is read once, as deviations from a pivot: the mean of what came before, at first any element.
+// Where the pivot turns out to be far from the block's own mean against its deviation, the block is read
+// again, from a near cache, with that mean as pivot; so nothing cancels however large the mean.
 #include "kernels/moments_rows.h"
 #include "kernels/targets.h"
 
@@ -29,9 +29,10 @@ namespace HWY_NAMESPACE {
 constexpr size_t kBlock = kMomentsBlock;
 constexpr size_t kShort = 512;  // terms of a sum that single precision may finish
 constexpr size_t kChains = 4;   // independent sums, for the latency of an addition
+constexpr size_t kLongRun = kBlock / 2;
 // A pivot is good where the squares about it are at most so many times those about the mean: the
 // rounding error of their difference grows by as much.
-constexpr double kGoodPivot = 4;
+constexpr double kGoodPivot = 1.25;
 
 // The sum of all lanes: in double where many terms went into them, else where the call would cost more
 // than the loop.
@@ -50,28 +51,6 @@ HWY_INLINE V SumChains(const V (&v)[kChains]) {
   return hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3]));
 }
 
-// The mean of `runs` runs of n elements, up to single precision.
-template <typename T>
-HWY_INLINE Wide<T> BlockPivot(const T* src, size_t n, size_t runs, size_t stride) {
-  const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
-  const size_t lanes = hn::Lanes(d);
-  const size_t step = kChains * lanes;
-  V sum[kChains];
-  for (size_t k = 0; k < kChains; ++k) sum[k] = hn::Zero(d);
-  for (size_t run = 0; run < runs; ++run) {
-    const T* from = src + run * stride;
-    size_t i = 0;
-    for (; i + step <= n; i += step) {
-      for (size_t k = 0; k < kChains; ++k) sum[k] = hn::Add(sum[k], LoadWide(d, from + i + k * lanes));
-    }
-    for (; i + lanes <= n; i += lanes) sum[1] = hn::Add(sum[1], LoadWide(d, from + i));
-    if (i < n) sum[0] = hn::Add(sum[0], LoadWideN(d, from + i, n - i));
-  }
-  const size_t terms = n * runs;
-  return static_cast<Wide<T>>(SumLanes(d, SumChains(sum), terms) / static_cast<double>(terms));
-}
-
 // Sums of deviations from the pivot and of their squares.
 struct Deviations {
   double sum, squares;
@@ -82,19 +61,23 @@ HWY_INLINE Deviations BlockDeviations(const T* src, size_t n, size_t runs, size_
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  const size_t step = kChains * lanes;
   const V p = hn::Set(d, pivot);
   V sum[kChains], square[kChains];
   for (size_t k = 0; k < kChains; ++k) sum[k] = square[k] = hn::Zero(d);
   for (size_t run = 0; run < runs; ++run) {
     const T* from = src + run * stride;
+    // Long runs as kChains streams, as Plane does.
+    const size_t each = n >= kLongRun ? n / kChains / lanes * lanes : lanes;
     size_t i = 0;
-    for (; i + step <= n; i += step) {
-      for (size_t k = 0; k < kChains; ++k) {
-        const V x = hn::Sub(LoadWide(d, from + i + k * lanes), p);
-        sum[k] = hn::Add(sum[k], x);
-        square[k] = hn::MulAdd(x, x, square[k]);
+    while (i + kChains * each <= n) {
+      for (const size_t end = i + each; i < end; i += lanes) {
+        for (size_t k = 0; k < kChains; ++k) {
+          const V x = hn::Sub(LoadWide(d, from + i + k * each), p);
+          sum[k] = hn::Add(sum[k], x);
+          square[k] = hn::MulAdd(x, x, square[k]);
+        }
       }
+      i += (kChains - 1) * each;
     }
     for (; i + lanes <= n; i += lanes) {
       const V x = hn::Sub(LoadWide(d, from + i), p);
@@ -114,23 +97,17 @@ HWY_INLINE Deviations BlockDeviations(const T* src, size_t n, size_t runs, size_
 // Adds `runs` runs of n elements, n * runs <= kBlock.
 template <typename T>
 HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, Moments& moments) {
+  const hn::ScalableTag<Wide<T>> d;
   const auto terms = static_cast<double>(n * runs);
   const double inverse = 1 / terms;
-  const auto about = [&](Wide<T> pivot, const Deviations& of) HWY_ATTR {
-    return Moments{terms, static_cast<double>(pivot) + of.sum * inverse,
-                   std::max(0.0, of.squares - of.sum * of.sum * inverse)};
-  };
-  if (moments.count > 0) {
-    const auto pivot = static_cast<Wide<T>>(moments.mean);
+  auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : hn::GetLane(LoadWideN(d, src, 1));
+  for (bool again = false;; again = true) {
     const Deviations of = BlockDeviations(src, n, runs, stride, pivot);
-    const Moments block = about(pivot, of);
-    if (of.squares <= kGoodPivot * block.m2) {
-      moments.Merge(block);
-      return;
-    }
+    const double rest = of.sum * inverse;
+    const Moments block = {terms, static_cast<double>(pivot) + rest, std::max(0.0, of.squares - of.sum * rest)};
+    if (again || of.squares <= kGoodPivot * block.m2) return moments.Merge(block);
+    pivot = static_cast<Wide<T>>(block.mean);
   }
-  const Wide<T> pivot = BlockPivot(src, n, runs, stride);
-  moments.Merge(about(pivot, BlockDeviations(src, n, runs, stride, pivot)));
 }
 
 // Adds `runs` runs of n elements, `stride` apart; at most kBlock in all, or one run.

@@ -18,8 +18,10 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-constexpr size_t kBlockRows = 64;  // rows of a block, times kBlockVectors vectors: in L1
-constexpr size_t kBlockVectors = 4;
+constexpr size_t kFirstRows = 32;   // of the block that finds a pivot
+constexpr size_t kBlockRows = 128;  // what one lane adds up in single precision
+constexpr size_t kRowStreams = 8;   // rows in turns, a page or a row apart, for the prefetchers
+constexpr size_t kPage = 1024;      // elements
 
 template <typename T>
 Moments RunOf(const void* src, int64_t n, int64_t runs, int64_t stride) {
@@ -63,77 +65,105 @@ HWY_INLINE void MergeWide(D d, V pivot, V sum, V square, double done, double cou
   }
 }
 
-// Adds up to kBlockRows rows of kVectors vectors to the moments of `done` rows; `last` lanes are used in
-// the last vector, mean and m2 have room for all.
-template <size_t kVectors, typename T>
-HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t last, size_t done, double* mean,
-                           double* m2) {
+// Sums of deviations from the pivot and of their squares, column by column; room for whole vectors.
+template <typename T>
+struct ColumnSums {
+  static constexpr size_t kRoom = static_cast<size_t>(kMaxColumns) + HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>);
+  HWY_ALIGN Wide<T> pivot[kRoom];
+  HWY_ALIGN Wide<T> sum[kRoom];
+  HWY_ALIGN Wide<T> square[kRoom];
+  HWY_ALIGN double mean[kRoom];
+  HWY_ALIGN double m2[kRoom];
+};
+
+template <typename T, class D = hn::ScalableTag<Wide<T>>>
+HWY_INLINE hn::Vec<D> LoadColumns(const T* row, size_t c, size_t columns) {
+  const D d;
+  return c + hn::Lanes(d) <= columns ? LoadWide(d, row + c) : LoadWideN(d, row + c, columns - c);
+}
+
+// kRows rows, `step` elements apart.
+template <size_t kRows, typename T>
+HWY_INLINE void AddRows(const T* src, size_t step, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
-  const size_t lanes = hn::Lanes(d);
-  const auto load = [&](const T* from, size_t v) HWY_ATTR {
-    return last == lanes || v + 1 < kVectors ? LoadWide(d, from + v * lanes) : LoadWideN(d, from + v * lanes, last);
-  };
-  V pivot[kVectors], sum[kVectors], square[kVectors];
-  const auto deviate = [&]() HWY_ATTR {
-    for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
-    for (size_t r = 0; r < rows; ++r) {
-      for (size_t v = 0; v < kVectors; ++v) {
-        const V x = hn::Sub(load(src + r * pitch, v), pivot[v]);
-        sum[v] = hn::Add(sum[v], x);
-        square[v] = hn::MulAdd(x, x, square[v]);
+  for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
+    const V pivot = hn::Load(d, sums.pivot + c);
+    // Summed apart, so that a large total rounds once for kRows terms.
+    V sum = hn::Zero(d), square = hn::Zero(d);
+    for (size_t k = 0; k < kRows; ++k) {
+      const V x = hn::Sub(LoadColumns(src + k * step, c, columns), pivot);
+      sum = hn::Add(sum, x);
+      square = hn::MulAdd(x, x, square);
+    }
+    hn::Store(hn::Add(hn::Load(d, sums.sum + c), sum), d, sums.sum + c);
+    hn::Store(hn::Add(hn::Load(d, sums.square + c), square), d, sums.square + c);
+  }
+}
+
+template <typename T>
+void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, ColumnSums<T>& sums) {
+  const size_t room = columns + hn::Lanes(hn::ScalableTag<Wide<T>>());
+  std::fill_n(sums.sum, room, Wide<T>{0});
+  std::fill_n(sums.square, room, Wide<T>{0});
+  const size_t apart = std::min(std::max<size_t>(1, kPage / std::max<size_t>(1, pitch)), rows / kRowStreams);
+  size_t row = 0;
+  if (apart > 0) {
+    for (; row + kRowStreams * apart <= rows; row += kRowStreams * apart) {
+      for (size_t i = row; i < row + apart; ++i) {
+        AddRows<kRowStreams>(src + i * pitch, apart * pitch, columns, sums);
       }
     }
-  };
+  }
+  for (; row < rows; ++row) AddRows<1>(src + row * pitch, 0, columns, sums);
+}
+
+// As AddBlock has it, for every column.
+template <typename T>
+HWY_INLINE bool GoodPivots(size_t rows, size_t columns, const ColumnSums<T>& sums) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
   const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(rows)));
-  bool good = done > 0;
-  if (good) {
-    HWY_ALIGN Wide<T> narrow[HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>)];
-    for (size_t v = 0; v < kVectors; ++v) {
-      for (size_t i = 0; i < lanes; ++i) narrow[i] = static_cast<Wide<T>>(mean[v * lanes + i]);
-      pivot[v] = hn::Load(d, narrow);
-    }
-    deviate();
-    for (size_t v = 0; v < kVectors; ++v) {
-      // squares - sum^2 / rows >= squares / kGoodPivot
-      const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / kGoodPivot));
-      good = good && hn::AllTrue(d, hn::Le(hn::Mul(hn::Mul(sum[v], sum[v]), inverse), hn::Mul(square[v], kept)));
-    }
+  const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / kGoodPivot));
+  bool good = true;
+  for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
+    const V sum = hn::Load(d, sums.sum + c);
+    const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse), hn::Mul(hn::Load(d, sums.square + c), kept));
+    good = good && hn::AllTrue(d, hn::Or(near, hn::Not(hn::FirstN(d, columns - c))));
   }
-  if (!good) {
-    for (size_t v = 0; v < kVectors; ++v) pivot[v] = hn::Zero(d);
-    for (size_t r = 0; r < rows; ++r) {
-      for (size_t v = 0; v < kVectors; ++v) pivot[v] = hn::Add(pivot[v], load(src + r * pitch, v));
-    }
-    for (size_t v = 0; v < kVectors; ++v) pivot[v] = hn::Mul(pivot[v], inverse);
-    deviate();
-  }
-  for (size_t v = 0; v < kVectors; ++v) {
-    MergeWide(d, pivot[v], sum[v], square[v], static_cast<double>(done), static_cast<double>(rows), mean + v * lanes,
-              m2 + v * lanes);
-  }
+  return good;
 }
 
 template <typename T>
 void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, double* mean, double* m2) {
   const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(columns), total = static_cast<size_t>(rows);
   const auto step = static_cast<size_t>(pitch);
-  double last_mean[HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>)], last_m2[HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>)];
-  for (size_t row = 0; row < total; row += kBlockRows) {
-    const size_t count = std::min(kBlockRows, total - row);
-    const T* from = static_cast<const T*>(src) + row * step;
-    size_t c = 0;
-    for (; c + kBlockVectors * lanes <= n; c += kBlockVectors * lanes) {
-      AddColumns<kBlockVectors>(from + c, step, count, lanes, row, mean + c, m2 + c);
+  const T* from = static_cast<const T*>(src);
+  ColumnSums<T> sums;
+  for (size_t c = 0; c < n; c += lanes) hn::Store(LoadColumns(from, c, n), d, sums.pivot + c);
+  for (size_t row = 0; row < total;) {
+    const size_t count = std::min(row == 0 ? kFirstRows : kBlockRows, total - row);
+    for (size_t c = 0; row > 0 && c < n; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
+    AddDeviations(from + row * step, step, count, n, sums);
+    if (!GoodPivots(count, n, sums)) {
+      const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(count)));
+      for (size_t c = 0; c < n; c += lanes) {
+        const V own = hn::MulAdd(hn::Load(d, sums.sum + c), inverse, hn::Load(d, sums.pivot + c));
+        hn::Store(own, d, sums.pivot + c);
+      }
+      AddDeviations(from + row * step, step, count, n, sums);
     }
-    for (; c + lanes <= n; c += lanes) AddColumns<1>(from + c, step, count, lanes, row, mean + c, m2 + c);
-    if (c < n) AddColumns<1>(from + c, step, count, n - c, row, last_mean, last_m2);
+    for (size_t c = 0; c < n; c += lanes) {
+      MergeWide(d, hn::Load(d, sums.pivot + c), hn::Load(d, sums.sum + c), hn::Load(d, sums.square + c),
+                static_cast<double>(row), static_cast<double>(count), sums.mean + c, sums.m2 + c);
+    }
+    row += count;
   }
-  const size_t rest = n % lanes;
-  std::copy_n(last_mean, rest, mean + (n - rest));
-  std::copy_n(last_m2, rest, m2 + (n - rest));
+  std::copy_n(sums.mean, n, mean);
+  std::copy_n(sums.m2, n, m2);
 }
 
 RunMoments GetRun(DType dtype) {

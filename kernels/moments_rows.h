@@ -15,6 +15,10 @@ struct Moments {
   // Chan, Golub, LeVeque 1979: moments of both sets together.
   void Merge(const Moments& other) {
     if (other.count == 0) return;
+    if (count == 0) {
+      *this = other;
+      return;
+    }
     const double n = count + other.count;
     const double delta = other.mean - mean;
     mean += delta * (other.count / n);
@@ -31,7 +35,9 @@ inline constexpr int64_t kMomentsBlock = 4096;
 using RunMoments = Moments (*)(const void* src, int64_t n, int64_t runs, int64_t stride);
 RunMoments FindRunMoments(DType dtype);
 
-// Of every one of `columns` adjacent columns of `rows` >= 1 rows that are `pitch` elements apart.
+// Of every one of `columns` adjacent columns, at most kMaxColumns, of `rows` >= 1 rows that are `pitch`
+// elements apart.
+inline constexpr int64_t kMaxColumns = 256;
 using ColumnMoments = void (*)(const void* src, int64_t pitch, int64_t rows, int64_t columns, double* mean, double* m2);
 ColumnMoments FindColumnMoments(DType dtype);
 

@@ -68,6 +68,17 @@ class Net {
     builder_.AddNode(std::move(node));
     return outputs;
   }
+  // In training form, as opset 13 has it: Y, running mean and variance, the batch's mean and variance.
+  std::vector<ValueId> TrainingNorm(ValueId x, int64_t channels) {
+    Node node;
+    node.op_type = "BatchNormalization";
+    node.inputs = {x, Weights({channels}, 1), Weights({channels}, 1), Weights({channels}, 1), Weights({channels}, 1)};
+    for (int i = 0; i < 5; ++i) node.outputs.push_back(builder_.GetOrAddValue(Name("v")));
+    node.attributes = {MakeAttr("momentum", 0.75f)};
+    const std::vector<ValueId> outputs = node.outputs;
+    builder_.AddNode(std::move(node));
+    return outputs;
+  }
   void Output(ValueId id) { builder_.AddOutput(id); }
   std::mt19937& random() { return random_; }
   Graph Build() {

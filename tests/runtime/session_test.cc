@@ -148,6 +148,33 @@ TEST(Session, NoAllocationAfterTheFirstCallOfAShape) {
   }
 }
 
+TEST(Session, BatchStatisticsRunOnTheirKernel) {
+  Net net(3);
+  const std::vector<ValueId> norm = net.TrainingNorm(net.Conv(net.Input("x", {4, 3, 9, 7}), 3, 20, 3), 20);
+  net.Output(net.Conv(net.Op("Relu", {norm[0]}), 20, 5, 3));
+  for (size_t i = 1; i < norm.size(); ++i) net.Output(norm[i]);
+  const Graph graph = net.Build();
+  for (const int threads : {1, 3}) {
+    const auto impl = MakeImpl(graph, Threads(threads));
+    ExpectMatchesInterpreter(graph, *impl, 5, 4, kBound);
+    const auto plan = impl->PlanFor(std::vector<Shape>{{4, 3, 9, 7}});
+    ASSERT_TRUE(plan.ok());
+    int found = 0;
+    for (const PlanStep& step : (*plan)->steps)
+      found += step.op_type == "BatchNormalization" && step.kernel == "batch_norm";
+    EXPECT_EQ(found, 1);
+    const auto inputs = RandomInputs(graph, 5);
+    const Tensor& x = inputs.at("x");
+    std::vector<float> y(4 * 5 * 9 * 7);
+    const Input in[] = {{"x", DType::kFloat32, x.shape(), x.bytes()}};
+    const Output out[] = {{impl->outputs()[0].name, DType::kFloat32, {4, 5, 9, 7}, y.data()}};
+    ASSERT_TRUE(impl->Run(in, out).ok());
+    const int64_t before = allocations.load();
+    ASSERT_TRUE(impl->Run(in, out).ok());
+    EXPECT_EQ(allocations.load() - before, 0);
+  }
+}
+
 TEST(Session, WrongCallsAreErrorsThatNameTheTensor) {
   const Graph graph = ResidualNet(-1);
   const auto impl = MakeImpl(graph, Threads(1));
