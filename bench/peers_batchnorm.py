@@ -184,7 +184,7 @@ def work(pipe, engine, shape, mode, layout, threads):
 
 OURS = ["crease", "memcpy", "stream_copy", "read"]
 REPETITIONS = 9
-L2_BYTES = os.sysconf("SC_LEVEL2_CACHE_SIZE") if "SC_LEVEL2_CACHE_SIZE" in os.sysconf_names else 1 << 20
+L2_BYTES = int(subprocess.run(["getconf", "LEVEL2_CACHE_SIZE"], capture_output=True, text=True).stdout or 0) or 1 << 20
 
 
 def our_names(case):
@@ -238,6 +238,8 @@ def measure(case, a, report):
             engines[engine], row[engine] = (process, here), []
         else:
             row[engine] = value if kind == "error" else f"wrong by {value:.1e}"
+            if kind == "ok":
+                here.send(None)
     rounds = []
     for _ in range(a.rounds):
         if a.crease:
