@@ -125,9 +125,13 @@ void GemmConv::PlanSplit(int workers) {
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
   const double ideal = flops / workers / kFlopsPerSecond;
   const double by_units = ideal * Imbalance(units_, workers) + (weights + source / workers) / kBytesPerSecond;
+  // Maps of many rows are shared by rows before and after: of the source and of dst, a worker then has its own share
+  // only in its L2.
+  const double dst = 4.0 * static_cast<double>(s.out_pixels() * s.filters);
+  const double others = s.out_height >= 6 * workers ? (source + dst / workers) * (workers - 1) / workers : 0;
   // Each worker copies the whole band for itself.
   const double by_columns =
-      ideal * Imbalance(panels, workers) + (weights / workers + (copy_ ? 2 : 1) * source) / kBytesPerSecond;
+      ideal * Imbalance(panels, workers) + (weights / workers + (copy_ ? 2 : 1) * source + others) / kBytesPerSecond;
   by_columns_ = workers > 1 && by_columns < by_units;
 }
 

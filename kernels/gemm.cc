@@ -39,6 +39,8 @@ class MatrixVectorKernel final : public Kernel {
  public:
   explicit MatrixVectorKernel(MatrixVector product) : product_(std::move(product)) {}
   std::string Describe() const override { return "matrix times vector, in place"; }
+  // The matrix is read where it lies, through a tensor of its own: no aligned copy of it is wanted.
+  bool ReadsConstant(size_t src) const override { return src == 0; }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     const bool residual = product_.epilogue.residual != Residual::kNone;
@@ -68,7 +70,7 @@ KernelResult MakeProduct(const KernelRequest& request, int64_t rows, const Matri
   shape.filters = matrix.columns;
   if (rows == 0 || shape.channels == 0 || shape.filters == 0) return Refuse("empty");
   const bool dense_rows = matrix.channel_stride == 1 && matrix.column_stride == matrix.channels;
-  if (rows == 1 && dense_rows && IsReadableInPlace(*matrix.values)) {
+  if (rows == 1 && dense_rows) {
     MatrixVector product{*matrix.values,  matrix.bias == nullptr ? Tensor() : *matrix.bias,
                          matrix.scale,    matrix.bias_scale,
                          shape.filters,   shape.channels,
@@ -93,7 +95,6 @@ KernelResult MakeConvVector(const KernelRequest& request) {
   if (!conv.shape.pointwise() || conv.shape.groups != 1) return Refuse("not 1x1");
   if (conv.shape.out_pixels() != 1) return Refuse("more than one pixel");
   if (request.prologue.scale != nullptr) return Refuse("prologue");
-  if (!IsReadableInPlace(*conv.weights)) return Refuse("weights not aligned");
   MatrixVector product{
       *conv.weights,   conv.bias == nullptr ? Tensor() : *conv.bias, 1, 1, conv.shape.filters, conv.shape.channels,
       request.epilogue};

@@ -19,9 +19,21 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+constexpr int64_t kFloat = sizeof(float);
+
+// `count` floats of the matrix, wherever they lie: a file's weights need not be aligned as floats are.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBytes(D d, const uint8_t* from) {
+  return hn::BitCast(d, hn::LoadU(hn::Repartition<uint8_t, D>(), from));
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBytesN(D d, const uint8_t* from, size_t count) {
+  return hn::BitCast(d, hn::LoadN(hn::Repartition<uint8_t, D>(), from, count * kFloat));
+}
+
 // kRows dot products, two sums each. What a row's result is does not depend on kRows.
 template <int kRows>
-HWY_INLINE void DotRows(const float* matrix, int64_t depth, const float* src, float* sums) {
+HWY_INLINE void DotRows(const uint8_t* matrix, int64_t depth, const float* src, float* sums) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -33,24 +45,25 @@ HWY_INLINE void DotRows(const float* matrix, int64_t depth, const float* src, fl
     const V x0 = hn::LoadU(d, src + k), x1 = hn::LoadU(d, src + k + lanes);
     HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
-      even[r] = hn::MulAdd(x0, hn::LoadU(d, matrix + r * depth + k), even[r]);
-      odd[r] = hn::MulAdd(x1, hn::LoadU(d, matrix + r * depth + k + lanes), odd[r]);
+      even[r] = hn::MulAdd(x0, LoadBytes(d, matrix + (r * depth + k) * kFloat), even[r]);
+      odd[r] = hn::MulAdd(x1, LoadBytes(d, matrix + (r * depth + k + lanes) * kFloat), odd[r]);
     }
   }
   for (; k < depth; k += lanes) {
     const size_t count = static_cast<size_t>(std::min(lanes, depth - k));
     const V x = hn::LoadN(d, src + k, count);
     HWY_UNROLL(4)
-    for (int r = 0; r < kRows; ++r) even[r] = hn::MulAdd(x, hn::LoadN(d, matrix + r * depth + k, count), even[r]);
+    for (int r = 0; r < kRows; ++r)
+      even[r] = hn::MulAdd(x, LoadBytesN(d, matrix + (r * depth + k) * kFloat, count), even[r]);
   }
   for (int r = 0; r < kRows; ++r) sums[r] = hn::ReduceSum(d, hn::Add(even[r], odd[r]));
 }
 
-void Dot(const float* matrix, int64_t depth, const float* src, int64_t rows, float* sums) {
+void Dot(const uint8_t* matrix, int64_t depth, const float* src, int64_t rows, float* sums) {
   constexpr int kRows = 4;
   int64_t r = 0;
-  for (; r + kRows <= rows; r += kRows) DotRows<kRows>(matrix + r * depth, depth, src, sums + r);
-  for (; r < rows; ++r) DotRows<1>(matrix + r * depth, depth, src, sums + r);
+  for (; r + kRows <= rows; r += kRows) DotRows<kRows>(matrix + r * depth * kFloat, depth, src, sums + r);
+  for (; r < rows; ++r) DotRows<1>(matrix + r * depth * kFloat, depth, src, sums + r);
 }
 
 }  // namespace
@@ -63,13 +76,9 @@ namespace crease {
 
 HWY_EXPORT(Dot);
 
-bool IsReadableInPlace(const Tensor& matrix) {
-  return reinterpret_cast<uintptr_t>(matrix.bytes()) % alignof(float) == 0;
-}
-
 void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst,
               const float* residual) {
-  const float* matrix = reinterpret_cast<const float*>(product.matrix.bytes());
+  const uint8_t* matrix = reinterpret_cast<const uint8_t*>(product.matrix.bytes());
   const GemmOps& ops = GetGemmOps();
   // Small products are not worth waking a thread for.
   constexpr int64_t kMinimumFloats = 16384;
@@ -81,7 +90,8 @@ void Multiply(const MatrixVector& product, const RunContext& context, const floa
     const int64_t last = std::min(end * grain, product.columns);
     for (int64_t j = begin * grain; j < last; j += kBlock) {
       const int64_t count = std::min(kBlock, last - j);
-      HWY_DYNAMIC_DISPATCH(Dot)(matrix + j * product.depth, product.depth, src, count, sums);
+      HWY_DYNAMIC_DISPATCH(Dot)
+      (matrix + j * product.depth * static_cast<int64_t>(sizeof(float)), product.depth, src, count, sums);
       for (int64_t i = 0; i < count; ++i) {
         float y = product.scale * sums[i];
         if (product.bias.defined()) {

@@ -12,15 +12,12 @@ namespace crease {
 
 // dst[j] = epilogue(scale * sum_k matrix[j][k] * src[k] + bias_scale * bias[j]).
 struct MatrixVector {
-  Tensor matrix;  // columns x depth, rows dense; kept alive
+  Tensor matrix;  // columns x depth, rows dense, of any alignment; kept alive
   Tensor bias;    // columns or one value; undefined for none
   float scale = 1, bias_scale = 1;
   int64_t columns = 0, depth = 0;
   Epilogue epilogue;
 };
-
-// Whether the matrix's bytes are aligned as floats are.
-bool IsReadableInPlace(const Tensor& matrix);
 
 // residual: `columns` values, or null; may be dst. Thread-safe; the same bits at any number of workers.
 void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst,

@@ -19,6 +19,8 @@ namespace {
 constexpr int64_t kBlock = 64;
 // Pixels that a prologue maps at a time, into 16 KiB on the stack.
 constexpr int64_t kMapped = 64;
+// Elements of one part of a long reduction: they pass through L1 once, in the order in which they lie.
+constexpr int64_t kPartElements = 8192;
 
 struct Named {
   std::string_view name;
@@ -49,10 +51,19 @@ class ReduceKernel final : public Kernel {
         prologue_(prologue),
         map_(prologue.scale != nullptr ? FindAffinePixels(DType::kFloat32, prologue.activation, Residual::kNone)
                                        : nullptr) {
-    if (plan_.rows) blocks_ = (plan_.kept.inner() + kBlock - 1) / kBlock;
+    if (!plan_.rows) return;
+    blocks_ = (plan_.kept.inner() + kBlock - 1) / kBlock;
+    if (map_ != nullptr || plan_.length * plan_.kept.inner() < 2 * kPartElements) return;
+    part_rows_ = std::max<int64_t>(kPartElements / plan_.kept.inner(), 1);
+    parts_ = (plan_.length + part_rows_ - 1) / part_rows_;
   }
 
-  std::string Describe() const override { return plan_.rows ? "reduce rows" : "reduce runs"; }
+  std::string Describe() const override {
+    return parts_ > 1 ? "reduce parts" : plan_.rows ? "reduce rows" : "reduce runs";
+  }
+  size_t scratch_bytes(int) const override {
+    return parts_ > 1 ? static_cast<size_t>(plan_.kept.total() * parts_) * sizeof(float) : 0;
+  }
 
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
@@ -60,6 +71,7 @@ class ReduceKernel final : public Kernel {
     auto* to = static_cast<float*>(dst[0].data);
     const int64_t outputs = plan_.kept.total();
     if (outputs == 0) return;
+    if (parts_ > 1) return RunParts(context, from, to);
     const int64_t items = plan_.rows ? plan_.kept.outer_total() * blocks_ : outputs;
     ParallelForCost(context, items, outputs * plan_.length, [&](int64_t begin, int64_t end) {
       plan_.rows ? RunRows(from, to, begin, end) : RunRuns(from, to, begin, end);
@@ -106,6 +118,31 @@ class ReduceKernel final : public Kernel {
     }
   }
 
+  // The parts follow from the shape alone, so that the bits do not depend on who reduces which.
+  void RunParts(const RunContext& context, const float* src, float* dst) const {
+    const int64_t inner = plan_.kept.inner(), outer = plan_.kept.outer_total();
+    auto* sums = reinterpret_cast<float*>(context.scratch);
+    ParallelForCost(context, outer * parts_, outer * inner * plan_.length, [&](int64_t begin, int64_t end) {
+      LoopWalker walker(plan_.kept, 1, begin / parts_);
+      int64_t part = begin % parts_;
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = part * part_rows_;
+        reduce_rows_(src + walker.offset(1) + first * plan_.stride, plan_.stride,
+                     std::min(part_rows_, plan_.length - first), inner, 1.0f, sums + i * inner);
+        if (++part == parts_) {
+          part = 0;
+          walker.Next();
+        }
+      }
+    });
+    ParallelForCost(context, outer, outer * inner * parts_, [&](int64_t begin, int64_t end) {
+      LoopWalker walker(plan_.kept, 1, begin);
+      for (int64_t i = begin; i < end; ++i, walker.Next()) {
+        reduce_rows_(sums + i * parts_ * inner, inner, parts_, inner, plan_.factor, dst + walker.offset(0));
+      }
+    });
+  }
+
   void RunRuns(const float* src, float* dst, int64_t begin, int64_t end) const {
     LoopWalker walker(plan_.kept, 0, begin);
     for (int64_t i = begin; i < end; ++i, walker.Next()) {
@@ -119,6 +156,7 @@ class ReduceKernel final : public Kernel {
   Prologue prologue_;
   AffinePixels map_;
   int64_t blocks_ = 1;
+  int64_t parts_ = 1, part_rows_ = 0;  // of the reduced loop
 };
 
 // Which axes are reduced.

@@ -63,29 +63,51 @@ void Pool(const float* src, const int64_t* offsets, int64_t taps, int64_t channe
 // Rows of one partial sum.
 constexpr int64_t kChunk = 64;
 
-template <ReduceOp op>
-void Rows(const float* src, int64_t stride, int64_t rows, int64_t count, float factor, float* dst) {
+// kVectors neighbouring vectors, which hide each other's wait for an addition; the last one has `left` lanes.
+template <ReduceOp op, int kVectors, bool kMasked>
+HWY_INLINE void ReduceVectors(const float* src, int64_t stride, int64_t rows, size_t left, float factor, float* dst) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  const auto n = static_cast<size_t>(count);
-  for (size_t i = 0; i < n; i += lanes) {
-    const size_t left = std::min(lanes, n - i);
-    V total = hn::Zero(d);
-    for (int64_t first = 0; first < rows; first += kChunk) {
-      const int64_t last = std::min(rows, first + kChunk);
-      const float* from = src + first * stride + i;
-      V part = hn::LoadN(d, from, left);
-      if (left == lanes) {
-        for (int64_t r = first + 1; r < last; ++r) part = Combine<op>(part, hn::LoadU(d, from += stride));
-      } else {
-        for (int64_t r = first + 1; r < last; ++r) part = Combine<op>(part, hn::LoadN(d, from += stride, left));
-      }
-      total = first == 0 ? part : Combine<op>(total, part);
+  const auto load = [&](const float* from) HWY_ATTR { return kMasked ? hn::LoadN(d, from, left) : hn::LoadU(d, from); };
+  V total[kVectors];
+  for (int64_t first = 0; first < rows; first += kChunk) {
+    const int64_t last = std::min(rows, first + kChunk);
+    const float* from = src + first * stride;
+    V part[kVectors];
+    HWY_UNROLL(4)
+    for (int v = 0; v < kVectors; ++v) part[v] = load(from + static_cast<size_t>(v) * lanes);
+    for (int64_t r = first + 1; r < last; ++r) {
+      from += stride;
+      HWY_UNROLL(4)
+      for (int v = 0; v < kVectors; ++v) part[v] = Combine<op>(part[v], load(from + static_cast<size_t>(v) * lanes));
     }
-    if (op == ReduceOp::kSum) total = hn::Mul(total, hn::Set(d, factor));
-    hn::StoreN(total, d, dst + i, left);
+    HWY_UNROLL(4)
+    for (int v = 0; v < kVectors; ++v) total[v] = first == 0 ? part[v] : Combine<op>(total[v], part[v]);
   }
+  HWY_UNROLL(4)
+  for (int v = 0; v < kVectors; ++v) {
+    if (op == ReduceOp::kSum) total[v] = hn::Mul(total[v], hn::Set(d, factor));
+    float* to = dst + static_cast<size_t>(v) * lanes;
+    if (kMasked) {
+      hn::StoreN(total[v], d, to, left);
+    } else {
+      hn::StoreU(total[v], d, to);
+    }
+  }
+}
+
+template <ReduceOp op>
+void Rows(const float* src, int64_t stride, int64_t rows, int64_t count, float factor, float* dst) {
+  constexpr int kVectors = 4;
+  const size_t lanes = hn::Lanes(hn::ScalableTag<float>());
+  const auto n = static_cast<size_t>(count);
+  size_t i = 0;
+  for (; i + kVectors * lanes <= n; i += kVectors * lanes) {
+    ReduceVectors<op, kVectors, false>(src + i, stride, rows, lanes, factor, dst + i);
+  }
+  for (; i + lanes <= n; i += lanes) ReduceVectors<op, 1, false>(src + i, stride, rows, lanes, factor, dst + i);
+  if (i < n) ReduceVectors<op, 1, true>(src + i, stride, rows, n - i, factor, dst + i);
 }
 
 template <ReduceOp op>

@@ -12,12 +12,12 @@ bool IsOneOf(std::string_view type, std::initializer_list<std::string_view> type
 
 bool TakesActivation(const ProgramOp& op) {
   return op.epilogue.activation == Activation::kNone && op.epilogue.residual != Residual::kAfterActivation &&
-         IsOneOf(op.type(), {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization", "Affine"});
+         IsOneOf(op.type(), {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "BatchNormalization", "Affine"});
 }
 
 bool TakesResidual(const ProgramOp& op) {
   return op.epilogue.residual == Residual::kNone &&
-         IsOneOf(op.type(), {"Conv", "ConvTranspose", "Gemm", "BatchNormalization", "Affine"});
+         IsOneOf(op.type(), {"Conv", "ConvTranspose", "Gemm", "Mul", "BatchNormalization", "Affine"});
 }
 
 // The op whose only result is `id`, read by one op alone.

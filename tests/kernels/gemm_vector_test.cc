@@ -31,5 +31,23 @@ TEST(MatrixVector, EveryLength) {
   });
 }
 
+TEST(MatrixVector, MatrixAtAnyAddress) {
+  ForEachTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    const ConvCase test{MakeConvShape(1, 1, 1, 37, 11, 1)};
+    ConvData aligned(test), shifted(test);
+    const auto bytes = std::make_shared<std::vector<std::byte>>(aligned.weights.byte_size() + 1);
+    std::copy_n(aligned.weights.bytes(), aligned.weights.byte_size(), bytes->data() + 1);
+    const Result<Tensor> odd =
+        Tensor::View(DType::kFloat32, aligned.weights.shape(), std::span(*bytes).subspan(1), bytes);
+    ASSERT_TRUE(odd.ok());
+    SerialExecutor serial;
+    Multiply({aligned.weights, aligned.bias, 1, 1, 11, 37, {}}, {serial}, aligned.src.data(), aligned.dst.data(),
+             nullptr);
+    Multiply({*odd, aligned.bias, 1, 1, 11, 37, {}}, {serial}, shifted.src.data(), shifted.dst.data(), nullptr);
+    ASSERT_EQ(aligned.dst, shifted.dst);
+  });
+}
+
 }  // namespace
 }  // namespace crease

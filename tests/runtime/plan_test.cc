@@ -205,6 +205,21 @@ TEST(Plan, ResidualAndActivationAreFusedAndInPlace) {
   EXPECT_EQ(in_place, 1);
 }
 
+TEST(Plan, AGateTakesTheSumAndTheActivationAfterIt) {
+  Net net(2);
+  const ValueId x = net.Input("x", {1, 16, 9, 8});
+  const ValueId stem = net.Op("Relu", {net.Conv(x, 16, 16, 3)});
+  const ValueId conv = net.Conv(stem, 16, 16, 3);
+  const ValueId gate = net.Op("Sigmoid", {net.Conv(net.Op("GlobalAveragePool", {conv}), 16, 16, 1)});
+  net.Output(net.Op("Relu", {net.Op("Add", {net.Op("Mul", {conv, gate}), stem})}));
+  const Graph graph = net.Build();
+  const auto plan = PlanOf(graph);
+  EXPECT_EQ(FindStep(*plan, "Add"), nullptr);
+  EXPECT_EQ(FindStep(*plan, "Relu"), nullptr);
+  ASSERT_NE(FindStep(*plan, "Mul"), nullptr);
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph), 1, 1, 1e-5);
+}
+
 TEST(Plan, ConvolutionsOnLargeMapsAreOneStep) {
   Net net(5);
   const ValueId x = net.Input("x", {1, 4, 96, 80});
