@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -25,8 +26,10 @@ TEST(AllocateWeights, BlocksAreAlignedAndDoNotOverlap) {
   }
   for (size_t i = 0; i < blocks.size(); ++i) {
     const size_t bytes = sizes[i % sizes.size()];
-    const std::vector<unsigned char> expected(bytes, static_cast<unsigned char>(i));
-    EXPECT_EQ(std::memcmp(blocks[i].get(), expected.data(), bytes), 0) << "block " << i;
+    const auto* block = static_cast<const unsigned char*>(blocks[i].get());
+    const auto expected = static_cast<unsigned char>(i);
+    EXPECT_TRUE(std::all_of(block, block + bytes, [&](unsigned char byte) { return byte == expected; }))
+        << "block " << i;
   }
 }
 
