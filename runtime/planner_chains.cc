@@ -72,7 +72,7 @@ Result<void> Planner::AddChain(const std::vector<int>& ops) {
   if (!kernel.ok()) {
     for (const int id : ops) {
       const ProgramOp op = program_.op(id);
-      CREASE_RETURN_IF_ERROR(AddFusedOp(op));
+      CREASE_RETURN_IF_ERROR(AddTunedOp(op));
       FinishUses(op);
     }
     return {};

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstring>
+#include <new>
+#include <utility>
 
 #include "kernels/weight_memory.h"
 
@@ -18,41 +20,60 @@ namespace {
 constexpr size_t kMaxArguments = 8;
 
 #if CREASE_ONEDNN_THREADPOOL
-thread_local bool in_parallel = false;
+// Where oneDNN's loops run that this thread starts, and whether it is inside one.
+struct Loops {
+  Executor* executor = nullptr;
+  bool inside = false;
+};
+thread_local Loops current_loops;
 
-// oneDNN's loops on an executor. It asks for n tasks, task i of n; the partition is oneDNN's own.
+// oneDNN's loops on the executor of the moment. It asks for n tasks, task i of n; the partition is oneDNN's own.
 class Adapter final : public dnnl::threadpool_interop::threadpool_iface {
  public:
-  explicit Adapter(Executor& executor) : executor_(&executor) {}
-  void Use(Executor& executor) { executor_ = &executor; }
-  int get_num_threads() const override { return executor_->workers(); }
-  bool get_in_parallel() const override { return in_parallel; }
-  void parallel_for(int count, const std::function<void(int, int)>& task) override {
-    executor_->ParallelFor(count, [&](int64_t begin, int64_t end, int) {
-      const bool outer = in_parallel;
-      in_parallel = true;
-      for (int64_t i = begin; i < end; ++i) task(static_cast<int>(i), count);
-      in_parallel = outer;
-    });
-  }
+  int get_num_threads() const override { return current_loops.executor ? current_loops.executor->workers() : 1; }
+  bool get_in_parallel() const override { return current_loops.inside; }
+  void parallel_for(int count, const std::function<void(int, int)>& task) override;
   uint64_t get_flags() const override { return 0; }  // parallel_for returns when all is done
   // Pure virtual from oneDNN 3.11 on, unknown before.
   virtual void wait() {}
+};
+
+// While it lives, oneDNN's loops that this thread starts run there.
+class LoopsOn {
+ public:
+  explicit LoopsOn(Executor& executor, bool inside = false)
+      : before_(std::exchange(current_loops, Loops{&executor, inside})) {}
+  ~LoopsOn() { current_loops = before_; }
+  LoopsOn(const LoopsOn&) = delete;
+  LoopsOn& operator=(const LoopsOn&) = delete;
 
  private:
-  Executor* executor_;
+  Loops before_;
 };
 
-dnnl::stream MakeStream(Adapter& adapter) { return dnnl::threadpool_interop::make_stream(CpuEngine(), &adapter); }
+void Adapter::parallel_for(int count, const std::function<void(int, int)>& task) {
+  SerialExecutor serial;
+  Executor& executor = current_loops.executor ? *current_loops.executor : serial;
+  executor.ParallelFor(count, [&](int64_t begin, int64_t end, int) {
+    const LoopsOn here(executor, true);
+    for (int64_t i = begin; i < end; ++i) task(static_cast<int>(i), count);
+  });
+}
+
+// One adapter for all streams: an exception that leaves an execution leaves the thread's pointer to it in oneDNN,
+// which the thread's next execution then uses.
+dnnl::stream MakeStream() {
+  static Adapter* const adapter = new Adapter;  // never destroyed: threads may outlive static objects
+  return dnnl::threadpool_interop::make_stream(CpuEngine(), adapter);
+}
 #else
 // OpenMP's runtime has threads of its own.
-class Adapter {
+class LoopsOn {
  public:
-  explicit Adapter(Executor&) {}
-  void Use(Executor&) {}
+  explicit LoopsOn(Executor&) {}
 };
 
-dnnl::stream MakeStream(Adapter&) { return dnnl::stream(CpuEngine()); }
+dnnl::stream MakeStream() { return dnnl::stream(CpuEngine()); }
 #endif
 
 // All that tells one packing from another.
@@ -188,8 +209,8 @@ Result<std::shared_ptr<const void>> PackWeights(const KernelRequest& request, co
     dnnl::memory src(given, CpuEngine(), const_cast<void*>(bytes));
     dnnl::memory dst(wanted, CpuEngine(), packed.get());
     SerialExecutor serial;
-    Adapter adapter(request.executor ? *request.executor : serial);
-    dnnl::stream stream = MakeStream(adapter);
+    const LoopsOn loops(request.executor ? *request.executor : serial);
+    dnnl::stream stream = MakeStream();
     dnnl::reorder(src, dst).execute(stream, src, dst);
     stream.wait();
     return packed;
@@ -212,17 +233,15 @@ Result<std::string> Implementation(const dnnl::primitive_desc_base& desc) {
 }
 
 struct Primitive::State {
-  explicit State(Executor& executor) : adapter(executor), stream(MakeStream(adapter)) {}
-  Adapter adapter;
-  dnnl::stream stream;
+  dnnl::stream stream = MakeStream();
   std::vector<dnnl::memory> memories;
   std::vector<dnnl_exec_arg_t> arguments;
 };
 
 void Primitive::StateDeleter::operator()(State* state) const { delete state; }
 
-std::unique_ptr<Primitive::State, Primitive::StateDeleter> Primitive::NewState(Executor& executor) const {
-  std::unique_ptr<State, StateDeleter> state(new State(executor));
+std::unique_ptr<Primitive::State, Primitive::StateDeleter> Primitive::NewState() const {
+  std::unique_ptr<State, StateDeleter> state(new State);
   for (const Argument& argument : arguments_) {
     state->memories.emplace_back(argument.desc, CpuEngine(), nullptr);
     state->arguments.push_back({argument.id, state->memories.back().get()});
@@ -239,13 +258,15 @@ void Primitive::Run(const RunContext& context, std::span<void* const> data) cons
       idle_.pop_back();
     }
   }
-  if (!state) state = NewState(context.executor);
-  state->adapter.Use(context.executor);
+  if (!state) state = NewState();
+  const LoopsOn loops(context.executor);
   for (size_t i = 0; i < data.size(); ++i) state->memories[i].set_data_handle(data[i]);
-  // Fails only on arguments that do not match the descriptors, which are its own.
-  static_cast<void>(dnnl_primitive_execute(primitive_.get(), state->stream.get(),
-                                           static_cast<int>(state->arguments.size()), state->arguments.data()));
+  const dnnl_status_t status = dnnl_primitive_execute(
+      primitive_.get(), state->stream.get(), static_cast<int>(state->arguments.size()), state->arguments.data());
   static_cast<void>(dnnl_stream_wait(state->stream.get()));
+  // The arguments are those of the descriptors, so memory is all that can be missing. Session::run makes an error of
+  // it, as it does where oneDNN throws this itself.
+  if (status != dnnl_success) throw std::bad_alloc();
   const std::lock_guard<std::mutex> lock(mutex_);
   idle_.push_back(std::move(state));
 }

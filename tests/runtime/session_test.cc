@@ -1,32 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <thread>
 
 #include "tests/runtime/runtime_test_util.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}
-
-// gcc 12 inlines one of the pair below and takes it for a mismatch with the other.
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
-
-// Counts what the whole test binary allocates by new; std::vector, std::string and friends use it.
-void* operator new(size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
-  throw std::bad_alloc();
-}
-// std::stable_sort asks in this way.
-void* operator new(size_t size, const std::nothrow_t&) noexcept {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return std::malloc(size > 0 ? size : 1);
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+#include "tests/support/allocations.h"
 
 namespace crease {
 namespace {
@@ -142,9 +120,9 @@ TEST(Session, NoAllocationAfterTheFirstCallOfAShape) {
     const Output out[] = {{impl->outputs()[0].name, DType::kFloat32, {2, 10}, y.data()}};
     ASSERT_TRUE(impl->Run(in, out).ok());
     ASSERT_TRUE(impl->Run(in, out).ok());
-    const int64_t before = allocations.load();
+    const int64_t before = test::AllocationCount();
     for (int i = 0; i < 10; ++i) ASSERT_TRUE(impl->Run(in, out).ok());
-    EXPECT_EQ(allocations.load() - before, 0) << threads << " threads";
+    EXPECT_EQ(test::AllocationCount() - before, 0) << threads << " threads";
   }
 }
 
@@ -169,9 +147,9 @@ TEST(Session, BatchStatisticsRunOnTheirKernel) {
     const Input in[] = {{"x", DType::kFloat32, x.shape(), x.bytes()}};
     const Output out[] = {{impl->outputs()[0].name, DType::kFloat32, {4, 5, 9, 7}, y.data()}};
     ASSERT_TRUE(impl->Run(in, out).ok());
-    const int64_t before = allocations.load();
+    const int64_t before = test::AllocationCount();
     ASSERT_TRUE(impl->Run(in, out).ok());
-    EXPECT_EQ(allocations.load() - before, 0);
+    EXPECT_EQ(test::AllocationCount() - before, 0);
   }
 }
 
