@@ -49,6 +49,6 @@ if(TARGET crease_tools)
 endif()
 
 # Checks of the sources themselves.
-foreach(check IN ITEMS includes docs)
+foreach(check IN ITEMS includes docs fetch)
   add_test(NAME checks/${check} COMMAND "${PROJECT_SOURCE_DIR}/tests/checks/${check}.sh")
 endforeach()

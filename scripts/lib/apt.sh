@@ -40,7 +40,7 @@ apt_source_suite() {
 # for this in a temporary directory, and reads the archive's address from where the machine's own packages come from.
 apt_source() (
   package="$1" directory="$2"
-  suite="$(apt_source_suite)" || { echo "no source packages known for $ID"; exit 1; }
+  suite="$(apt_source_suite)" || { echo "no release of $ID is known to have it new enough"; exit 1; }
   archive="$(apt-get indextargets --format '$(REPO_URI)|$(RELEASE)|$(COMPONENT)' 'Created-By: Packages' |
     awk -F'|' -v release="$VERSION_CODENAME" '$2 == release && $3 == "main" {print $1; exit}')"
   [[ -n "$archive" ]] || { echo "apt knows no archive for $VERSION_CODENAME/main; run apt-get update"; exit 1; }

@@ -120,7 +120,8 @@ source_build() {
 
 # The part of source_build that takes time, with its variables.
 source_build_into() {
-  local work started=$SECONDS launcher=()
+  local work started=$SECONDS launcher=() suite
+  suite="$(apt_source_suite || true)"
   work="$(mktemp -d "$CREASE_DEPS_CACHE/build.XXXXXX")"
   # shellcheck disable=SC2064
   trap "rm -rf '$work'" EXIT
@@ -131,7 +132,8 @@ source_build_into() {
   else
     apt_install dpkg-dev
     apt_update
-    must "$name: source package from $(apt_source_suite)" apt_source "$name" "$work/source"
+    logged "$name: source package of ${suite:-a newer $ID}" apt_source "$name" "$work/source" ||
+      fail "$name: no source package; give upstream's release archive: CREASE_${name^^}_SOURCE=URL|FILE scripts/deps.sh"
   fi
   if [[ "$name" == onednn ]] && grep -rqs 'find_package(spdlog REQUIRED)' "$work/source/src/CMakeLists.txt"; then
     apt_install libspdlog-dev
