@@ -21,6 +21,7 @@ namespace {
 struct Layer {
   const char* name;  // channels -> filters @ side of the source
   int64_t side, channels, filters, kernel, stride = 1, groups = 1;
+  int64_t kernel_width = kernel;
 };
 
 const Layer kLayers[] = {
@@ -35,6 +36,7 @@ const Layer kLayers[] = {
     {"3x3 256-256@56", 56, 256, 256, 3},
     {"3x3 512-512@28", 28, 512, 512, 3},
     {"3x3 512-512@14", 14, 512, 512, 3},
+    {"3x3 s2 64-128@112", 112, 64, 128, 3, 2},
     {"3x3 s2 128-128@56", 56, 128, 128, 3, 2},
     {"3x3 s2 256-256@28", 28, 256, 256, 3, 2},
     {"3x3 s2 512-512@14", 14, 512, 512, 3, 2},
@@ -54,6 +56,8 @@ const Layer kLayers[] = {
     {"3x3 128-32@7", 7, 128, 32, 3},
     {"1x1 512-128@14", 14, 512, 128, 1},
     {"5x5 48-64@35", 35, 48, 64, 5},
+    {"1x7 192-192@17", 17, 192, 192, 1, 1, 1, 7},
+    {"7x1 128-128@17", 17, 128, 128, 7, 1, 1, 1},
     {"3x3 s2 288-384@35", 35, 288, 384, 3, 2},
     {"1x1 768-192@17", 17, 768, 192, 1},
     // MobileNet, EfficientNet, ShuffleNet
@@ -99,17 +103,18 @@ Tensor Random(Shape shape) {
 }
 
 void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, int threads) {
-  const int64_t pad = layer.kernel / 2;
+  const int64_t pad = layer.kernel / 2, pad_width = layer.kernel_width / 2;
   const int64_t out = (layer.side + 2 * pad - layer.kernel) / layer.stride + 1;
   const Tensor src = Random({1, layer.channels, layer.side, layer.side});
-  const Tensor weights = Random({layer.filters, layer.channels / layer.groups, layer.kernel, layer.kernel});
+  const Tensor weights = Random({layer.filters, layer.channels / layer.groups, layer.kernel, layer.kernel_width});
   const Tensor bias = Random({layer.filters});
   Tensor dst = Random({1, layer.filters, out, out});
 
   Node node;
   node.op_type = "Conv";
   node.attributes = {MakeAttr("strides", std::vector<int64_t>(2, layer.stride)),
-                     MakeAttr("pads", std::vector<int64_t>(4, pad)), MakeAttr("group", layer.groups)};
+                     MakeAttr("pads", std::vector<int64_t>{pad, pad_width, pad, pad_width}),
+                     MakeAttr("group", layer.groups)};
   const Operand operands[] = {
       {true, DType::kFloat32, src.shape(), Layout::kChannelsLast, layer.channels, nullptr},
       {true, DType::kFloat32, weights.shape(), Layout::kPlain, 0, &weights},
@@ -147,7 +152,7 @@ void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, 
   for (auto _ : state) kernel.Run(context, sources, {&dst_view, 1});
   if (mine) pool->EndRequest();
   const double flops = 2.0 * static_cast<double>(out * out * layer.filters * layer.channels / layer.groups *
-                                                 layer.kernel * layer.kernel);
+                                                 layer.kernel * layer.kernel_width);
   state.counters["GFLOP/s"] =
       benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
 }

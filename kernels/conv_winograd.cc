@@ -10,6 +10,7 @@ namespace crease {
 namespace {
 
 constexpr int64_t kLineFloats = 64 / sizeof(float);
+constexpr int kPanelVectors = 2;
 constexpr int64_t kPageAliasFloats = 1024 / sizeof(float);
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -17,32 +18,35 @@ int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
 
-std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t channels, int points, int lanes) {
-  constexpr int kVectors = 2;
+int64_t WeightBytes(const ConvShape& s, const WinogradOps& ops) {
+  return ops.distinct_weights() * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
+}
+
+std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t channels, int weights, int lanes) {
   std::vector<GemmPanel> panels;
   size_t offset = 0;
   for (int64_t column = 0; column < filters;) {
     const int64_t left = filters - column;
     GemmPanel panel;
     panel.column = column;
-    panel.vectors = static_cast<int>(std::min<int64_t>(DivideUp(left, lanes), kVectors));
+    panel.vectors = static_cast<int>(std::min<int64_t>(DivideUp(left, lanes), kPanelVectors));
     const int64_t width = std::min<int64_t>(left, int64_t{panel.vectors} * lanes);
     panel.last = static_cast<int>(width - int64_t{panel.vectors - 1} * lanes);
     panel.offset = offset;
     panels.push_back(panel);
-    offset += static_cast<size_t>(points * points * (channels + 1) * panel.vectors * lanes);
+    offset += static_cast<size_t>(weights * (channels + 1) * panel.vectors * lanes);
     offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
     column += width;
   }
   return panels;
 }
 
-PackCache::Packed PackFilters(const ConvShape& shape, const Tensor& weights, WinogradKind kind, int lanes,
-                              const WinogradOps& ops, Executor* executor) {
-  const int points = WinogradPoints(kind);
-  std::vector<GemmPanel> panels = PlanPanels(shape.filters, shape.channels, points, lanes);
+PackCache::Packed PackFilters(const ConvShape& shape, const Tensor& weights, int lanes, const WinogradOps& ops,
+                              Executor* executor) {
+  std::vector<GemmPanel> panels = PlanPanels(shape.filters, shape.channels, ops.distinct_weights(), lanes);
   const GemmPanel& last = panels.back();
-  const size_t count = last.offset + static_cast<size_t>(points * points * (shape.channels + 1) * last.vectors * lanes);
+  const size_t count =
+      last.offset + static_cast<size_t>(ops.distinct_weights() * (shape.channels + 1) * last.vectors * lanes);
   auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
   if (packed->values.data() == nullptr) return nullptr;
   SerialExecutor serial;
@@ -50,14 +54,14 @@ PackCache::Packed PackFilters(const ConvShape& shape, const Tensor& weights, Win
   on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
-      const size_t filter_bytes = static_cast<size_t>(shape.channels * 9) * sizeof(float);
+      const size_t filter_bytes = static_cast<size_t>(shape.channels * shape.taps()) * sizeof(float);
       WinogradWeights t;
       t.weights = weights.bytes() + static_cast<size_t>(panel.column) * filter_bytes;
       t.channels = shape.channels;
       t.width = int64_t{panel.vectors} * lanes;
       t.columns = t.width - lanes + panel.last;
       t.dst = packed->values.data() + panel.offset;
-      ops.weights[static_cast<int>(kind)](t);
+      ops.weights(t);
     }
   });
   return packed;
@@ -71,12 +75,16 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   conv.shape_ = shape;
   conv.options_ = options;
   conv.gemm_ = &GetGemmOps();
-  conv.ops_ = &GetWinogradOps();
+  conv.ops_ = FindWinogradOps(options.kind, shape.kernel_h, shape.kernel_w, shape.stride_h, shape.stride_w);
+  if (conv.ops_ == nullptr || shape.dilation_h != 1 || shape.dilation_w != 1 || shape.groups != 1) {
+    return Refuse("no transform for this kernel, stride, dilation or grouping");
+  }
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
   const int lanes = conv.gemm_->lanes;
-  const auto make = [&] { return PackFilters(shape, weights, options.kind, lanes, *conv.ops_, options.executor); };
-  const std::string key = "winograd " + std::to_string(static_cast<int>(options.kind)) + " " + std::to_string(lanes) +
-                          " " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
+  const auto make = [&] { return PackFilters(shape, weights, lanes, *conv.ops_, options.executor); };
+  const std::string key = "winograd " + std::to_string(static_cast<int>(options.kind)) + " " +
+                          std::to_string(shape.stride_h) + " " + std::to_string(lanes) + " " +
+                          std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
@@ -110,12 +118,21 @@ std::vector<WinogradConv::Span> WinogradConv::Split(int64_t size, int outputs) {
   return spans;
 }
 
+// Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
+bool WinogradConv::SplitsByChannels(const ConvShape& shape, const WinogradOps& ops, int workers) {
+  const int64_t panels = DivideUp(shape.filters, int64_t{kPanelVectors} * GetGemmOps().lanes);
+  const int64_t tiles =
+      shape.batch * DivideUp(shape.out_height, ops.height.outputs) * DivideUp(shape.out_width, ops.width.outputs);
+  const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
+  return workers > 1 && panels >= workers && (2 * WeightBytes(shape, ops) > 3 * l2 || tiles < 8 * workers) &&
+         tiles <= 4 * Block::kMaxTiles;
+}
+
 void WinogradConv::PlanBlocks(int workers) {
   const ConvShape& s = shape_;
-  const int outputs = WinogradOutputs(options_.kind);
-  const int64_t points = WinogradPoints(options_.kind) * WinogradPoints(options_.kind);
-  vertical_ = Split(s.out_height, outputs);
-  horizontal_ = Split(s.out_width, outputs);
+  const int64_t points = ops_->points();
+  vertical_ = Split(s.out_height, ops_->height.outputs);
+  horizontal_ = Split(s.out_width, ops_->width.outputs);
   tiles_ = s.batch * static_cast<int64_t>(vertical_.size() * horizontal_.size());
   const GemmPanel& widest = packed_->panels.front();
   panel_width_ = widest.vectors * gemm_->lanes;
@@ -124,29 +141,31 @@ void WinogradConv::PlanBlocks(int workers) {
   // Rows of a micro-kernel's tile that are powers of two apart would share few sets of L1.
   if (tile_stride_ % kPageAliasFloats == 0) tile_stride_ += kLineFloats;
 
-  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
-  const int64_t weight_bytes = points * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
+  const int64_t weight_bytes = WeightBytes(s, *ops_);
   const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
-  // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
-  by_columns_ = workers > 1 && panels >= workers && (2 * weight_bytes > 3 * l2 || tiles_ < 8 * workers) &&
-                tiles_ <= 4 * Block::kMaxTiles;
+  by_columns_ = SplitsByChannels(s, *ops_, workers);
 
   const int64_t worker_tiles = by_columns_ ? tiles_ : DivideUp(tiles_, workers);
+  const bool stay = weight_bytes <= l2 * 2 / 3;                                               // the weights, in L2
   const int64_t product_bytes = points * panel_width_ * static_cast<int64_t>(sizeof(float));  // of a tile and a panel
   const int64_t source_bytes = points * tile_stride_ * static_cast<int64_t>(sizeof(float));
+  const int64_t tile_rows = gemm_->max_rows[widest.vectors];
   int64_t block = Block::kMaxTiles;
-  if (weight_bytes > 2 * l2) {
+  if (weight_bytes > 5 * l2) {
     // Weights come from beyond L2 once a block: large blocks. The sources of one point then serve several panels
     // (512 channels at 28x28: 190 GFLOP/s in blocks of 13 and single panels, 320 in blocks of 49 and groups of 4).
     panel_group_ = std::clamp<int64_t>(l2 / 2 / (product_bytes * std::min(worker_tiles, block)), 1, 4);
   } else {
-    // Three quarters of L2 for transformed sources and products, the rest for the stream of weights.
-    const int64_t rows = gemm_->max_rows[widest.vectors];
-    block = std::min(block, std::max(l2 * 3 / 4 / (source_bytes + product_bytes), rows));
+    // Three quarters of L2 for transformed sources and products, the rest for the stream of weights; half of that
+    // where the weights stay in L2 (64 -> 128 channels to 56x56 at stride 2: 122 GFLOP/s without, 157 so).
+    const int64_t share = stay ? l2 * 3 / 8 : l2 * 3 / 4;
+    block = std::min(block, std::max(share / (source_bytes + product_bytes), tile_rows));
   }
-  // Even blocks, so that none is a remainder; several for each worker, so that a slow one leaves some to the others.
-  const bool several = workers > 1 && !by_columns_ && weight_bytes <= l2;
-  tile_block_ = DivideUp(worker_tiles, std::max<int64_t>(DivideUp(worker_tiles, block), several ? 4 : 1));
+  // Even blocks, so that none is a remainder; several for each worker, so that a slow one leaves some to the others,
+  // but none below a micro-kernel's rows.
+  const bool several = workers > 1 && !by_columns_ && stay;
+  const int64_t pieces = several ? std::clamp<int64_t>(worker_tiles / tile_rows, 1, 4) : 1;
+  tile_block_ = DivideUp(worker_tiles, std::max(DivideUp(worker_tiles, block), pieces));
   point_stride_ = OddLines(tile_block_ * tile_stride_);
   product_stride_ = OddLines(tile_block_ * panel_width_);
   panel_products_ = points * product_stride_;
@@ -154,8 +173,9 @@ void WinogradConv::PlanBlocks(int workers) {
 }
 
 std::string WinogradConv::Describe() const {
-  return std::string("winograd f") + (options_.kind == WinogradKind::kF4 ? "4x4" : "2x2") + ", blocks of " +
-         std::to_string(tile_block_) + " tiles, " + (by_columns_ ? "split by channels" : "split by pixels");
+  return "winograd f" + std::to_string(ops_->height.outputs) + "x" + std::to_string(ops_->width.outputs) +
+         ", blocks of " + std::to_string(tile_block_) + " tiles, " +
+         (by_columns_ ? "split by channels" : "split by pixels");
 }
 
 void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) const {
@@ -193,8 +213,7 @@ void WinogradConv::Transform(const ConvOperands& operands, int64_t index, Block&
 }
 
 void WinogradConv::RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const {
-  const int64_t points = WinogradPoints(options_.kind) * WinogradPoints(options_.kind);
-  float* products = scratch + points * point_stride_;
+  float* products = scratch + ops_->points() * point_stride_;
   for (int64_t p = panels.begin; p < panels.end; p += panel_group_) {
     const Range group{p, std::min(p + panel_group_, panels.end)};
     Multiply(block, group, scratch, products);
@@ -242,41 +261,48 @@ void WinogradConv::TransformInput(const ConvOperands& operands, const Block& blo
   t.channels = s.channels;
   t.prologue = &options_.prologue;
   t.point_stride = point_stride_;
-  const int kind = static_cast<int>(options_.kind);
-  const int64_t side = WinogradPoints(options_.kind);
   for (int i = 0; i < block.count; ++i) {
     const Tile& tile = block.tiles[i];
-    const int64_t y = tile.vertical->begin - s.pad_top;
-    const int64_t x = tile.horizontal->begin - s.pad_left;
-    const int64_t rows = side - tile.vertical->reduced, columns = side - tile.horizontal->reduced;
+    const int64_t y = tile.vertical->begin * s.stride_h - s.pad_top;
+    const int64_t x = tile.horizontal->begin * s.stride_w - s.pad_left;
+    const int64_t rows = ops_->height.Patch(tile.vertical->reduced);
+    const int64_t columns = ops_->width.Patch(tile.horizontal->reduced);
     t.offset = (tile.image * s.height + y) * t.row_pitch + x * t.pixel_pitch;
     t.first_row = static_cast<int>(std::clamp<int64_t>(-y, 0, rows));
     t.end_row = static_cast<int>(std::clamp<int64_t>(s.height - y, t.first_row, rows));
     t.first_column = static_cast<int>(std::clamp<int64_t>(-x, 0, columns));
     t.end_column = static_cast<int>(std::clamp<int64_t>(s.width - x, t.first_column, columns));
     t.dst = points + i * tile_stride_;
-    ops_->input[kind][tile.vertical->reduced][tile.horizontal->reduced](t);
+    ops_->input[tile.vertical->reduced][tile.horizontal->reduced](t);
   }
 }
 
 void WinogradConv::Multiply(const Block& block, Range panels, const float* points, float* products) const {
-  const int side = WinogradPoints(options_.kind);
-  for (int p = 0; p < side; ++p) {
-    for (int q = 0; q < side; ++q) {
-      // The last point is infinity: only tiles that are full in that direction have it.
-      const int begin = q == side - 1 ? block.first_w : 0;
-      int end = q == side - 1 ? block.end_w : block.count;
-      if (p == side - 1) end = std::min(end, block.full_h);
-      const int64_t point = p * side + q;
-      for (int64_t i = panels.begin; i < panels.end; ++i) {
-        float* dst = products + (i - panels.begin) * panel_products_ + point * product_stride_;
-        MultiplyPoint(packed_->panels[static_cast<size_t>(i)], point, begin, end, points + point * point_stride_, dst);
-      }
+  const WinogradAxis &h = ops_->height, &w = ops_->width;
+  const auto weight_at = [&](int point) {
+    return h.weight_of[static_cast<size_t>(point / w.points)] * w.weights +
+           w.weight_of[static_cast<size_t>(point % w.points)];
+  };
+  const int count = ops_->points();
+  for (int point = 0; point < count; ++point) {
+    // The last points are infinity's: only tiles that are full in that direction have them.
+    const bool full_w = point % w.points >= w.reduced_points;
+    const int begin = full_w ? block.first_w : 0;
+    int end = full_w ? block.end_w : block.count;
+    if (point / w.points >= h.reduced_points) end = std::min(end, block.full_h);
+    const int weight = weight_at(point);
+    const int next = point + 1 < count ? weight_at(point + 1) : ops_->distinct_weights();  // of the next panel
+    for (int64_t i = panels.begin; i < panels.end; ++i) {
+      const GemmPanel& panel = packed_->panels[static_cast<size_t>(i)];
+      const int64_t weight_stride = (shape_.channels + 1) * panel.vectors * gemm_->lanes;
+      const float* weights = packed_->panel(panel) + weight * weight_stride;
+      float* dst = products + (i - panels.begin) * panel_products_ + point * product_stride_;
+      MultiplyPoint(panel, {weights, (next - weight) * weight_stride}, begin, end, points + point * point_stride_, dst);
     }
   }
 }
 
-void WinogradConv::MultiplyPoint(const GemmPanel& panel, int64_t point, int begin, int end, const float* points,
+void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, int begin, int end, const float* points,
                                  float* products) const {
   constexpr int64_t kStart = 0;
   GemmTile t;
@@ -285,7 +311,7 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, int64_t point, int begi
   t.segment_count = 1;
   t.segment_length = shape_.channels;
   const int64_t width = int64_t{panel.vectors} * gemm_->lanes;
-  t.b = packed_->panel(panel) + point * (shape_.channels + 1) * width;
+  t.b = weights.values;
   t.dst_stride = panel_width_;
   t.last = gemm_->lanes;
   BoundsOf(Epilogue{}, t.lo, t.hi);
@@ -299,7 +325,7 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, int64_t point, int begi
     t.half_offset = (count + 1) / 2 * tile_stride_;
     t.dst = products + first * panel_width_;
     // The weights of the panel's next point, dealt out over this point's calls.
-    t.ahead = t.b + t.segment_length * width * (chunks + i) / chunks;
+    t.ahead = t.b + weights.to_next + t.segment_length * width * i / chunks;
     t.ahead_step = width / chunks;
     gemm_->tile[panel.vectors][count](t);
   }
@@ -308,8 +334,8 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, int64_t point, int begi
 void WinogradConv::TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
                                    const float* products) const {
   const ConvShape& s = shape_;
-  const int kind = static_cast<int>(options_.kind);
-  alignas(64) float sums[4 * 4 * kMaxTileVectors * kMaxLanes];
+  constexpr int kMaxPixels = kMaxWinogradOutputs * kMaxWinogradOutputs;
+  alignas(64) float sums[kMaxPixels * kMaxTileVectors * kMaxLanes];
   WinogradOutput t;
   t.point_stride = product_stride_;
   t.bias = bias_->data() + panel.column;
@@ -328,11 +354,11 @@ void WinogradConv::TransformOutput(const ConvOperands& operands, const Block& bl
     t.pixels = tile.horizontal->count;
     t.dst = finish_ ? sums : dst;
     t.pixel_pitch = finish_ ? panel_width_ : operands.dst_pitch;
-    t.row_pitch = finish_ ? 4 * panel_width_ : s.out_width * operands.dst_pitch;
+    t.row_pitch = finish_ ? kMaxWinogradOutputs * panel_width_ : s.out_width * operands.dst_pitch;
     t.residual = finish_ ? nullptr : residual;
     t.residual_pixel_pitch = operands.residual_pitch;
     t.residual_row_pitch = s.out_width * operands.residual_pitch;
-    ops_->output[kind][tile.vertical->reduced][tile.horizontal->reduced](t);
+    ops_->output[tile.vertical->reduced][tile.horizontal->reduced](t);
     for (int y = 0; finish_ && y < t.rows; ++y) {
       FinishTile finish{sums + y * t.row_pitch,
                         t.pixel_pitch,

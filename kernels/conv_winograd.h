@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 3x3 convolutions of stride 1 by Winograd's minimal filtering, fused: a block of tiles is transformed, multiplied
+// Convolutions by Winograd's minimal filtering, fused: a block of tiles is transformed, multiplied
 // with one panel of filters at a time at every point, and transformed back while both lie in L2.
 #pragma once
 
@@ -25,9 +25,13 @@ class WinogradConv {
     Executor* executor = nullptr;
   };
 
-  // 3x3, stride and dilation 1, one group; weights and bias (null: none) as ONNX has them. Error: out of memory.
+  // Dilation 1, one group, a kernel and stride that FindWinogradOps knows; weights and bias (null: none) as ONNX has
+  // them. Errors: a refusal's reason, out of memory.
   static Result<WinogradConv> Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                    const Options& options);
+
+  // Whether that many workers share the filters, each transforming all of the source, or else the tiles.
+  static bool SplitsByChannels(const ConvShape& shape, const WinogradOps& ops, int workers);
 
   std::string Describe() const;
   size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
@@ -57,6 +61,10 @@ class WinogradConv {
   struct Range {
     int64_t begin, end;
   };
+  struct PointWeights {
+    const float* values;
+    int64_t to_next;  // floats to those of the next point; 0 for the same ones
+  };
 
   WinogradConv() = default;
   static std::vector<Span> Split(int64_t size, int outputs);
@@ -68,7 +76,7 @@ class WinogradConv {
   void RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const;
   void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
   void Multiply(const Block& block, Range panels, const float* points, float* products) const;
-  void MultiplyPoint(const GemmPanel& panel, int64_t point, int begin, int end, const float* points,
+  void MultiplyPoint(const GemmPanel& panel, PointWeights weights, int begin, int end, const float* points,
                      float* products) const;
   void TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
                        const float* products) const;
@@ -77,7 +85,7 @@ class WinogradConv {
   Options options_;
   const GemmOps* gemm_ = nullptr;
   const WinogradOps* ops_ = nullptr;
-  std::shared_ptr<const PackedGemm> packed_;  // by panel, point: a zero row, then the channels
+  std::shared_ptr<const PackedGemm> packed_;  // by panel, weight: a zero row, then the channels
   std::shared_ptr<const FloatBuffer> bias_;   // whole vectors by panel column
   std::vector<Span> vertical_, horizontal_;
   int64_t tiles_ = 0, tile_block_ = 0;

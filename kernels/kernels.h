@@ -65,7 +65,9 @@ KernelResult MakeConvChain(std::span<const KernelRequest> requests);
 // How many of the requests, from the first on, run faster as one chain; less than 2: none.
 size_t ConvChainLength(std::span<const KernelRequest> requests);
 
-// kernels/winograd_kernel.cc: f32 channels-last 3x3 convolutions of stride 1 where it pays.
+// kernels/winograd_kernel.cc: f32 channels-last convolutions of one group, 3x3 of stride 1 or 2, 5x5, and rows or
+// columns of 3, 5 or 7 taps of stride 1, where it pays.
+KernelResult MakeWinogradF6(const KernelRequest& request);
 KernelResult MakeWinogradF4(const KernelRequest& request);
 KernelResult MakeWinogradF2(const KernelRequest& request);
 

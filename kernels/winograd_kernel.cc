@@ -26,51 +26,77 @@ class WinogradKernel final : public Kernel {
   Epilogue epilogue_;
 };
 
-// Costs in vector multiply-adds of one worker. Measured where two issue a cycle: a transform of one tile and one vector
-// of channels takes about 100 cycles, a micro-kernel call 10 for each row and panel. Weights are cold in a network of
-// more than a few layers, and their bytes come on top: 4 to 6 arrive in a cycle.
+// Costs in vector multiply-adds of one of the workers. Measured where two issue a cycle: a transform of one tile of 36
+// points and one vector of channels takes about 100 cycles, a micro-kernel call 10 for each row and panel. Weights are
+// cold in a network of more than a few layers, and their bytes come on top: 6 arrive in a cycle, 10 for all workers.
 constexpr double kTransform = 200;
 constexpr double kCallRow = 10;
-constexpr double kBytesPerMultiplyAdd = 3;
+constexpr double kBytesPerMultiplyAdd = 3, kSharedBytesPerMultiplyAdd = 5;
 
 double Vectors(int64_t channels) { return static_cast<double>((channels + kMaxLanes - 1) / kMaxLanes); }
 
-double WithWeights(const ConvShape& s, double multiply_adds, int64_t points) {
-  const double bytes = 4.0 * static_cast<double>(points * s.channels * s.filters);
-  return multiply_adds + bytes / kBytesPerMultiplyAdd;
+// The workers share the weights (1 reader in all), or each reads them all.
+double WeightsCost(const ConvShape& s, int64_t weights, int workers, int readers) {
+  const double rate = std::min(kBytesPerMultiplyAdd, kSharedBytesPerMultiplyAdd / workers);
+  return 4.0 * static_cast<double>(weights * s.channels * s.filters) * readers / workers / rate;
 }
 
-double DirectCost(const ConvShape& s) {
-  return WithWeights(s, static_cast<double>(s.out_pixels() * s.channels * 9) * Vectors(s.filters), 9);
+// As if the workers shared everything.
+double DirectCost(const ConvShape& s, int workers) {
+  const double products = static_cast<double>(s.out_pixels() * s.channels * s.taps()) * Vectors(s.filters);
+  return products / workers + WeightsCost(s, s.taps(), workers, 1);
 }
 
-double WinogradCost(const ConvShape& s, WinogradKind kind) {
-  const int64_t outputs = WinogradOutputs(kind), points = WinogradPoints(kind);
-  // Reduced tiles have fewer points: count outputs, each of which costs points / outputs along an axis.
-  const double rows = static_cast<double>(s.out_height + (s.out_height + outputs - 1) / outputs * 2);
-  const double columns = static_cast<double>(s.out_width + (s.out_width + outputs - 1) / outputs * 2);
-  const double tiles =
-      static_cast<double>(s.batch * ((s.out_height + outputs - 1) / outputs) * ((s.out_width + outputs - 1) / outputs));
-  const double rows_by_point = static_cast<double>(s.batch) * rows * columns;
+// Points of all tiles along one axis, as WinogradConv splits it.
+int64_t AxisPoints(const WinogradAxis& axis, int64_t size) {
+  const int64_t tiles = (size + axis.outputs - 1) / axis.outputs;
+  const int64_t reduced = std::min(tiles, tiles * axis.outputs - size);
+  return tiles * axis.points - reduced * (axis.points - axis.reduced_points);
+}
+
+double WinogradCost(const ConvShape& s, const WinogradOps& ops, int workers) {
+  const int64_t rows = AxisPoints(ops.height, s.out_height), columns = AxisPoints(ops.width, s.out_width);
+  const double points = static_cast<double>(s.batch * rows * columns);
   const double products =
-      rows_by_point * (static_cast<double>(s.channels) * Vectors(s.filters) + kCallRow * (Vectors(s.filters) + 1) / 2);
-  const double scale = static_cast<double>(points * points) / 36.0;
-  return WithWeights(s, products, points * points) +
-         tiles * scale * kTransform * (Vectors(s.channels) + Vectors(s.filters));
+      points * (static_cast<double>(s.channels) * Vectors(s.filters) + kCallRow * (Vectors(s.filters) + 1) / 2);
+  // Each point is a sum over others of its row, then of its column.
+  const double transforms = points / 36 * kTransform * (ops.height.points + ops.width.points) / 12 *
+                            (Vectors(s.channels) + Vectors(s.filters));
+  const int readers = WinogradConv::SplitsByChannels(s, ops, workers) ? 1 : workers;
+  return (products + transforms) / workers + WeightsCost(s, ops.distinct_weights(), workers, readers);
+}
+
+// The cheapest of all kinds, null if none beats the direct way.
+const WinogradOps* Cheapest(const ConvShape& s, int workers) {
+  const WinogradOps* best = nullptr;
+  double least = 0.9 * DirectCost(s, workers);
+  for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF4, WinogradKind::kF6}) {
+    const WinogradOps* ops = FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w);
+    if (ops == nullptr) continue;
+    // Tiles of 6 only where the estimate is clear, and never where each worker would transform all of the source (128
+    // channels at 28x28, 2 threads: 0.37 ms, tiles of 4 0.30).
+    const bool large = kind == WinogradKind::kF6;
+    if (large && WinogradConv::SplitsByChannels(s, *ops, workers)) continue;
+    const double cost = WinogradCost(s, *ops, workers) / (large ? 0.95 : 1);
+    if (cost > least) continue;
+    least = cost;
+    best = ops;
+  }
+  return best;
 }
 
 KernelResult Make(const KernelRequest& request, WinogradKind kind) {
   if (request.exact) return Refuse("exact results asked for");
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   const ConvShape& s = conv.shape;
-  if (s.kernel_h != 3 || s.kernel_w != 3) return Refuse("kernel other than 3x3");
-  if (s.stride_h != 1 || s.stride_w != 1 || s.dilation_h != 1 || s.dilation_w != 1)
-    return Refuse("strides or dilations");
+  if (s.dilation_h != 1 || s.dilation_w != 1) return Refuse("dilations");
   if (s.groups != 1) return Refuse("groups > 1");
+  const WinogradOps* ops = FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w);
+  if (ops == nullptr) return Refuse("no transform for this kernel and stride");
   if (!request.measured) {
-    const double f2 = WinogradCost(s, WinogradKind::kF2), f4 = WinogradCost(s, WinogradKind::kF4);
-    if (std::min(f2, f4) > 0.9 * DirectCost(s)) return Refuse("too few channels or pixels to gain");
-    if (kind != (f2 < f4 ? WinogradKind::kF2 : WinogradKind::kF4)) return Refuse("the other tile size costs less");
+    const WinogradOps* cheapest = Cheapest(s, request.workers);
+    if (cheapest == nullptr) return Refuse("too few channels or pixels to gain");
+    if (cheapest != ops) return Refuse("another tile size costs less");
   }
   WinogradConv::Options options;
   options.kind = kind;
@@ -84,6 +110,8 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
 }
 
 }  // namespace
+
+KernelResult MakeWinogradF6(const KernelRequest& request) { return Make(request, WinogradKind::kF6); }
 
 KernelResult MakeWinogradF4(const KernelRequest& request) { return Make(request, WinogradKind::kF4); }
 

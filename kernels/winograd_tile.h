@@ -1,25 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// The transforms of Winograd's minimal filtering for 3x3 convolutions of stride 1, channels-last.
+// The transforms of Winograd's minimal filtering for small convolutions of stride 1 and for 3x3 of stride 2,
+// channels-last. Along each axis, filters of r taps are multiplied at m + r - 1 points for m outputs (Toom and Cook's
+// algorithm; Lavin, Gray 2015 for two axes): at pairs of opposite points, at zero where their number is odd, and at
+// infinity. A tile without the point at infinity yields one output fewer: "reduced" along that axis.
 //
-// F(m x m, 3 x 3) in m + 2 points (Lavin, Gray 2015): F(4x4) in 0, +-1/sqrt(2), +-sqrt(2) and infinity, F(2x2) in
-// 0, +-1 and infinity. A tile without the point at infinity yields one output fewer: "reduced" in that direction.
+// Three taps at stride 2 are two at stride 1 over the even sources, at points, and one over the odd ones, multiplied as
+// it is: m + 1 and m products for m outputs.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/epilogue.h"
 
 namespace crease {
 
-enum class WinogradKind : uint8_t { kF2, kF4 };
+// Outputs of a full tile along each axis that has more than one tap.
+enum class WinogradKind : uint8_t { kF2, kF4, kF6 };
 
-// Outputs of a full tile along one axis; its points along one axis are two more.
-constexpr int WinogradOutputs(WinogradKind kind) { return kind == WinogradKind::kF4 ? 4 : 2; }
-constexpr int WinogradPoints(WinogradKind kind) { return WinogradOutputs(kind) + 2; }
+inline constexpr int kMaxWinogradPoints = 10;  // of one axis
+inline constexpr int kMaxWinogradOutputs = 6;
+
+// What is done along one axis.
+struct WinogradAxis {
+  int taps = 1, stride = 1;
+  int outputs = 1, points = 1;                         // of a full tile
+  int reduced_points = 1;                              // of a reduced one: the first of the points
+  int weights = 1;                                     // distinct rows of the filter transform
+  std::array<int8_t, kMaxWinogradPoints> weight_of{};  // by point
+
+  // Consecutive sources that a tile reads.
+  int Patch(bool reduced) const { return (outputs - 1 - (reduced ? 1 : 0)) * stride + taps; }
+  int Points(bool reduced) const { return reduced ? reduced_points : points; }
+};
 
 // A patch of the source to all points: point (p, q) of channel c goes to
-// dst[(p * points + q) * point_stride + c]. Whole vectors are written: dst has room past the channels.
+// dst[(p * points of a row + q) * point_stride + c]. Whole vectors are written: dst has room past the channels.
 struct WinogradInput {
   const float* src = nullptr;  // some pixel that exists
   int64_t offset = 0;          // from it to the patch's first pixel, which may lie outside
@@ -47,23 +65,36 @@ struct WinogradOutput {
   float lo = 0, hi = 0;
 };
 
-// The filters of one panel: weights[(column * channels + c) * 9 + i * 3 + j] to
-// dst[(point * (channels + 1) + 1 + c) * width + column], zero from `columns` to `width`, a multiple of 16 bytes.
-// Row 0 of each point, where a micro-kernel expects the bias, is zero. Computed in double, rounded once.
+// The filters of one panel: weights[(column * channels + c) * taps + i * taps of a row + j] to
+// dst[(weight * (channels + 1) + 1 + c) * width + column], zero from `columns` to `width`, a multiple of 16 bytes;
+// `weight` counts the distinct rows of both axes' filter transforms. Row 0 of each, where a micro-kernel expects the
+// bias, is zero. Computed in double, rounded once.
 struct WinogradWeights {
   const std::byte* weights = nullptr;
   int64_t channels = 0, columns = 0, width = 0;
   float* dst = nullptr;
 };
 
+// One pair of axes, for one instruction set.
 struct WinogradOps {
-  // By kind, reduced in height, reduced in width.
-  void (*input[2][2][2])(const WinogradInput& tile) = {};
-  void (*output[2][2][2])(const WinogradOutput& tile) = {};
-  void (*weights[2])(const WinogradWeights& panel) = {};
+  WinogradKind kind = WinogradKind::kF2;
+  WinogradAxis height, width;
+  // By reduced in height, reduced in width.
+  void (*input[2][2])(const WinogradInput& tile) = {};
+  void (*output[2][2])(const WinogradOutput& tile) = {};
+  void (*weights)(const WinogradWeights& panel) = nullptr;
+
+  int points() const { return height.points * width.points; }
+  int distinct_weights() const { return height.weights * width.weights; }
 };
 
-// Of the instruction set in use.
-const WinogradOps& GetWinogradOps();
+// The pair of axes for this kind, kernel and stride, of the instruction set in use; null if there is none.
+const WinogradOps* FindWinogradOps(WinogradKind kind, int64_t kernel_h, int64_t kernel_w, int64_t stride_h,
+                                   int64_t stride_w);
+
+// By source file, each compiled for every instruction set: 3x3; one row or column; 5x5 and stride 2.
+std::span<const WinogradOps> GetWinogradSquareOps();
+std::span<const WinogradOps> GetWinogradLineOps();
+std::span<const WinogradOps> GetWinogradLargeOps();
 
 }  // namespace crease

@@ -29,8 +29,10 @@ void CheckOnEveryTarget(const std::vector<ConvCase>& cases) {
   ForEachTarget([&](const char* target) {
     SCOPED_TRACE(target);
     for (const ConvCase& test : cases) {
-      for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF4}) {
-        SCOPED_TRACE(kind == WinogradKind::kF2 ? "F2" : "F4");
+      for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF4, WinogradKind::kF6}) {
+        const ConvShape& s = test.shape;
+        if (FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w) == nullptr) continue;
+        SCOPED_TRACE("F" + std::to_string(2 + 2 * static_cast<int>(kind)));
         ConvData one(test), three(test);
         RunCase(test, kind, 1, one);
         one.Check(kBound);
@@ -52,6 +54,78 @@ TEST(Winograd, Sizes) {
   cases.push_back({MakeConvShape(1, 40, 37, 8, 16, 3)});     // several blocks of tiles
   cases.push_back({MakeConvShape(1, 16, 16, 200, 264, 3)});  // and weights past an L2 of 2 MiB, shared by channels
   CheckOnEveryTarget(cases);
+}
+
+ConvShape MakeKernelShape(int64_t h, int64_t w, int64_t c, int64_t k, int64_t kernel_h, int64_t kernel_w) {
+  ConvShape s = MakeConvShape(1, h, w, c, k, 1);
+  s.kernel_h = kernel_h;
+  s.kernel_w = kernel_w;
+  s.pad_top = (kernel_h - 1) / 2;
+  s.pad_left = (kernel_w - 1) / 2;
+  return s;
+}
+
+TEST(Winograd, RowsAndColumns) {
+  std::vector<ConvCase> cases;
+  for (const int64_t taps : {3, 5, 7}) {
+    for (int64_t size = 1; size <= 9; ++size) {
+      cases.push_back({MakeKernelShape(3, size, 5, 18, 1, taps)});
+      cases.push_back({MakeKernelShape(size, 3, 5, 18, taps, 1)});
+    }
+    cases.push_back({MakeKernelShape(17, 17, 40, 35, 1, taps)});
+    cases.push_back({MakeKernelShape(17, 17, 40, 35, taps, 1)});
+  }
+  CheckOnEveryTarget(cases);
+}
+
+TEST(Winograd, FiveByFive) {
+  std::vector<ConvCase> cases;
+  for (int64_t h = 1; h <= 9; h += 2) {
+    for (int64_t w = 1; w <= 9; ++w) cases.push_back({MakeConvShape(1, h, w, 5, 18, 5)});
+  }
+  cases.push_back({MakeConvShape(1, 35, 33, 48, 64, 5)});
+  CheckOnEveryTarget(cases);
+}
+
+TEST(Winograd, StrideTwo) {
+  std::vector<ConvCase> cases;
+  for (int64_t h = 1; h <= 18; ++h) {
+    for (int64_t w = 1; w <= 18; w += 1 + h % 3) cases.push_back({MakeConvShape(1, h, w, 5, 18, 3, 2)});
+  }
+  for (const int64_t pad : {0, 2, 4}) cases.push_back({MakeConvShape(2, 11, 16, 17, 33, 3, 2, pad)});
+  cases.push_back({MakeConvShape(1, 56, 55, 40, 48, 3, 2)});
+  cases.push_back({MakeConvShape(1, 14, 14, 200, 264, 3, 2)});
+  CheckOnEveryTarget(cases);
+}
+
+TEST(Winograd, EpilogueAndPrologueOfOtherKernels) {
+  std::vector<ConvCase> cases;
+  for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
+    for (const Activation activation : {Activation::kRelu, Activation::kSilu}) {
+      for (ConvShape shape : {MakeKernelShape(9, 13, 12, 21, 1, 7), MakeKernelShape(9, 13, 12, 21, 7, 1),
+                              MakeConvShape(1, 9, 13, 12, 21, 5), MakeConvShape(1, 13, 17, 12, 21, 3, 2)}) {
+        ConvCase test{shape};
+        test.epilogue = {activation, 0, 0, residual};
+        test.src_extra = 3;
+        test.dst_extra = 5;
+        test.prologue = activation == Activation::kRelu;
+        cases.push_back(test);
+      }
+    }
+  }
+  CheckOnEveryTarget(cases);
+}
+
+TEST(Winograd, RefusesWhatHasNoTransform) {
+  ConvShape dilated = MakeConvShape(1, 8, 8, 4, 4, 3, 1, 2, 2), grouped = MakeConvShape(1, 8, 8, 4, 4, 3, 1, 1, 1, 2);
+  for (const ConvShape& shape :
+       {MakeConvShape(1, 8, 8, 4, 4, 4), MakeConvShape(1, 8, 8, 4, 4, 5, 2), dilated, grouped}) {
+    const ConvCase test{shape};
+    const ConvData data(test);
+    const auto conv = WinogradConv::Make(shape, data.weights, nullptr, {});
+    ASSERT_FALSE(conv.ok()) << test.ToString();
+    EXPECT_EQ(conv.error().code, ErrorCode::kUnsupported);
+  }
 }
 
 // Weights that no L2 holds are shared out, large maps of few channels are not.
