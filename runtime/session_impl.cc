@@ -63,6 +63,8 @@ Result<void> Session::Impl::Prepare() {
     CREASE_ASSIGN_OR_RETURN(pass_log_, RunPasses(graph_, FoldingPasses()));
     CREASE_ASSIGN_OR_RETURN(const PassLog runtime_log, RunPasses(graph_, RuntimePasses()));
     pass_log_.insert(pass_log_.end(), runtime_log.begin(), runtime_log.end());
+    // What was folded has been read, and replaced by a copy; what was not is read again when it is packed.
+    if (file_) file_->Release(file_->bytes());
   }
   CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph_));
   for (const ValueId id : RequiredInputs(graph_)) inputs_.push_back(SpecOf(graph_.value(id)));
