@@ -81,7 +81,9 @@ Result<NpyHeader> ParseHeader(std::string_view text, const std::string& where) {
     if (name == known.npy) header.dtype = known.dtype;
   }
   if (header.dtype == DType::kUndefined) {
-    return Bad("dtype " + Printable(name) + " is not supported: use little-endian floats, integers or bools", where);
+    return Bad("dtype " + Printable(descr.substr(0, descr.find_first_of(",}"))) +
+                   " is not supported: use little-endian floats, integers or bools",
+               where);
   }
   header.fortran_order = Field(text, "fortran_order").substr(0, 4) == "True";
   CREASE_ASSIGN_OR_RETURN(header.shape, ParseShape(Field(text, "shape"), where));

@@ -7,14 +7,14 @@
 #include <span>
 #include <string>
 
-#include "graph/status.h"
+#include "graph/onnx/importer.h"
 
 namespace crease {
 
 // A regular file, mapped read-only. Pages are read when they are first touched.
 class FileMap {
  public:
-  // Errors: kIo (with the system's words), kInvalidModel if it is empty or no regular file, kLimitExceeded.
+  // Errors: those of onnx::OpenModelFile; kIo if it can't be mapped.
   static Result<std::shared_ptr<FileMap>> Open(const std::string& path, int64_t max_bytes);
   ~FileMap();
   FileMap(const FileMap&) = delete;
@@ -26,9 +26,17 @@ class FileMap {
   void Release(std::span<const std::byte> part) const;
 
  private:
-  FileMap(const std::byte* data, size_t size) : data_(data), size_(size) {}
-  const std::byte* data_;
-  size_t size_;
+  FileMap() = default;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
 };
+
+// The graph of a model file, its weights as views of the map. External data lies in the file's folder unless the
+// options name another. Errors: those of FileMap::Open and ImportOnnx; they name the file.
+struct MappedModel {
+  std::shared_ptr<FileMap> file;
+  Graph graph;
+};
+Result<MappedModel> ImportMapped(const std::string& path, ImportOptions options);
 
 }  // namespace crease

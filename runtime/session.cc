@@ -32,17 +32,17 @@ auto Guarded(const F& f) -> decltype(f()) {
 
 Result<Session> Session::load(const std::string& path, const Options& options) {
   return Guarded([&]() -> Result<Session> {
-    ImportOptions import = ImportOptionsOf(options);
+    const auto create = [&](Graph graph, std::shared_ptr<const FileMap> file) -> Result<Session> {
+      Result<std::shared_ptr<const Impl>> impl = Impl::Create(std::move(graph), options, std::move(file));
+      if (!impl.ok()) return onnx::InFile(path, std::move(impl).error());
+      return Session(std::move(impl).value());
+    };
     if (!options.map_files) {
-      CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(path, import));
-      CREASE_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl, Impl::Create(std::move(graph), options));
-      return Session(std::move(impl));
+      CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(path, ImportOptionsOf(options)));
+      return create(std::move(graph), nullptr);
     }
-    if (import.external_data_folder.empty()) import.external_data_folder = onnx::FolderOf(path);
-    CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> file, FileMap::Open(path, options.limits.max_file_bytes));
-    CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnx(file->bytes(), file, import));
-    CREASE_ASSIGN_OR_RETURN(std::shared_ptr<const Impl> impl, Impl::Create(std::move(graph), options, file));
-    return Session(std::move(impl));
+    CREASE_ASSIGN_OR_RETURN(MappedModel model, ImportMapped(path, ImportOptionsOf(options)));
+    return create(std::move(model.graph), std::move(model.file));
   });
 }
 

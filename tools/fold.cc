@@ -8,7 +8,6 @@
 #include <memory>
 
 #include "graph/onnx/exporter.h"
-#include "graph/onnx/file_bytes.h"
 #include "graph/onnx/importer.h"
 #include "graph/passes/passes.h"
 #include "graph/passes/reason_codes.h"
@@ -65,18 +64,6 @@ double Since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The weights stay in the file until they are asked for: those that no fold touches go from one file to the
-// other without a copy in memory.
-Result<Graph> ImportMapped(const std::string& path, ImportOptions options) {
-  CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<FileMap> file, FileMap::Open(path, options.limits.max_file_bytes));
-  options.external_data_folder = onnx::FolderOf(path);
-  Result<Graph> graph = ImportOnnx(file->bytes(), file, options);
-  if (graph.ok()) return graph;
-  Error error = std::move(graph).error();
-  error.where = Printable(path) + (error.where.empty() ? "" : ": " + error.where);
-  return error;
-}
-
 Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input, const std::string& output) {
   FoldReport report;
   report.input = input;
@@ -84,7 +71,10 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   const auto start = std::chrono::steady_clock::now();
   ImportOptions options;
   options.allow_unknown_ops = true;
-  CREASE_ASSIGN_OR_RETURN(const Graph original, ImportMapped(input, options));
+  // Weights stay in the file until they are asked for: those that no fold touches go from one file to the other
+  // without a copy in memory.
+  CREASE_ASSIGN_OR_RETURN(const MappedModel mapped, ImportMapped(input, options));
+  const Graph& original = mapped.graph;
   Graph folded = original;
   CREASE_ASSIGN_OR_RETURN(report.log, RunPasses(folded, FoldingPasses()));
   CREASE_RETURN_IF_ERROR(WriteOnnxFile(folded, output));

@@ -17,24 +17,6 @@
 namespace crease::onnx {
 namespace {
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
-  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
-
 Error SystemError(const char* doing, std::string_view path) {
   return {ErrorCode::kIo, std::string(doing) + ": " + std::strerror(errno), Printable(path)};
 }
@@ -100,7 +82,16 @@ struct ExternalFiles::OpenFile {
   std::shared_ptr<const void> mapping;  // null if the file is read instead
 };
 
-Result<OwnedBytes> ReadWholeFile(const std::string& path, int64_t max_bytes) {
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<ModelFile> OpenModelFile(const std::string& path, int64_t max_bytes) {
   if (path.find('\0') != std::string::npos) {
     return Error{ErrorCode::kInvalidArgument, "the path has a NUL character", Printable(path)};
   }
@@ -120,7 +111,17 @@ Result<OwnedBytes> ReadWholeFile(const std::string& path, int64_t max_bytes) {
                  Printable(path)};
   }
   if (info.st_size == 0) return Error{ErrorCode::kInvalidModel, "the file is empty", Printable(path)};
-  return ReadRange(fd.get(), path, 0, info.st_size);
+  return ModelFile{std::move(fd), info.st_size};
+}
+
+Result<OwnedBytes> ReadWholeFile(const std::string& path, int64_t max_bytes) {
+  CREASE_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path, max_bytes));
+  return ReadRange(file.fd.get(), path, 0, file.size);
+}
+
+Error InFile(const std::string& path, Error error) {
+  error.where = Printable(path) + (error.where.empty() ? "" : ": " + error.where);
+  return error;
 }
 
 std::string FolderOf(const std::string& path) {

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "graph/status.h"
 
@@ -18,9 +19,34 @@ struct OwnedBytes {
   std::shared_ptr<const void> owner;
 };
 
-// The whole file in one buffer. Regular files only (a link to one is fine: the caller
-// chose the path). Errors: kIo, kLimitExceeded past max_bytes, kInvalidModel if it is empty.
+// Closes its descriptor.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  ~FileDescriptor();
+  int get() const { return fd_; }
+  bool ok() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+struct ModelFile {
+  FileDescriptor fd;
+  int64_t size = 0;
+};
+
+// Opens a model. Regular files only (a link to one is fine: the caller chose the path).
+// Errors: kIo, kLimitExceeded past max_bytes, kInvalidModel if it is empty.
+Result<ModelFile> OpenModelFile(const std::string& path, int64_t max_bytes);
+
+// The whole file in one buffer. Errors: those of OpenModelFile, kOutOfMemory.
 Result<OwnedBytes> ReadWholeFile(const std::string& path, int64_t max_bytes);
+
+// The error of a file's content, with the file's name before the place.
+Error InFile(const std::string& path, Error error);
 
 // The folder of a path, "." if it names none.
 std::string FolderOf(const std::string& path);

@@ -259,9 +259,7 @@ Result<Graph> ImportOnnxFile(const std::string& path, const ImportOptions& optio
     if (own.external_data_folder.empty()) own.external_data_folder = onnx::FolderOf(path);
     Result<Graph> graph = onnx::Import(std::move(file), own);
     if (graph.ok()) return graph;
-    Error error = std::move(graph).error();
-    error.where = Printable(path) + (error.where.empty() ? "" : ": " + error.where);
-    return error;
+    return onnx::InFile(path, std::move(graph).error());
   });
 }
 

@@ -14,10 +14,10 @@ namespace {
 Result<void> InferPool(InferContext& context) {
   CREASE_RETURN_IF_ERROR(RequireFloat(context, 0));
   CREASE_RETURN_IF_ERROR(RequireRank(context, 0, 3));
-  if (context.has_output(1)) return Unsupported("MaxPool's output Indices is not supported");
   const TensorType& x = context.input(0);
   if (!x.has_rank) {
     SetOutput(context, 0, x);
+    if (context.has_output(1)) SetOutput(context, 1, TensorType{DType::kInt64, false, {}});
     return {};
   }
   CREASE_ASSIGN_OR_RETURN(const PoolAttributes attributes, ParsePool(context.node, x.rank() - 2));
@@ -27,6 +27,7 @@ Result<void> InferPool(InferContext& context) {
                             ResolveWindowDim(attributes.window, axis, x.dims[static_cast<size_t>(axis) + 2]));
     dims.push_back(output);
   }
+  if (context.has_output(1)) SetOutput(context, 1, TypeOf(DType::kInt64, dims));
   SetOutput(context, 0, TypeOf(x.dtype, std::move(dims)));
   return {};
 }
@@ -69,11 +70,31 @@ void WindowPixels(const PoolShape& shape, int64_t dst, std::vector<int64_t>& pix
   }
 }
 
-double MaxOf(const double* plane, const std::vector<int64_t>& pixels) {
-  double result = -std::numeric_limits<double>::infinity();
+struct Maximum {
+  double value = -std::numeric_limits<double>::infinity();
+  int64_t pixel = -1;  // the first that has it; of a window without input: -1
+};
+
+Maximum MaxOf(const double* plane, const std::vector<int64_t>& pixels) {
+  Maximum result;
   for (int64_t pixel : pixels) {
-    if (!(plane[pixel] <= result)) result = plane[pixel];  // a NaN wins and stays
-    if (result != result) break;
+    const double value = plane[pixel];
+    if (result.pixel >= 0 && value <= result.value) continue;
+    result = {value, pixel};
+    if (value != value) break;  // a NaN wins and stays
+  }
+  return result;
+}
+
+// A pixel's number where the first spatial axis runs fastest; `pixel` counts with the last one fastest.
+int64_t ColumnMajor(const PoolShape& shape, int64_t pixel) {
+  int64_t stride = 1;
+  for (const WindowAxis& axis : shape.axes) stride *= axis.input;
+  int64_t result = 0;
+  for (size_t i = shape.axes.size(); i-- > 0;) {
+    stride /= shape.axes[i].input;
+    result += pixel % shape.axes[i].input * stride;
+    pixel /= shape.axes[i].input;
   }
   return result;
 }
@@ -91,14 +112,24 @@ Result<std::vector<Tensor>> EvalPool(const EvalContext& context) {
   const bool max = context.node.op_type == "MaxPool";
   const int64_t src_pixels = Product(x.shape(), 2, x.shape().size());
   const int64_t dst_pixels = Product(outputs[0].shape(), 2, x.shape().size());
+  int64_t* const indices = outputs.size() > 1 && outputs[1].defined() ? outputs[1].mutable_data<int64_t>() : nullptr;
   std::vector<int64_t> pixels;
   for (int64_t p = 0; p < dst_pixels; ++p) {
     int64_t divisor = 1;
     WindowPixels(shape, p, pixels, divisor);
     for (int64_t plane = 0; plane < shape.batch * shape.channels; ++plane) {
       const double* src = x.data<double>() + plane * src_pixels;
-      outputs[0].mutable_data<double>()[plane * dst_pixels + p] =
-          max ? MaxOf(src, pixels) : AverageOf(src, pixels, divisor);
+      double& dst = outputs[0].mutable_data<double>()[plane * dst_pixels + p];
+      if (!max) {
+        dst = AverageOf(src, pixels, divisor);
+        continue;
+      }
+      const Maximum maximum = MaxOf(src, pixels);
+      dst = maximum.value;
+      if (indices == nullptr) continue;
+      const bool transposed = shape.column_major && maximum.pixel >= 0;
+      const int64_t pixel = transposed ? ColumnMajor(shape, maximum.pixel) : maximum.pixel;
+      indices[plane * dst_pixels + p] = pixel < 0 ? -1 : plane * src_pixels + pixel;
     }
   }
   return outputs;
@@ -127,7 +158,7 @@ Result<std::vector<Tensor>> EvalGlobalPool(const EvalContext& context) {
   const auto count = static_cast<int64_t>(pixels.size());
   for (int64_t plane = 0; plane < outputs[0].size(); ++plane) {
     const double* src = x.data<double>() + plane * count;
-    outputs[0].mutable_data<double>()[plane] = max ? MaxOf(src, pixels) : AverageOf(src, pixels, count);
+    outputs[0].mutable_data<double>()[plane] = max ? MaxOf(src, pixels).value : AverageOf(src, pixels, count);
   }
   return outputs;
 }
@@ -155,7 +186,8 @@ Result<PoolAttributes> ParsePool(const Node& node, int spatial_rank) {
   CREASE_ASSIGN_OR_RETURN(const int64_t include, AttrInt(node, "count_include_pad", 0));
   attributes.count_include_pad = include != 0;
   CREASE_ASSIGN_OR_RETURN(const int64_t order, AttrInt(node, "storage_order", 0));
-  if (order != 0) return Unsupported("attribute 'storage_order' must be 0, it is ", order);
+  if (order != 0 && order != 1) return InvalidModel("attribute 'storage_order' must be 0 or 1, it is ", order);
+  attributes.column_major = order == 1;
   return attributes;
 }
 
@@ -166,6 +198,7 @@ Result<PoolShape> ResolvePool(const Node& node, const Shape& x) {
   shape.batch = x[0];
   shape.channels = x[1];
   shape.count_include_pad = attributes.count_include_pad;
+  shape.column_major = attributes.column_major;
   for (size_t axis = 2; axis < x.size(); ++axis) {
     CREASE_ASSIGN_OR_RETURN(const WindowAxis window,
                             ResolveAxis(attributes.window, static_cast<int>(axis) - 2, x[axis]));

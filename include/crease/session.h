@@ -81,10 +81,10 @@ class Session {
   Result<std::vector<Shape>> output_shapes(std::span<const Shape> input_shapes) const;
 
   // Runs the network. Inputs and outputs by name, in any order; every input must be given, outputs
-  // that are not wanted may be left out. The first call for new shapes plans and allocates; later
-  // ones allocate nothing, but for some small blocks that oneDNN takes and frees in each of its layers (`crease
-  // inspect` names them). Same input, same bits, at any thread count (with the same choice of kernels: a
-  // tuning file is made for one count).
+  // that are not wanted may be left out. The first call for new shapes plans and allocates; later ones allocate
+  // nothing but in layers that `crease inspect` shows on "onednn" (small blocks, freed at once) or "reference".
+  // Same input, same bits, at any thread count (with the same choice of kernels: a tuning file is made for
+  // one count).
   Result<void> run(std::span<const Input> inputs, std::span<const Output> outputs) const;
 
   // Per-node times since loading; empty unless Options::profile.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer program: any bytes as an ONNX file; what loads is exported and loaded again. Start it with
-// the shipped network as its corpus:
+// libFuzzer program: any bytes as an ONNX file; what loads is exported and loaded again, and a session is made of it:
+// shape inference, folding, constants, plans. Start it with the shipped network as its corpus:
 //   build/fuzz/fuzz_onnx -max_len=200000 -rss_limit_mb=4096 CORPUS_FOLDER examples/digits
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "crease/session.h"
 #include "graph/graph.h"
 #include "graph/onnx/exporter.h"
 #include "graph/onnx/importer.h"
@@ -24,6 +25,21 @@ void CheckExport(const crease::Graph& graph, const crease::ImportOptions& option
   if (!stable.ok() || *stable != *bytes) __builtin_trap();
 }
 
+// Folded or not, the network must load, or the error say why it does not.
+void CheckSession(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
+                  const crease::Limits& limits) {
+  crease::Options options;
+  options.threads = 1;
+  options.limits = limits;
+  options.limits.max_arena_bytes = int64_t{64} << 20;
+  for (const bool fold : {true, false}) {
+    options.fold = fold;
+    const auto session = crease::Session::load(bytes, options, owner);
+    if (!session.ok() && session.error().message.empty()) __builtin_trap();
+    if (!session.ok() && session.error().code == crease::ErrorCode::kInternal) __builtin_trap();
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -38,6 +54,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::shared_ptr<const void> owner(data, [](const void*) {});
   const auto graph = crease::ImportOnnx(bytes, owner, options);
   if (!graph.ok() && graph.error().message.empty()) __builtin_trap();  // an error must say what is wrong
-  if (graph.ok()) CheckExport(*graph, options);
+  if (!graph.ok()) return 0;
+  CheckExport(*graph, options);
+  CheckSession(bytes, owner, options.limits);
   return 0;
 }

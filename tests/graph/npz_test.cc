@@ -47,17 +47,22 @@ TEST(Npz, NpyRoundTripsAndHeaderIsAligned) {
   ExpectSame(*read, tensor);
 }
 
-TEST(Npz, ReadsFortranOrder) {
-  std::string header = "{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }";
+// An array whose header says this.
+std::string WriteNpyWith(const std::string& name, std::string header, const std::string& data) {
   header.resize(117, ' ');
   header += '\n';
   std::string bytes("\x93NUMPY\x01\x00", 8);
   bytes += {static_cast<char>(header.size()), '\0'};
-  bytes += header;
-  for (int32_t value : {1, 4, 2, 5, 3, 6}) bytes.append(reinterpret_cast<const char*>(&value), 4);
-  const std::string path = TemporaryPath("fortran.npy");
-  std::ofstream(path, std::ios::binary) << bytes;
-  const Result<Tensor> read = ReadNpy(path);
+  const std::string path = TemporaryPath(name);
+  std::ofstream(path, std::ios::binary) << bytes + header + data;
+  return path;
+}
+
+TEST(Npz, ReadsFortranOrder) {
+  std::string data;
+  for (int32_t value : {1, 4, 2, 5, 3, 6}) data.append(reinterpret_cast<const char*>(&value), 4);
+  const Result<Tensor> read =
+      ReadNpy(WriteNpyWith("fortran.npy", "{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }", data));
   ASSERT_TRUE(read.ok()) << read.error().ToString();
   ExpectSame(*read, Tensor::From<int32_t>({2, 3}, {1, 2, 3, 4, 5, 6}));
 }
@@ -75,16 +80,20 @@ TEST(Npz, RefusesEveryTruncation) {
 }
 
 TEST(Npz, RefusesHugeShapesBeforeAllocating) {
-  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 4096), }";
-  header.resize(117, ' ');
-  header += '\n';
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  bytes += {static_cast<char>(header.size()), '\0'};
-  const std::string path = TemporaryPath("huge.npy");
-  std::ofstream(path, std::ios::binary) << bytes + header;
-  const Result<Tensor> read = ReadNpy(path);
+  const Result<Tensor> read = ReadNpy(
+      WriteNpyWith("huge.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 4096), }", ""));
   ASSERT_FALSE(read.ok());
   EXPECT_EQ(read.error().code, ErrorCode::kLimitExceeded);
+}
+
+TEST(Npz, RefusesOtherDTypesByName) {
+  for (const std::string dtype : {"'|O'", "'>f4'", "'<U3'", "[('a'"}) {
+    const Result<Tensor> read =
+        ReadNpy(WriteNpyWith("dtype.npy", "{'descr': " + dtype + ", 'fortran_order': False, 'shape': (0,), }", ""));
+    ASSERT_FALSE(read.ok()) << dtype;
+    EXPECT_EQ(read.error().message,
+              "dtype " + dtype + " is not supported: use little-endian floats, integers or bools");
+  }
 }
 
 TEST(Npz, NamesTheFileThatIsMissingOrNoArchive) {

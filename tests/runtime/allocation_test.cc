@@ -96,8 +96,14 @@ class Digits {
   Output out_{"logits", DType::kFloat32, {2, 10}, logits_.data()};
 };
 
+int64_t OpenFiles() {
+  const std::filesystem::directory_iterator files("/proc/self/fd");
+  return std::distance(begin(files), end(files));
+}
+
 TEST(Allocations, AnyOfALoadAndARunMayFail) {
   Digits digits;
+  const int64_t open_files = OpenFiles();
   // What is made once in a process: tables, and what the first exception of all takes.
   for (const int64_t nth : {0, 1}) {
     const test::FailingAllocation failing(nth);
@@ -135,6 +141,7 @@ TEST(Allocations, AnyOfALoadAndARunMayFail) {
       }
       EXPECT_EQ(wrong, std::vector<std::string>{}) << threads << " threads" << (map_files ? ", mapped" : "");
       EXPECT_GT(failures, 50);
+      EXPECT_EQ(OpenFiles(), open_files);
     }
   }
 }

@@ -58,26 +58,26 @@ class Net {
                MakeAttr("strides", std::vector<int64_t>{stride, stride}),
                MakeAttr("pads", std::vector<int64_t>{pad, pad, pad, pad}), MakeAttr("group", groups)});
   }
-  std::vector<ValueId> Split(ValueId x, int64_t parts) {
+  // A node with several outputs.
+  std::vector<ValueId> Outputs(std::string_view type, std::vector<ValueId> inputs, int64_t count,
+                               std::vector<Attribute> attributes) {
     Node node;
-    node.op_type = "Split";
-    node.inputs = {x};
-    for (int64_t i = 0; i < parts; ++i) node.outputs.push_back(builder_.GetOrAddValue(Name("v")));
-    node.attributes = {MakeAttr("axis", int64_t{1})};
+    node.op_type = type;
+    node.inputs = std::move(inputs);
+    for (int64_t i = 0; i < count; ++i) node.outputs.push_back(builder_.GetOrAddValue(Name("v")));
+    node.attributes = std::move(attributes);
     const std::vector<ValueId> outputs = node.outputs;
     builder_.AddNode(std::move(node));
     return outputs;
   }
+  std::vector<ValueId> Split(ValueId x, int64_t parts) {
+    return Outputs("Split", {x}, parts, {MakeAttr("axis", int64_t{1})});
+  }
   // In training form, as opset 13 has it: Y, running mean and variance, the batch's mean and variance.
   std::vector<ValueId> TrainingNorm(ValueId x, int64_t channels) {
-    Node node;
-    node.op_type = "BatchNormalization";
-    node.inputs = {x, Weights({channels}, 1), Weights({channels}, 1), Weights({channels}, 1), Weights({channels}, 1)};
-    for (int i = 0; i < 5; ++i) node.outputs.push_back(builder_.GetOrAddValue(Name("v")));
-    node.attributes = {MakeAttr("momentum", 0.75f)};
-    const std::vector<ValueId> outputs = node.outputs;
-    builder_.AddNode(std::move(node));
-    return outputs;
+    std::vector<ValueId> inputs = {x};
+    for (int i = 0; i < 4; ++i) inputs.push_back(Weights({channels}, 1));
+    return Outputs("BatchNormalization", std::move(inputs), 5, {MakeAttr("momentum", 0.75f)});
   }
   void Output(ValueId id) { builder_.AddOutput(id); }
   std::mt19937& random() { return random_; }

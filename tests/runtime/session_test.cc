@@ -153,6 +153,21 @@ TEST(Session, BatchStatisticsRunOnTheirKernel) {
   }
 }
 
+TEST(Session, IndicesOfAMaxPool) {
+  for (const int64_t order : {0, 1}) {
+    Net net(4);
+    const ValueId conv = net.Op("Relu", {net.Conv(net.Input("x", {2, 3, 9, 7}), 3, 5, 3)});
+    const std::vector<ValueId> pooled =
+        net.Outputs("MaxPool", {conv}, 2,
+                    {MakeAttr("kernel_shape", std::vector<int64_t>{3, 2}),
+                     MakeAttr("strides", std::vector<int64_t>{2, 2}), MakeAttr("storage_order", order)});
+    net.Output(net.Conv(pooled[0], 5, 4, 1));
+    net.Output(pooled[1]);
+    const Graph graph = net.Build();
+    ExpectMatchesInterpreter(graph, *MakeImpl(graph, Threads(2)), 5, 1, kBound);
+  }
+}
+
 TEST(Session, WrongCallsAreErrorsThatNameTheTensor) {
   const Graph graph = ResidualNet(-1);
   const auto impl = MakeImpl(graph, Threads(1));
