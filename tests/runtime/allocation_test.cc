@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -96,6 +97,12 @@ class Digits {
   Output out_{"logits", DType::kFloat32, {2, 10}, logits_.data()};
 };
 
+// As another kernel rounds: where there is no memory for one kernel's weights, the next one may have enough.
+bool Near(const std::vector<float>& actual, const std::vector<float>& expected) {
+  return std::equal(actual.begin(), actual.end(), expected.begin(), expected.end(),
+                    [](float a, float b) { return std::abs(a - b) <= 1e-4f * (1 + std::abs(b)); });
+}
+
 int64_t OpenFiles() {
   const std::filesystem::directory_iterator files("/proc/self/fd");
   return std::distance(begin(files), end(files));
@@ -133,7 +140,7 @@ TEST(Allocations, AnyOfALoadAndARunMayFail) {
         }
         const int64_t lost = test::LiveBlocks() - live;
         failures += code ? 1 : 0;
-        const bool good = code ? *code == ErrorCode::kOutOfMemory : digits.logits() == expected;
+        const bool good = code ? *code == ErrorCode::kOutOfMemory : Near(digits.logits(), expected);
         if (lost > 0 || !good) {
           wrong.push_back("allocation " + std::to_string(nth) + ": " + std::to_string(lost) + " blocks lost, " +
                           text.data());
