@@ -87,8 +87,7 @@ TEST(Session, HostsExecutor) {
   EXPECT_GT(loops, 0);
 }
 
-TEST(Session, ManyCallersAtOnce) {
-  const Graph graph = ResidualNet(-1);
+void CheckManyCallers(const Graph& graph) {
   auto impl = MakeImpl(graph, Threads(2));
   std::vector<std::map<std::string, Tensor>> inputs;
   std::vector<std::vector<Tensor>> expected;
@@ -109,6 +108,19 @@ TEST(Session, ManyCallersAtOnce) {
   }
   impl.reset();  // the callers' copies keep it alive
   for (std::thread& caller : callers) caller.join();
+}
+
+TEST(Session, ManyCallersAtOnce) { CheckManyCallers(ResidualNet(-1)); }
+
+// ConvTranspose runs on oneDNN where that is there: streams and memory objects of their own for every call that runs at
+// the same time.
+TEST(Session, ManyCallersAtOnceOfOneDnn) {
+  Net net(6);
+  const ValueId x = net.Input("x", {-1, 16, 9, 7});
+  const std::vector<Attribute> strides = {MakeAttr("strides", std::vector<int64_t>{2, 2})};
+  const ValueId up = net.Op("ConvTranspose", {x, net.Weights({16, 24, 2, 2}, 0.2f)}, strides);
+  net.Output(net.Op("ConvTranspose", {net.Op("Relu", {up}), net.Weights({24, 8, 3, 3}, 0.1f)}, strides));
+  CheckManyCallers(net.Build());
 }
 
 TEST(Session, NoAllocationAfterTheFirstCallOfAShape) {
