@@ -69,7 +69,7 @@ double WinogradCost(const ConvShape& s, const WinogradOps& ops, int workers) {
 // The cheapest of all kinds, null if none beats the direct way.
 const WinogradOps* Cheapest(const ConvShape& s, int workers) {
   const WinogradOps* best = nullptr;
-  double least = 0.9 * DirectCost(s, workers);
+  double least = 0.95 * DirectCost(s, workers);
   for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF4, WinogradKind::kF6}) {
     const WinogradOps* ops = FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w);
     if (ops == nullptr) continue;

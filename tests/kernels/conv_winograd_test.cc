@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv_winograd.h"
 
+#include "graph/op.h"
+#include "kernels/kernels.h"
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
@@ -126,6 +128,50 @@ TEST(Winograd, RefusesWhatHasNoTransform) {
     ASSERT_FALSE(conv.ok()) << test.ToString();
     EXPECT_EQ(conv.error().code, ErrorCode::kUnsupported);
   }
+}
+
+struct Choice {
+  bool measured = false, exact = false;
+};
+
+// The kinds that take this convolution, as "4 6".
+std::string Taken(const ConvShape& s, Choice choice = {}) {
+  const ConvCase test{s};
+  const ConvData data(test);
+  Node node;
+  node.op_type = "Conv";
+  node.attributes = {MakeAttr("strides", std::vector<int64_t>{s.stride_h, s.stride_w}),
+                     MakeAttr("pads", std::vector<int64_t>(4, s.pad_top)), MakeAttr("group", s.groups)};
+  const Shape src{s.batch, s.channels, s.height, s.width}, dst{s.batch, s.filters, s.out_height, s.out_width};
+  const Operand sources[] = {{true, DType::kFloat32, src, Layout::kChannelsLast, s.channels, nullptr},
+                             {true, DType::kFloat32, data.weights.shape(), Layout::kPlain, 0, &data.weights}};
+  const Operand result[] = {{true, DType::kFloat32, dst, Layout::kChannelsLast, s.filters, nullptr}};
+  KernelRequest request{.node = node, .opset = 17, .src = sources, .dst = result, .epilogue = {}, .prologue = {}};
+  request.measured = choice.measured;
+  request.exact = choice.exact;
+  std::string taken;
+  if (MakeWinogradF2(request).ok()) taken += "2 ";
+  if (MakeWinogradF4(request).ok()) taken += "4 ";
+  if (MakeWinogradF6(request).ok()) taken += "6 ";
+  return taken;
+}
+
+TEST(Winograd, EstimateTakesOneKindWhereItPays) {
+  EXPECT_EQ(Taken(MakeConvShape(1, 35, 35, 48, 64, 5)), "4 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 28, 28, 64, 64, 3)).size(), 2u);
+  EXPECT_EQ(Taken(MakeConvShape(1, 56, 56, 256, 256, 3)), "6 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 56, 56, 128, 128, 3, 2)), "4 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 7, 7, 512, 512, 3)), "2 ");
+  // Few channels; few pixels.
+  EXPECT_EQ(Taken(MakeConvShape(1, 112, 112, 3, 32, 3, 2)), "");
+  EXPECT_EQ(Taken(MakeConvShape(1, 2, 2, 64, 64, 3)), "");
+}
+
+TEST(Winograd, MeasurementMayAskForAnyKindButNotWhereExactIsAskedFor) {
+  EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3), {.measured = true}), "2 4 6 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3, 2), {.measured = true}), "2 4 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3), {.measured = true, .exact = true}), "");
+  EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3, 1, 1, 1, 2), {.measured = true}), "");
 }
 
 // Weights that no L2 holds are shared out, large maps of few channels are not.
