@@ -10,6 +10,27 @@ int64_t ConvBand::LinesWithin(int64_t limit) const {
   return std::clamp<int64_t>((rows - shape.span_h()) / shape.stride_h + 1, 1, shape.out_height);
 }
 
+void ConvBand::PackPlanes(const float* src, int64_t begin, int64_t end, float* band) const {
+  const ConvShape& s = shape;
+  const int64_t first = begin % s.out_height * s.stride_h - s.pad_top;
+  const int64_t rows = (end - begin - 1) * s.stride_h + s.span_h();
+  const int64_t left = std::min(s.pad_left, width());
+  const int64_t inside = std::clamp<int64_t>(width() - left, 0, s.width);
+  src += begin / s.out_height * s.channels * s.height * s.width;
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t y = first + i;
+    for (int64_t c = 0; c < s.channels; ++c, band += width()) {
+      if (y < 0 || y >= s.height) {
+        std::fill_n(band, width(), 0.0f);
+        continue;
+      }
+      std::fill_n(band, left, 0.0f);
+      std::copy_n(src + (c * s.height + y) * s.width, inside, band + left);
+      std::fill(band + left + inside, band + width(), 0.0f);
+    }
+  }
+}
+
 void ConvBand::Pack(const GemmOps& ops, const ConvOperands& operands, const Prologue& prologue, int64_t begin,
                     int64_t end, float* band) const {
   const ConvShape& s = shape;

@@ -12,12 +12,16 @@ namespace crease {
 // The band under dst rows [begin, end) of one image: (end - begin - 1) * stride_h + span_h rows of `width` pixels,
 // `pitch` floats apart. Tap (i, j) of dst pixel (y, x) of the band is at
 // y * line_stride() + i * dilation_h * row_floats() + (x * stride_w + j * dilation_w) * pitch.
+//
+// `planar`: the source is plain, (N, C, H, W); pitch is 1, and a row of the band holds the source row's channels after
+// each other: channel c is c * width() further.
 struct ConvBand {
   ConvShape shape;
   int64_t pitch = 0;
+  bool planar = false;
 
   int64_t width() const { return (shape.out_width - 1) * shape.stride_w + shape.span_w(); }
-  int64_t row_floats() const { return width() * pitch; }
+  int64_t row_floats() const { return width() * (planar ? shape.channels : pitch); }
   int64_t line_stride() const { return shape.stride_h * row_floats(); }
   int64_t floats(int64_t lines) const { return ((lines - 1) * shape.stride_h + shape.span_h()) * row_floats(); }
   // The most dst rows whose band stays within `limit` floats; 1 at the least, one image's at the most.
@@ -26,6 +30,8 @@ struct ConvBand {
   // Fills the band under dst rows [begin, end), counted over all images but of one. Padding is zero after the prologue.
   void Pack(const GemmOps& ops, const ConvOperands& operands, const Prologue& prologue, int64_t begin, int64_t end,
             float* band) const;
+  // The same for a planar band.
+  void PackPlanes(const float* src, int64_t begin, int64_t end, float* band) const;
 };
 
 }  // namespace crease

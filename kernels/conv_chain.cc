@@ -30,7 +30,11 @@ int64_t EndSource(const ConvShape& shape, int64_t end) {
   return std::clamp<int64_t>((end - 1) * shape.stride_h - shape.pad_top + shape.span_h(), 0, shape.height);
 }
 
+// Plain is what a network's input is: only the first stage's source can be that.
+bool IsPlanar(const KernelRequest& request) { return !request.src.empty() && request.src[0].layout == Layout::kPlain; }
+
 Result<ConvRequest> ReadStage(const KernelRequest& request) {
+  if (IsPlanar(request)) return ReadPlanarConvRequest(request);
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   const ConvShape& s = conv.shape;
   if (request.prologue.scale != nullptr) return Refuse("prologue");
@@ -64,10 +68,13 @@ Result<ConvChain> ConvChain::Make(std::span<const KernelRequest> requests) {
   for (const KernelRequest& request : requests) {
     CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadStage(request));
     const bool last = &request == &requests.back();
-    if (!last && request.epilogue.residual != Residual::kNone) return Refuse("residual inside");
+    const bool residual = request.epilogue.residual != Residual::kNone;
+    if (!last && residual) return Refuse("residual inside");
+    if (residual && IsPlanar(requests.front())) return Refuse("residual and plain source");
     Stage stage;
     stage.shape = conv.shape;
-    if (conv.shape.depthwise()) {
+    stage.planar = IsPlanar(request);
+    if (conv.shape.depthwise() && !stage.planar) {
       CREASE_ASSIGN_OR_RETURN(
           stage.depthwise, DepthwiseConv::Make(conv.shape, *conv.weights, conv.bias, request.epilogue, request.packs));
     } else {
@@ -76,8 +83,11 @@ Result<ConvChain> ConvChain::Make(std::span<const KernelRequest> requests) {
       options.src_pitch = chain.stages_.empty() ? request.src[0].pitch : chain.stages_.back().pitch;
       options.cache = request.packs;
       options.executor = request.executor;
-      CREASE_ASSIGN_OR_RETURN(stage.gemm,
-                              GemmConv::Make(conv.shape, ConvMatrix(conv.shape, *conv.weights, conv.bias), options));
+      options.planar = stage.planar;
+      options.near = !last;  // in a band
+      const MatrixSource matrix = stage.planar ? PlanarMatrix(conv.shape, *conv.weights, conv.bias)
+                                               : ConvMatrix(conv.shape, *conv.weights, conv.bias);
+      CREASE_ASSIGN_OR_RETURN(stage.gemm, GemmConv::Make(conv.shape, matrix, options));
     }
     stage.pitch = RoundUp(conv.shape.filters, kLineFloats);
     if (stage.pitch % kAliasFloats == 0) stage.pitch += kLineFloats;
@@ -120,7 +130,7 @@ std::string ConvChain::Describe() const {
   std::string text = "chain of ";
   for (const Stage& stage : stages_) {
     if (&stage != &stages_.front()) text += ", ";
-    text += stage.gemm ? "1x1 " : "depthwise ";
+    text += stage.planar ? "planes " : stage.gemm ? "1x1 " : "depthwise ";
     text += std::to_string(stage.shape.filters);
   }
   return text + "; " + std::to_string(lines_) + " rows a step";
@@ -199,6 +209,7 @@ void ConvChain::RunStage(size_t index, const ConvOperands& operands, int64_t ima
   }
   const Range all = {image * s.out_height + rows.begin, image * s.out_height + rows.end};
   if (stage.depthwise) return stage.depthwise->RunRows(own, origin, all.begin, all.end, floats + scratch_offset_);
+  if (stage.planar) return stage.gemm->RunRows(own, origin.dst, all.begin, all.end, floats + scratch_offset_);
   own.src += (all.begin - origin.src) * s.width * own.src_pitch;
   own.dst += (all.begin - origin.dst) * s.out_width * own.dst_pitch;
   if (own.residual != nullptr) own.residual += all.begin * s.out_width * own.residual_pitch;
@@ -216,6 +227,7 @@ size_t ConvChainLength(std::span<const KernelRequest> requests) {
     const int workers = request.workers;
     weights += static_cast<int64_t>(conv->weights->byte_size());
     if (s.batch * s.out_height < kFewestRows * workers || weights > l2 / 4) break;
+    if (IsPlanar(requests.front()) && request.epilogue.residual != Residual::kNone) break;
     ++length;
     // What lies between two stages must be too much for L2 beside all that goes with it.
     const int64_t bytes = s.out_pixels() * s.filters * static_cast<int64_t>(sizeof(float));

@@ -19,7 +19,8 @@ class ConvChain {
   static constexpr size_t kMaxStages = 8;
 
   // Each request's source is the destination of the one before. All are 1x1 of stride 1 or depthwise, without prologue;
-  // only the last one may have a residual. Errors: a refusal's reason, out of memory.
+  // only the last one may have a residual. The first may also be any that ReadPlanarConvRequest takes;
+  // then the last one has no residual either. Errors: a refusal's reason, out of memory.
   static Result<ConvChain> Make(std::span<const KernelRequest> requests);
 
   std::string Describe() const;
@@ -31,6 +32,7 @@ class ConvChain {
  private:
   struct Stage {
     ConvShape shape;
+    bool planar = false;           // reads a plain source
     std::optional<GemmConv> gemm;  // or depthwise
     std::optional<DepthwiseConv> depthwise;
     // The band that holds some rows of its result; not for the last stage.

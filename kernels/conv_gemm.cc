@@ -25,8 +25,11 @@ template <int kWrite>
 void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] int64_t stride, [[maybe_unused]] int rows,
                   [[maybe_unused]] int64_t columns) {
 #if defined(__GNUC__)
+  static_assert(kMaxTileVectors * kMaxLanes <= 3 * kLineFloats);
   for (int r = 0; r < rows; ++r, from += stride) {
-    for (int64_t c = 0; c < columns; c += kLineFloats) __builtin_prefetch(from + c, kWrite, 3);
+    __builtin_prefetch(from, kWrite, 3);
+    if (columns > kLineFloats) __builtin_prefetch(from + kLineFloats, kWrite, 3);
+    if (columns > 2 * kLineFloats) __builtin_prefetch(from + 2 * kLineFloats, kWrite, 3);
   }
 #endif
 }
@@ -53,14 +56,22 @@ MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Ten
   return matrix;
 }
 
+MatrixSource PlanarMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias) {
+  MatrixSource matrix = ConvMatrix(shape, weights, bias);
+  matrix.channels *= matrix.taps;
+  matrix.taps = matrix.channel_stride = 1;
+  return matrix;
+}
+
 Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matrix, const Options& options) {
   GemmConv conv;
   conv.shape_ = shape;
   conv.epilogue_ = options.epilogue;
   conv.prologue_ = options.prologue;
+  conv.near_ = options.near;
   conv.ops_ = &GetGemmOps();
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
-  conv.flat_ = shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
+  conv.flat_ = !options.planar && shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
                (shape.out_height - 1) * shape.stride_h < shape.height &&
                (shape.out_width - 1) * shape.stride_w < shape.width;
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
@@ -79,7 +90,9 @@ void GemmConv::PlanBand(const Options& options) {
   const bool alias = options.src_pitch % kAliasFloats == 0 && wide;
   copy_ = !flat_ || !s.pointwise() || options.prologue.scale != nullptr || alias;
   a_pitch_ = options.src_pitch;
-  if (copy_) {
+  if (options.planar) {
+    a_pitch_ = 1;
+  } else if (copy_) {
     a_pitch_ = s.channels;
     if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
   }
@@ -95,16 +108,33 @@ void GemmConv::PlanBand(const Options& options) {
     const int64_t rows = (weights_stay_ ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
     unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay_ ? 4 : 1) * most, units_);
   } else {
-    band_ = {s, a_pitch_};
+    band_ = {s, a_pitch_, options.planar};
     units_ = s.batch * s.out_height;
     row_stride_ = s.stride_w * a_pitch_;
     line_stride_ = band_.line_stride();
     // Two lines at the least: short ones pair up in a tile.
-    unit_block_ = std::min(std::max<int64_t>(band_.LinesWithin(l2_floats / 3), 2), s.out_height);
+    const int64_t limit = options.planar ? static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float)) / 2 : l2_floats / 3;
+    unit_block_ = std::min(std::max<int64_t>(band_.LinesWithin(limit), 2), s.out_height);
   }
   if (copy_) {
     const int64_t floats = flat_ ? unit_block_ * a_pitch_ : band_.floats(unit_block_);
     worker_floats_ = static_cast<size_t>(DivideUp(floats, kLineFloats) * kLineFloats);
+  }
+  PlanSegments();
+}
+
+void GemmConv::PlanSegments() {
+  const ConvShape& s = shape_;
+  if (band_.planar) {
+    segment_length_ = s.dilation_w == 1 ? s.kernel_w : 1;
+    for (int64_t c = 0; c < s.channels; ++c) {
+      for (int64_t i = 0; i < s.kernel_h; ++i) {
+        for (int64_t j = 0; j < s.kernel_w; j += segment_length_) {
+          segments_.push_back(i * s.dilation_h * band_.row_floats() + c * band_.width() + j * s.dilation_w);
+        }
+      }
+    }
+    return;
   }
   // Neighbouring taps of all channels are one run where nothing lies between.
   const bool runs = s.groups == 1 && s.dilation_w == 1 && a_pitch_ == s.channels;
@@ -138,7 +168,7 @@ void GemmConv::PlanSplit(int workers) {
 std::string GemmConv::Describe() const {
   std::string text = "gemm ";
   text += std::to_string(packed_->panels.front().vectors * ops_->lanes) + " wide";
-  if (copy_) text += ", copied";
+  if (copy_) text += band_.planar ? ", from planes" : ", copied";
   text += by_columns_ ? ", split by channels" : ", split by pixels";
   return text;
 }
@@ -183,6 +213,14 @@ void GemmConv::RunPixels(const ConvOperands& operands, int64_t count, float* scr
   RunRange(operands, {0, count}, {0, static_cast<int64_t>(packed_->panels.size())}, false, scratch);
 }
 
+void GemmConv::RunRows(const ConvOperands& operands, int64_t origin, int64_t begin, int64_t end, float* scratch) const {
+  for (int64_t row = begin; row < end; row += unit_block_) {
+    Block block = PackRows(operands, {row, std::min(row + unit_block_, end)}, scratch);
+    block.pixel -= origin * shape_.out_width;
+    RunBlock(operands, block, {0, static_cast<int64_t>(packed_->panels.size())}, false);
+  }
+}
+
 void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const {
   for (int64_t unit = units.begin; unit < units.end;) {
     int64_t end = std::min(unit + unit_block_, units.end);
@@ -218,7 +256,11 @@ GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, f
 }
 
 GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, float* scratch) const {
-  band_.Pack(*ops_, operands, prologue_, rows.begin, rows.end, scratch);
+  if (band_.planar) {
+    band_.PackPlanes(operands.src, rows.begin, rows.end, scratch);
+  } else {
+    band_.Pack(*ops_, operands, prologue_, rows.begin, rows.end, scratch);
+  }
   return {rows.begin * shape_.out_width, shape_.out_width, rows.end - rows.begin, scratch};
 }
 
@@ -239,31 +281,33 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
       ahead = {packed_->panel(next), width / tiles,
                segment_length_ * static_cast<int64_t>(segments_.size()) * width / tiles};
     }
+    const int64_t least = block.line / chunks, rest = block.line % chunks;
     for (int64_t y = 0; y < block.lines; ++y) {
-      const int64_t first = y * block.line;
       if (pairs) {
         const bool two = y + 1 < block.lines;
-        RunTile(operands, block, panel, first, static_cast<int>(block.line * (two ? 2 : 1)), ahead);
+        RunTile(operands, block, panel, y, 0, static_cast<int>(block.line * (two ? 2 : 1)), ahead);
         ahead.Advance();
         y += two;
         continue;
       }
-      for (int64_t i = 0; i < chunks; ++i) {
-        const int64_t begin = block.line * i / chunks;
-        const int64_t end = block.line * (i + 1) / chunks;
-        RunTile(operands, block, panel, first + begin, static_cast<int>(end - begin), ahead);
+      // Chunk i ends at line * (i + 1) / chunks, without a division for each.
+      int64_t carry = 0;
+      for (int64_t x = 0; x < block.line;) {
+        carry += rest;
+        const int64_t rows = least + (carry >= chunks ? 1 : 0);
+        carry -= carry >= chunks ? chunks : 0;
+        RunTile(operands, block, panel, y, x, static_cast<int>(rows), ahead);
         ahead.Advance();
+        x += rows;
       }
     }
   }
 }
 
-// `first` counts the block's dst pixels. Rows past the line are those of the next line.
-void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first,
+// From dst pixel x of the block's line y on; rows past the line are those of the next line.
+void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x,
                        int rows, const Ahead& ahead) const {
   GemmTile tile;
-  const int64_t y = first / block.line;
-  const int64_t x = first % block.line;
   tile.a = block.a + y * line_stride_ + x * row_stride_ + panel.group * shape_.group_channels();
   tile.row_stride = row_stride_;
   tile.half_offset = x + rows > block.line ? line_stride_ : (rows + 1) / 2 * row_stride_;
@@ -276,13 +320,15 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   tile.last = panel.last;
   tile.lo = lo_;
   tile.hi = hi_;
-  const int64_t pixel = block.pixel + first;
+  const int64_t pixel = block.pixel + y * block.line + x;
   float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
   const float* residual =
       operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + panel.column;
   const int64_t columns = int64_t{panel.vectors - 1} * ops_->lanes + panel.last;
-  PrefetchRows<1>(dst, operands.dst_pitch, rows, columns);
-  if (residual != nullptr) PrefetchRows<0>(residual, operands.residual_pitch, rows, columns);
+  if (!near_) {
+    PrefetchRows<1>(dst, operands.dst_pitch, rows, columns);
+    if (residual != nullptr) PrefetchRows<0>(residual, operands.residual_pitch, rows, columns);
+  }
   if (!finish_) {
     tile.dst = dst;
     tile.dst_stride = operands.dst_pitch;

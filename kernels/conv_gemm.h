@@ -17,6 +17,8 @@ namespace crease {
 
 // The weights of a convolution as matrices; `weights` and `bias` (null: none) as ONNX has them.
 MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias);
+// The same of one group with the taps of a channel after each other.
+MatrixSource PlanarMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias);
 
 class GemmConv {
  public:
@@ -27,6 +29,9 @@ class GemmConv {
     int workers = 1;
     PackCache* cache = nullptr;
     Executor* executor = nullptr;
+    // The source is plain, (N, C, H, W): no prologue, one group, `matrix` from PlanarMatrix.
+    bool planar = false;
+    bool near = false;  // dst and residual stay in L2: a tile need not ask for them ahead
   };
 
   // `matrix` holds shape.groups matrices of taps * group_channels x group_filters. Error: out of memory.
@@ -39,6 +44,9 @@ class GemmConv {
   // For a pointwise shape: the `count` pixels at the operands' pointers, on the calling thread; `scratch` has
   // scratch_bytes(1).
   void RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const;
+  // For a planar source: dst rows [begin, end), counted over all images, of which the operands' dst has those from
+  // `origin` on; on the calling thread, `scratch` has scratch_bytes(1).
+  void RunRows(const ConvOperands& operands, int64_t origin, int64_t begin, int64_t end, float* scratch) const;
 
  private:
   struct Range {
@@ -64,11 +72,12 @@ class GemmConv {
 
   GemmConv() = default;
   void PlanBand(const Options& options);
+  void PlanSegments();
   void PlanSplit(int workers);
   // `cold`: the weights are not in L2 yet.
   void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
-  void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t first, int rows,
+  void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x, int rows,
                const Ahead& ahead) const;
   Block Pack(const ConvOperands& operands, Range units, float* scratch) const;
   Block PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const;
@@ -91,6 +100,7 @@ class GemmConv {
   std::vector<int64_t> segments_;
   int64_t segment_length_ = 0;
   size_t worker_floats_ = 0;
+  bool near_ = false;    // see Options
   bool finish_ = false;  // the activation is more than bounds
   float lo_ = 0, hi_ = 0;
 };

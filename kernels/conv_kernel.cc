@@ -41,4 +41,17 @@ KernelResult MakeConvGemm(const KernelRequest& request) {
   return std::unique_ptr<Kernel>(std::make_unique<ConvGemmKernel>(std::move(made), request.epilogue));
 }
 
+KernelResult MakeConvPlanes(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadPlanarConvRequest(request));
+  GemmConv::Options options;
+  options.epilogue = request.epilogue;
+  options.workers = request.workers;
+  options.cache = request.packs;
+  options.executor = request.executor;
+  options.planar = true;
+  CREASE_ASSIGN_OR_RETURN(GemmConv made,
+                          GemmConv::Make(conv.shape, PlanarMatrix(conv.shape, *conv.weights, conv.bias), options));
+  return std::unique_ptr<Kernel>(std::make_unique<ConvGemmKernel>(std::move(made), request.epilogue));
+}
+
 }  // namespace crease

@@ -35,14 +35,12 @@ ConvShape Flatten(const ops::ConvShape& conv) {
   return s;
 }
 
-}  // namespace
-
-Result<ConvRequest> ReadConvRequest(const KernelRequest& request) {
-  if (request.src.size() < 2 || request.dst.size() != 1) return Refuse("unexpected operand count");
+// Of any layout of the source.
+Result<ConvRequest> ReadAny(const KernelRequest& request) {
   const Operand& src = request.src[0];
   const Operand& weights = request.src[1];
   if (src.shape.size() != 3 && src.shape.size() != 4) return Refuse("rank other than 3 and 4");
-  if (!IsChannelsLast(src) || !IsChannelsLast(request.dst[0])) return Refuse("not f32 channels-last");
+  if (!IsChannelsLast(request.dst[0])) return Refuse("not f32 channels-last");
   if (weights.constant == nullptr || weights.constant->dtype() != DType::kFloat32) {
     return Refuse("weights not a constant of f32");
   }
@@ -63,6 +61,28 @@ Result<ConvRequest> ReadConvRequest(const KernelRequest& request) {
   if (own < request.src.size() && !IsChannelsLast(request.src[own])) {
     return Refuse("residual not f32 channels-last");
   }
+  return conv;
+}
+
+}  // namespace
+
+Result<ConvRequest> ReadConvRequest(const KernelRequest& request) {
+  if (request.src.size() < 2 || request.dst.size() != 1) return Refuse("unexpected operand count");
+  if (!IsChannelsLast(request.src[0])) return Refuse("not f32 channels-last");
+  return ReadAny(request);
+}
+
+Result<ConvRequest> ReadPlanarConvRequest(const KernelRequest& request) {
+  constexpr int64_t kMostChannels = 4;
+  if (request.src.size() < 2 || request.dst.size() != 1) return Refuse("unexpected operand count");
+  const Operand& src = request.src[0];
+  if (src.layout != Layout::kPlain || src.dtype != DType::kFloat32) return Refuse("source not f32 and plain");
+  if (src.shape.size() < 2 || src.shape[1] > kMostChannels) return Refuse("many channels");
+  if (request.prologue.scale != nullptr || request.epilogue.residual != Residual::kNone) {
+    return Refuse("prologue or residual");
+  }
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadAny(request));
+  if (conv.shape.groups != 1) return Refuse("groups");
   return conv;
 }
 

@@ -45,6 +45,9 @@ struct ConvRequest {
 
 // Reads and checks a request. Errors: what is asked for and not served, as a refusal's reason.
 Result<ConvRequest> ReadConvRequest(const KernelRequest& request);
+// The same for a convolution of one group, without prologue and residual, whose source of few channels is plain: a
+// network's input as the caller has it.
+Result<ConvRequest> ReadPlanarConvRequest(const KernelRequest& request);
 
 // Where Run finds its operands.
 struct ConvOperands {

@@ -87,6 +87,9 @@ Result<DepthwiseConv> DepthwiseConv::Make(const ConvShape& shape, const Tensor& 
   if (square && shape.kernel_w % 2 == 1 && shape.kernel_w >= 3 && shape.kernel_w <= 7) {
     conv.fixed_kernel_ = static_cast<int>(shape.kernel_w / 2 - 1);
   }
+  const bool fits = std::find(kDepthwisePixels.begin(), kDepthwisePixels.end(), shape.out_width / conv.chunks_) !=
+                    kDepthwisePixels.end();
+  conv.even_ = conv.fixed_kernel_ >= 0 && shape.out_width % conv.chunks_ == 0 && fits && !conv.finish_;
   return conv;
 }
 
@@ -153,13 +156,23 @@ void DepthwiseConv::RunRow(const ConvOperands& operands, const Origin& origin, i
   tile.channels = channels.end - channel;
   tile.lo = lo_;
   tile.hi = hi_;
-  for (int64_t i = 0; i < chunks_; ++i) {
-    const int64_t begin = s.out_width * i / chunks_;
+  // Chunk i ends at out_width * (i + 1) / chunks_, without a division for each.
+  const int64_t least = s.out_width / chunks_, rest = s.out_width % chunks_;
+  int64_t carry = 0;
+  for (int64_t begin = 0; begin < s.out_width; begin += tile.pixels * tile.repeat) {
+    carry += rest;
+    tile.pixels = static_cast<int>(least + (carry >= chunks_ ? 1 : 0));
+    carry -= carry >= chunks_ ? chunks_ : 0;
     const int64_t x = begin * s.stride_w - s.pad_left;
-    tile.pixels = static_cast<int>(s.out_width * (i + 1) / chunks_ - begin);
     tile.offset = ((image * s.height + y - origin.src) * s.width + x) * operands.src_pitch;
     tile.first_column = std::max<int64_t>(-x, 0);
     tile.end_column = s.width - x;
+    // All that fit before the right edge at once.
+    tile.repeat = 1;
+    if (even_ && x >= 0) {
+      const int64_t inside = (s.width - x - s.span_w()) / s.stride_w + 1;
+      tile.repeat = std::max<int64_t>(std::min(inside, s.out_width - begin) / least, 1);
+    }
     RunPixels(operands, tile, (row - origin.dst) * s.out_width + begin, channel, scratch);
   }
 }
@@ -169,7 +182,8 @@ DepthwiseFunction DepthwiseConv::Choose(const DepthwiseTile& tile) const {
   const auto fits = std::lower_bound(kDepthwisePixels.begin(), kDepthwisePixels.end(), tile.pixels);
   const int64_t columns = (*fits - 1) * shape_.stride_w + shape_.kernel_w;
   const bool edge = tile.pixels != *fits || tile.first_column > 0 || tile.end_column < columns;
-  return ops_->fixed[fixed_kernel_][shape_.stride_w - 1][fits - kDepthwisePixels.begin()][edge];
+  const int variant = tile.channels < ops_->lanes ? 2 : edge ? 1 : 0;
+  return ops_->fixed[fixed_kernel_][shape_.stride_w - 1][fits - kDepthwisePixels.begin()][variant];
 }
 
 void DepthwiseConv::RunPixels(const ConvOperands& operands, DepthwiseTile& tile, int64_t pixel, int64_t channel,
@@ -198,7 +212,7 @@ void DepthwiseConv::RunPixels(const ConvOperands& operands, DepthwiseTile& tile,
     rest.dst += whole;
     if (rest.residual != nullptr) rest.residual += whole;
     rest.channels = channels - whole;
-    ops_->any(rest);
+    Choose(rest)(rest);
   }
   if (finish_) {
     finish_ops_->finish(

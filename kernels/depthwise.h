@@ -51,6 +51,7 @@ class DepthwiseConv {
   int64_t padded_channels_ = 0;
   int64_t channel_block_ = 0;  // multiple of the lanes
   int64_t chunks_ = 0;         // of one row
+  bool even_ = false;          // several of them may run as one tile
   int fixed_kernel_ = -1;      // index into DepthwiseOps::fixed, or none
   bool finish_ = false;        // the activation is more than bounds
   float lo_ = 0, hi_ = 0;

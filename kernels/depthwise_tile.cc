@@ -24,17 +24,18 @@ HWY_INLINE hn::Vec<D> LoadSome(D d, const float* from, size_t count) {
   return hn::LoadU(d, from);
 }
 
-// Bounds and residual of all pixels of one vector of channels. By value: stores may alias the tile's fields.
+// Bounds and residual of `count` pixels from `first` on of one vector of channels. By value: stores may alias the
+// tile's fields.
 template <bool kMasked, class D, class V>
-HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int count, int64_t channel, size_t lanes,
+HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int64_t first, int count, int64_t channel, size_t lanes,
                             const V (&sum)[kMaxDepthwisePixels]) {
   const V lo = hn::Set(d, t.lo);
   const V hi = hn::Set(d, t.hi);
-  const float* residual = t.residual == nullptr ? nullptr : t.residual + channel;
   const int64_t residual_stride = t.residual_stride;
   const int64_t dst_stride = t.dst_stride;
+  const float* residual = t.residual == nullptr ? nullptr : t.residual + first * residual_stride + channel;
   const bool residual_last = t.residual_last;
-  float* dst = t.dst + channel;
+  float* dst = t.dst + first * dst_stride + channel;
   HWY_UNROLL(kMaxDepthwisePixels)
   for (int i = 0; i < kMaxDepthwisePixels; ++i) {
     if (i >= count) break;
@@ -62,7 +63,7 @@ HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
 }
 
 // One row of weights stays in registers; every source vector is loaded once and feeds up to kKernel sums.
-template <int kKernel, int kStride, int kPixels, bool kEdge>
+template <int kKernel, int kStride, int kPixels, bool kEdge, bool kMasked>
 HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
@@ -73,11 +74,13 @@ HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
   const uint64_t end = uint64_t{1} << std::clamp<int64_t>(t.end_column, 0, kColumns);
   const uint64_t begin = uint64_t{1} << std::clamp<int64_t>(t.first_column, 0, kColumns);
   const uint64_t columns = (end - 1) & ~(begin - 1);
-  const float* weights = t.weights;
   const int64_t pitch = t.tap_stride;
-  for (int64_t c = 0; c < t.channels; c += kLanes) {
-    const float* row = t.src + c + t.first_row * t.row_stride + t.offset;
-    const float* taps = weights + t.first_row * kKernel * kLanes;
+  const int64_t vectors = kMasked ? 1 : t.channels / kLanes;
+  const auto lanes = static_cast<size_t>(t.channels);
+  int64_t first = 0, c = 0;
+  for (int64_t n = t.repeat * vectors; n > 0; --n) {
+    const float* row = t.src + c + t.first_row * t.row_stride + t.offset + first * t.pixel_stride;
+    const float* taps = t.weights + c * (kKernel * kKernel) + t.first_row * kKernel * kLanes;
     V sum[kMaxDepthwisePixels];
     const V bias = hn::LoadU(d, t.bias + c);
     HWY_UNROLL(kMaxDepthwisePixels)
@@ -89,7 +92,7 @@ HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
       HWY_UNROLL(32)
       for (int j = 0; j < kColumns; ++j) {
         if (kEdge && (columns >> j & 1) == 0) continue;
-        V x = hn::LoadU(d, row + j * pitch);
+        V x = LoadSome<kMasked>(d, row + j * pitch, lanes);
         KeepInRegister(x);
         HWY_UNROLL(kMaxDepthwisePixels)
         for (int i = 0; i < kPixels; ++i) {
@@ -100,8 +103,12 @@ HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
       row += t.row_stride;
       taps += kKernel * kLanes;
     }
-    StorePixels<false>(d, t, kEdge ? t.pixels : kPixels, c, 0, sum);
-    weights += kKernel * kKernel * kLanes;
+    StorePixels<kMasked>(d, t, first, kEdge ? t.pixels : kPixels, c, lanes, sum);
+    c += kLanes;
+    if (c >= t.channels) {
+      c = 0;
+      first += kPixels;
+    }
   }
 }
 
@@ -126,7 +133,7 @@ HWY_INLINE void RunAnyVector(D d, const DepthwiseTile& t, int64_t c, size_t coun
       }
     }
   }
-  StorePixels<kMasked>(d, t, t.pixels, c, count, sum);
+  StorePixels<kMasked>(d, t, 0, t.pixels, c, count, sum);
 }
 
 HWY_NOINLINE void RunAny(const DepthwiseTile& t) {
@@ -141,15 +148,19 @@ HWY_NOINLINE void RunAny(const DepthwiseTile& t) {
   if (c < t.channels) RunAnyVector<true>(d, t, c, static_cast<size_t>(t.channels - c), weights);
 }
 
+template <int kKernel, int kStride, int kPixels>
+void FillPixels(DepthwiseFunction (&variants)[3]) {
+  variants[0] = &RunFixed<kKernel, kStride, kPixels, false, false>;
+  variants[1] = &RunFixed<kKernel, kStride, kPixels, true, false>;
+  variants[2] = &RunFixed<kKernel, kStride, kPixels, true, true>;
+}
+
 template <int kKernel, int kStride>
-void FillFixed(DepthwiseFunction (&table)[kDepthwisePixels.size()][2]) {
+void FillFixed(DepthwiseFunction (&table)[kDepthwisePixels.size()][3]) {
   static_assert(kDepthwisePixels.size() == 3);
-  table[0][0] = &RunFixed<kKernel, kStride, kDepthwisePixels[0], false>;
-  table[0][1] = &RunFixed<kKernel, kStride, kDepthwisePixels[0], true>;
-  table[1][0] = &RunFixed<kKernel, kStride, kDepthwisePixels[1], false>;
-  table[1][1] = &RunFixed<kKernel, kStride, kDepthwisePixels[1], true>;
-  table[2][0] = &RunFixed<kKernel, kStride, kDepthwisePixels[2], false>;
-  table[2][1] = &RunFixed<kKernel, kStride, kDepthwisePixels[2], true>;
+  FillPixels<kKernel, kStride, kDepthwisePixels[0]>(table[0]);
+  FillPixels<kKernel, kStride, kDepthwisePixels[1]>(table[1]);
+  FillPixels<kKernel, kStride, kDepthwisePixels[2]>(table[2]);
 }
 
 DepthwiseOps MakeOps() {

@@ -25,6 +25,7 @@ struct DepthwiseTile {
   int64_t first_column = 0, end_column = 0;
   int64_t stride_w = 1, dilation_w = 1;  // in columns
   int pixels = 0;
+  int64_t repeat = 1;  // as many neighbouring tiles of the row; more than 1 where all pixels and columns exist
   const float* weights = nullptr;
   const float* bias = nullptr;
   int64_t channels = 0;
@@ -40,9 +41,10 @@ using DepthwiseFunction = void (*)(const DepthwiseTile& tile);
 
 struct DepthwiseOps {
   int lanes = 0;
-  // Kernels of 3, 5, 7 square (index 0, 1, 2), stride 1 and 2, dilation 1, by kDepthwisePixels; whole vectors only.
-  // [..][0] needs all pixels and columns, [..][1] takes fewer.
-  DepthwiseFunction fixed[3][2][kDepthwisePixels.size()][2] = {};
+  // Kernels of 3, 5, 7 square (index 0, 1, 2), stride 1 and 2, dilation 1, by kDepthwisePixels.
+  // [..][0] needs all pixels and columns, [..][1] takes fewer, both whole vectors; [..][2] is for fewer channels than
+  // lanes, and takes fewer pixels and columns.
+  DepthwiseFunction fixed[3][2][kDepthwisePixels.size()][3] = {};
   DepthwiseFunction any = nullptr;  // any kernel, channels and up to kMaxDepthwisePixels
 };
 

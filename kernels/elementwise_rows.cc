@@ -127,35 +127,15 @@ ElementRows GetElementRows(ElementOp op) {
 }
 
 template <Activation A, Residual R>
-void FinishRows(const RowsOf& src, const RowsOf& residual, float* dst, int64_t dst_pitch, int64_t count, int64_t rows,
-                float a, float b) {
-  const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  const auto n = static_cast<size_t>(count);
-  const auto va = hn::Set(d, a);
-  const auto vb = hn::Set(d, b);
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* from = src.data + row * src.pitch;
-    const float* added = R == Residual::kNone ? from : residual.data + row * residual.pitch;
-    float* to = dst + row * dst_pitch;
-    size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const auto y = hn::LoadU(d, from + i);
-      const auto r = R == Residual::kNone ? y : hn::LoadU(d, added + i);
-      hn::StoreU(ApplyEpilogue<A, R>(d, y, r, va, vb), d, to + i);
-    }
-    if (i < n) {
-      const auto y = hn::LoadN(d, from + i, n - i);
-      const auto r = R == Residual::kNone ? y : hn::LoadN(d, added + i, n - i);
-      hn::StoreN(ApplyEpilogue<A, R>(d, y, r, va, vb), d, to + i, n - i);
-    }
-  }
+void Finish(const RowsOf& src, const RowsOf& residual, float* dst, int64_t dst_pitch, int64_t count, int64_t rows,
+            float a, float b) {
+  FinishRows<A, R>({src.data, src.pitch, dst, dst_pitch, residual.data, residual.pitch, rows, count}, a, b);
 }
 
 EpilogueRows GetEpilogueRows(Activation activation, Residual residual) {
   EpilogueRows rows = nullptr;
   VisitActivation(activation, [&](auto a) {
-    VisitResidual(residual, [&](auto r) { rows = FinishRows<decltype(a)::value, decltype(r)::value>; });
+    VisitResidual(residual, [&](auto r) { rows = Finish<decltype(a)::value, decltype(r)::value>; });
   });
   return rows;
 }

@@ -50,6 +50,18 @@ struct Epilogue {
   friend bool operator==(const Epilogue&, const Epilogue&) = default;
 };
 
+// dst = epilogue(src), for rows x columns that a micro-kernel left in src without epilogue; strides count floats. dst
+// may be src or residual.
+struct FinishTile {
+  const float* src = nullptr;
+  int64_t src_stride = 0;
+  float* dst = nullptr;
+  int64_t dst_stride = 0;
+  const float* residual = nullptr;  // null without one
+  int64_t residual_stride = 0;
+  int64_t rows = 0, columns = 0;
+};
+
 // What is done to the source on the way in: x' = act(scale[c] * x + shift[c]), per channel. Padding
 // is zero after it (the pre-activation networks' meaning). scale and shift are constants of the plan.
 struct Prologue {

@@ -180,25 +180,10 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
 }
 
 void Finish(const FinishTile& t, const Epilogue& epilogue) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto a = hn::Set(d, epilogue.a);
-  const auto b = hn::Set(d, epilogue.b);
   VisitActivation(epilogue.activation, [&](auto activation) HWY_ATTR {
-    for (int64_t r = 0; r < t.rows; ++r) {
-      const float* src = t.src + r * t.src_stride;
-      float* dst = t.dst + r * t.dst_stride;
-      const float* residual = t.residual == nullptr ? nullptr : t.residual + r * t.residual_stride;
-      for (int64_t c = 0; c < t.columns; c += lanes) {
-        const size_t count = static_cast<size_t>(std::min(lanes, t.columns - c));
-        auto y = hn::LoadN(d, src + c, count);
-        const auto extra = residual == nullptr ? hn::Zero(d) : hn::LoadN(d, residual + c, count);
-        if (epilogue.residual == Residual::kBeforeActivation) y = hn::Add(y, extra);
-        y = ApplyActivation<activation()>(d, y, a, b);
-        if (epilogue.residual == Residual::kAfterActivation) y = hn::Add(y, extra);
-        hn::StoreN(y, d, dst + c, count);
-      }
-    }
+    VisitResidual(t.residual == nullptr ? Residual::kNone : epilogue.residual, [&](auto residual) HWY_ATTR {
+      FinishRows<decltype(activation)::value, decltype(residual)::value>(t, epilogue.a, epilogue.b);
+    });
   });
 }
 

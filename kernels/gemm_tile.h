@@ -39,17 +39,6 @@ struct GemmTile {
 
 using GemmTileFunction = void (*)(const GemmTile& tile);
 
-// dst = epilogue(src), for rows x columns that a micro-kernel left in src without epilogue.
-struct FinishTile {
-  const float* src = nullptr;
-  int64_t src_stride = 0;
-  float* dst = nullptr;
-  int64_t dst_stride = 0;
-  const float* residual = nullptr;
-  int64_t residual_stride = 0;
-  int64_t rows = 0, columns = 0;
-};
-
 // What one instruction set offers.
 struct GemmOps {
   int lanes = 0;

@@ -76,6 +76,7 @@ KernelResult MakeGroupConv(const KernelRequest& request);
 
 // kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
 KernelResult MakeConvGemm(const KernelRequest& request);
+KernelResult MakeConvPlanes(const KernelRequest& request);
 
 // kernels/gemm.cc: products with a constant second matrix; 1x1 convolutions of one pixel.
 KernelResult MakeConvVector(const KernelRequest& request);

@@ -21,6 +21,7 @@ constexpr KernelEntry kDense[] = {
     {"Conv", "winograd_f4", LayoutRule::kChannelsLast, MakeWinogradF4},
     {"Conv", "winograd_f2", LayoutRule::kChannelsLast, MakeWinogradF2},
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
+    {"Conv", "planes", LayoutRule::kMixed, MakeConvPlanes},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
     {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},
     {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},

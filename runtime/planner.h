@@ -84,7 +84,8 @@ class Planner {
   // planner_chains.cc
   void AssignChains();
   std::vector<int> RunOfConvs(int first) const;
-  StageRequests RequestsFor(const std::vector<int>& ops) const;
+  StageRequests RequestsFor(const std::vector<int>& ops, Layout source) const;
+  std::vector<Layout> ChainSourceLayouts(int first) const;
   Result<void> AddChain(const std::vector<int>& ops);
 
   // planner_views.cc

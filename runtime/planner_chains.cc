@@ -8,7 +8,7 @@
 namespace crease {
 namespace {
 
-constexpr KernelEntry kChainEntry = {"Conv", "chain", LayoutRule::kChannelsLast, nullptr};
+constexpr KernelEntry kChainEntry = {"Conv", "chain", LayoutRule::kMixed, nullptr};
 
 bool IsPlainConv(const ProgramOp& op) {
   return op.type() == "Conv" && op.node.domain.empty() && op.node.outputs.size() == 1 && !op.prologue.scale.defined();
@@ -28,13 +28,16 @@ std::vector<int> Planner::RunOfConvs(int first) const {
   return run;
 }
 
-Planner::StageRequests Planner::RequestsFor(const std::vector<int>& ops) const {
+// `source`: the layout in which the first op reads its own.
+Planner::StageRequests Planner::RequestsFor(const std::vector<int>& ops, Layout source) const {
   StageRequests made;
   made.operands.reserve(2 * ops.size());  // requests hold spans of its elements
   for (const int id : ops) {
     const ProgramOp& op = program_.op(id);
     std::vector<Operand> src;
-    for (const ValueId input : op.node.inputs) src.push_back(OperandFor(input, Layout::kChannelsLast));
+    for (const ValueId input : op.node.inputs) {
+      src.push_back(OperandFor(input, id == ops.front() ? source : Layout::kChannelsLast));
+    }
     if (op.epilogue.residual != Residual::kNone) src.push_back(OperandFor(op.residual, Layout::kChannelsLast));
     made.operands.push_back(std::move(src));
     const std::vector<Operand>& sources = made.operands.back();
@@ -54,11 +57,21 @@ Planner::StageRequests Planner::RequestsFor(const std::vector<int>& ops) const {
   return made;
 }
 
+// Plain first, for a network's input as it is, where the value is there in that layout.
+std::vector<Layout> Planner::ChainSourceLayouts(int first) const {
+  const ValueId source = program_.op(first).input(0);
+  if (source == kNone || tensor_of(source, Layout::kPlain) == kNone) return {Layout::kChannelsLast};
+  return {Layout::kPlain, Layout::kChannelsLast};
+}
+
 void Planner::AssignChains() {
   for (size_t i = 0; i < program_.ops.size(); ++i) {
     std::vector<int> run = RunOfConvs(static_cast<int>(i));
     if (run.size() < 2) continue;
-    const size_t length = ConvChainLength(RequestsFor(run).requests);
+    size_t length = 0;
+    for (const Layout source : ChainSourceLayouts(run.front())) {
+      if (length < 2) length = ConvChainLength(RequestsFor(run, source).requests);
+    }
     if (length < 2) continue;
     run.resize(length);
     for (const int op : run) chain_of_[static_cast<size_t>(op)] = static_cast<int>(chains_.size());
@@ -68,7 +81,15 @@ void Planner::AssignChains() {
 
 // All ops of a chain run where its last one stands; as they are if no kernel takes the chain.
 Result<void> Planner::AddChain(const std::vector<int>& ops) {
-  KernelResult kernel = MakeConvChain(RequestsFor(ops).requests);
+  Choice choice;
+  choice.entry = &kChainEntry;
+  choice.layout = Layout::kChannelsLast;
+  KernelResult kernel = Error{ErrorCode::kUnsupported, "", ""};
+  for (const Layout source : ChainSourceLayouts(ops.front())) {
+    if (kernel.ok()) break;
+    kernel = MakeConvChain(RequestsFor(ops, source).requests);
+    choice.mixed = source == Layout::kPlain;
+  }
   if (!kernel.ok()) {
     for (const int id : ops) {
       const ProgramOp op = program_.op(id);
@@ -88,10 +109,7 @@ Result<void> Planner::AddChain(const std::vector<int>& ops) {
     whole.fused.insert(whole.fused.end(), op.fused.begin(), op.fused.end());
     flops += Flops(program_, op);
   }
-  Choice choice;
-  choice.entry = &kChainEntry;
   choice.kernel = std::move(kernel).value();
-  choice.layout = Layout::kChannelsLast;
   CREASE_RETURN_IF_ERROR(Emit(whole, std::move(choice), flops));
   for (const int id : ops) FinishUses(program_.op(id));
   return {};

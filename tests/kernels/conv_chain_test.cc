@@ -50,7 +50,10 @@ class ChainData {
         GemmConv::Options options;
         options.epilogue = stage.epilogue;
         options.src_pitch = stages[i].src_pitch;
-        const auto conv = GemmConv::Make(stage.shape, ConvMatrix(stage.shape, stages[i].weights, bias), options);
+        options.planar = stage.planar;
+        const MatrixSource matrix = stage.planar ? PlanarMatrix(stage.shape, stages[i].weights, bias)
+                                                 : ConvMatrix(stage.shape, stages[i].weights, bias);
+        const auto conv = GemmConv::Make(stage.shape, matrix, options);
         FloatBuffer scratch(conv->scratch_bytes(1) / sizeof(float));
         conv->Run({executor, reinterpret_cast<std::byte*>(scratch.data())}, stages[i].operands());
       }
@@ -90,6 +93,7 @@ class ChainData {
                        MakeAttr("group", s.groups)};
     std::vector<Operand>& src = operands_.emplace_back();
     src = {Activations(s.batch, s.channels, s.height, s.width, data.src_pitch), Constant(data.weights)};
+    if (test.planar) src[0].layout = Layout::kPlain;
     src.push_back(test.bias ? Constant(data.bias) : Operand{});
     if (test.epilogue.residual != Residual::kNone) {
       src.push_back(Activations(s.batch, s.filters, s.out_height, s.out_width, data.residual_pitch));
@@ -157,6 +161,14 @@ std::vector<ChainCase> Cases() {
                                 Depthwise(source, 5, 1, {}, 0), Depthwise(source, 3, 1, {}, 4)}) {
     cases.push_back({{first, Pointwise(first.shape, 40), Depthwise(Pointwise(first.shape, 40).shape, 3)}});
   }
+  // A network's first layers, from a plain source.
+  for (const int64_t batch : {1, 2}) {
+    ConvCase first = {MakeConvShape(batch, 75, 61, 3, 24, 3, 2), kSilu};
+    first.planar = true;
+    cases.push_back({{first, Depthwise(first.shape, 3, 1, kSilu), Pointwise(first.shape, 16)}});
+    first.shape = MakeConvShape(batch, 40, 33, 2, 9, 5, 1, 1);
+    cases.push_back({{first, Pointwise(first.shape, 40), Depthwise(Pointwise(first.shape, 40).shape, 5, 2)}});
+  }
   // Rows so long that a band holds few of them.
   cases.push_back(Inverted(Source(1, 9, 700, 16), 160, 24, 3, 1, kRelu6));
   return cases;
@@ -186,11 +198,25 @@ TEST(ConvChain, RefusesWhatItCannotDo) {
   EXPECT_FALSE(ConvChain::Make(ChainData({{wide, dense}}).requests).ok());
   EXPECT_FALSE(ConvChain::Make(ChainData({std::vector<ConvCase>(9, Pointwise(source, 8))}).requests).ok());
   EXPECT_FALSE(ConvChain::Make({}).ok());
+  ConvCase planar = {MakeConvShape(1, 30, 9, 5, 16, 3)};
+  planar.planar = true;
+  EXPECT_FALSE(ConvChain::Make(ChainData({{planar, Depthwise(planar.shape, 3)}}).requests).ok());  // many channels
+  planar.shape = MakeConvShape(1, 30, 9, 3, 16, 3);
+  EXPECT_TRUE(ConvChain::Make(ChainData({{planar, Depthwise(planar.shape, 3)}}).requests).ok());
+  ConvCase last = Depthwise(planar.shape, 3);
+  last.epilogue.residual = Residual::kBeforeActivation;
+  EXPECT_FALSE(ConvChain::Make(ChainData({{planar, last}}).requests).ok());
 }
 
 TEST(ConvChain, OnlyMapsLargerThanTheCache) {
   EXPECT_EQ(ConvChainLength(ChainData(Inverted(Source(1, 7, 7, 160), 960, 160, 3, 1, kRelu6)).requests), 0u);
   EXPECT_EQ(ConvChainLength(ChainData(Inverted(Source(1, 224, 224, 8), 96, 8, 3, 1, kRelu6)).requests), 3u);
+  ConvCase first = {MakeConvShape(1, 224, 224, 3, 32, 3, 2)};
+  first.planar = true;
+  ConvCase last = Depthwise(first.shape, 3);
+  EXPECT_EQ(ConvChainLength(ChainData({{first, last}}).requests), 2u);
+  last.epilogue.residual = Residual::kBeforeActivation;
+  EXPECT_EQ(ConvChainLength(ChainData({{first, last}}).requests), 1u);
 }
 
 }  // namespace

@@ -11,7 +11,9 @@ namespace {
 constexpr double kBound = 1e-5;
 
 void RunCase(const ConvCase& test, int workers, ConvData& data) {
-  const MatrixSource matrix = ConvMatrix(test.shape, data.weights, test.bias ? &data.bias : nullptr);
+  const Tensor* bias = test.bias ? &data.bias : nullptr;
+  const MatrixSource matrix =
+      test.planar ? PlanarMatrix(test.shape, data.weights, bias) : ConvMatrix(test.shape, data.weights, bias);
   ThreadsExecutor executor(workers);
   GemmConv::Options options;
   options.epilogue = test.epilogue;
@@ -19,6 +21,7 @@ void RunCase(const ConvCase& test, int workers, ConvData& data) {
   options.src_pitch = data.src_pitch;
   options.workers = workers;
   options.executor = &executor;
+  options.planar = test.planar;
   auto conv = GemmConv::Make(test.shape, matrix, options);
   ASSERT_TRUE(conv.ok());
   FloatBuffer scratch(conv->scratch_bytes(workers) / sizeof(float));
@@ -71,6 +74,26 @@ TEST(ConvGemm, Spatial) {
   line.shape.pad_top = 0;
   cases.push_back(line);
   cases.push_back({MakeConvShape(1, 8, 8, 256, 20, 3, 2)});  // pixels alias in L1: padded pitch
+  CheckOnEveryTarget(cases);
+}
+
+TEST(ConvGemm, PlanarSource) {
+  std::vector<ConvCase> cases;
+  for (const int64_t kernel : {1, 2, 3, 5, 7}) {
+    for (const int64_t stride : {1, 2, 3}) {
+      cases.push_back({MakeConvShape(1, 13, 37, 3, 20, kernel, stride)});
+      cases.push_back({MakeConvShape(2, 7, 7, 4, 33, kernel, stride), {Activation::kSilu}});
+      cases.push_back({MakeConvShape(3, 9, 8, 1, 18, kernel, stride, kernel)});  // whole windows of padding
+      cases.push_back({MakeConvShape(1, 70, 229, 3, 16, kernel, stride)});       // several bands
+      cases.back().dst_extra = 5;
+    }
+    cases.push_back({MakeConvShape(2, 17, 15, 2, 18, kernel, 2, 0, 2)});
+  }
+  ConvCase line{MakeConvShape(1, 1, 40, 3, 10, 3)};  // a 1-D convolution
+  line.shape.kernel_h = line.shape.out_height = 1;
+  line.shape.pad_top = 0;
+  cases.push_back(line);
+  for (ConvCase& test : cases) test.planar = true;
   CheckOnEveryTarget(cases);
 }
 

@@ -41,6 +41,7 @@ struct ConvCase {
   bool in_place = false;  // the residual is dst itself
   int64_t src_extra = 0;  // pitch beyond the channels
   int64_t dst_extra = 0;
+  bool planar = false;  // the source is plain
 
   std::string ToString() const {
     const ConvShape& s = shape;
@@ -50,7 +51,7 @@ struct ConvCase {
            pair(s.stride_h, s.stride_w) + " dilation " + pair(s.dilation_h, s.dilation_w) + " pad " +
            pair(s.pad_top, s.pad_left) + " groups " + std::to_string(s.groups) + " " + Name(epilogue.activation) +
            " residual " + std::to_string(static_cast<int>(epilogue.residual)) + (prologue ? " prologue" : "") +
-           (in_place ? " in place" : "");
+           (planar ? " planar" : "") + (in_place ? " in place" : "");
   }
 };
 
@@ -172,7 +173,9 @@ class ConvData {
   double Source(int64_t n, int64_t y, int64_t x, int64_t c) const {
     const ConvShape& s = case_.shape;
     if (y < 0 || y >= s.height || x < 0 || x >= s.width) return 0;
-    const double value = src[static_cast<size_t>(((n * s.height + y) * s.width + x) * src_pitch + c)];
+    const int64_t at = case_.planar ? ((n * s.channels + c) * s.height + y) * s.width + x
+                                    : ((n * s.height + y) * s.width + x) * src_pitch + c;
+    const double value = src[static_cast<size_t>(at)];
     if (!case_.prologue) return value;
     return std::fmax(0, value * scale_[static_cast<size_t>(c)] + shift_[static_cast<size_t>(c)]);
   }

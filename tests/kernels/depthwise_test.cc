@@ -58,6 +58,16 @@ TEST(Depthwise, Widths) {
       cases.push_back(Depthwise(1, 3, w, 16, kernel, 1));
       cases.push_back(Depthwise(1, 3, w, 16, kernel, 2));
     }
+    for (const int64_t w : {28, 32, 40, 57, 80}) {  // several tiles at once
+      for (const int64_t stride : {1, 2}) {
+        for (const int64_t pad : {-1, 0, 1}) {
+          cases.push_back(Depthwise(2, 8, w, 21, kernel, stride, pad));
+          cases.back().epilogue = {Activation::kClip, -0.5f, 6, Residual::kBeforeActivation};
+          cases.push_back(Depthwise(1, 8, w, 32, kernel, stride, pad));
+          cases.push_back(Depthwise(1, 8, w, 7, kernel, stride, pad));
+        }
+      }
+    }
   }
   cases.push_back(Depthwise(1, 16, 56, 150, 3));  // several blocks of channels
   CheckOnEveryTarget(cases);

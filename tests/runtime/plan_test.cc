@@ -241,6 +241,32 @@ TEST(Plan, ConvolutionsOnLargeMapsAreOneStep) {
   ExpectMatchesInterpreter(graph, *impl, 1, 1, 1e-4);
 }
 
+TEST(Plan, AnImageIsReadAsItIs) {
+  for (const int64_t size : {19, 224}) {  // alone, and as the first stage of a chain
+    SCOPED_TRACE(size);
+    Net net(6);
+    const ValueId x = net.Input("x", {1, 3, size, size});
+    const ValueId stem = net.Op("Relu", {net.Conv(x, 3, 32, 3)});
+    net.Output(net.Op("Relu", {net.Conv(stem, 32, 32, 3, 1, 32)}));
+    const Graph graph = net.Build();
+    const auto impl = MakeImpl(graph);
+    const auto plan = impl->PlanFor(std::vector<Shape>{{1, 3, size, size}}).value();
+    EXPECT_EQ(plan->steps.front().kernel, size == 224 ? "chain" : "planes");
+    ExpectMatchesInterpreter(graph, *impl, 1, 1, 1e-5);
+  }
+}
+
+TEST(Plan, AnImageWithSeveralReaders) {
+  Net net(7);
+  const ValueId x = net.Input("x", {2, 3, 14, 13});
+  const ValueId small = net.Conv(x, 3, 3, 3);
+  const ValueId sum = net.Op("Add", {small, x});  // in x's layout
+  net.Output(net.Op("Relu", {net.Conv(sum, 3, 5, 3)}));
+  net.Output(net.Op("Relu", {net.Conv(x, 3, 5, 1)}));
+  const Graph graph = net.Build();
+  ExpectMatchesInterpreter(graph, *MakeImpl(graph), 1, 1, 1e-5);
+}
+
 TEST(Plan, ConcatSplitAndShuffleMoveNothingButTheShuffle) {
   Net net(1);
   const ValueId x = net.Input("x", {1, 16, 8, 8});
