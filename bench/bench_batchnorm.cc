@@ -5,12 +5,22 @@
 // channel does not fit into L2 twice (NCHW) or its values lie apart (NHWC).
 //
 //   bench_batchnorm --benchmark_filter=eval/f32/NCHW
+//   bench_batchnorm --turns=SECONDS [--cases=REGEX]
+//
+// Pace and caches change from one second to the next, so only the second form says how the contenders of a case
+// compare: they take turns of a fraction of a millisecond in one process, on the same memory, with the same pool and
+// split. It prints JSON, a case an object: microseconds by contender, the fastest and the median run.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <memory>
+#include <regex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "crease/batch_norm.h"
@@ -36,10 +46,12 @@ enum class What { kMemcpy, kStreamCopy, kRead, kEval, kTrain };
 
 struct Buffers {
   Tensor src, dst;
+  Tensor streamed;  // what was written past the caches is slow to be written into them, for several runs
 
   Buffers(const BenchShape& shape, DType dtype) {
     src = Tensor::Allocate(dtype, {shape.size()}).value();
     dst = Tensor::Allocate(dtype, {shape.size()}).value();
+    streamed = Tensor::Allocate(dtype, {shape.size()}).value();
     auto* bytes = src.mutable_data<std::byte>();
     for (int64_t i = 0; i < shape.size(); ++i) {
       const float x = static_cast<float>((i * 2654435761LL >> 8) % 1000) * 0.01f - 5;
@@ -68,7 +80,7 @@ void StreamCopy(const RunContext& context, const Buffers& b) {
   static const float one = 1, zero = 0;
   AffineArgs args;
   args.src = b.src.bytes();
-  args.dst = const_cast<std::byte*>(b.dst.bytes());
+  args.dst = const_cast<std::byte*>(b.streamed.bytes());
   args.scale = &one;
   args.shift = &zero;
   args.stream = true;
@@ -129,25 +141,47 @@ int64_t Passes(const BenchShape& shape, What what, Layout layout, DType dtype) {
   return layout == Layout::kPlain && 2 * channel <= sysconf(_SC_LEVEL2_CACHE_SIZE) ? 2 : 3;
 }
 
-void Run(benchmark::State& state, BenchShape shape, What what, Layout layout, DType dtype, int threads) {
-  const std::shared_ptr<ThreadPool> pool = ThreadPool::Shared(threads);
-  Buffers& buffers = BuffersFor(shape, dtype);
-  BatchNorm2d norm = MakeNorm(shape.c, what == What::kTrain, dtype, threads);
-  const Array x = ArrayOf(shape, layout, dtype, buffers.src), y = ArrayOf(shape, layout, dtype, buffers.dst);
-  for (auto _ : state) {
-    if (what == What::kEval || what == What::kTrain) {
-      if (!norm.forward({x.data, x.dtype, x.shape, x.strides}, y).ok()) state.SkipWithError("forward failed");
-    } else {
-      PoolRequest request(pool.get());
-      const RunContext context{request.executor(), nullptr};
-      if (what == What::kMemcpy) Memcpy(context, buffers);
-      if (what == What::kStreamCopy) StreamCopy(context, buffers);
-      if (what == What::kRead) Read(context, buffers);
+// One contender of a case: what is timed.
+class Contender {
+ public:
+  Contender(const BenchShape& shape, What what, Layout layout, DType dtype, int threads)
+      : what_(what),
+        pool_(ThreadPool::Shared(threads)),
+        buffers_(BuffersFor(shape, dtype)),
+        norm_(MakeNorm(shape.c, what == What::kTrain, dtype, threads)),
+        x_(ArrayOf(shape, layout, dtype, buffers_.src)),
+        y_(ArrayOf(shape, layout, dtype, buffers_.dst)) {}
+
+  bool Run() {
+    if (what_ == What::kEval || what_ == What::kTrain) {
+      return norm_.forward({x_.data, x_.dtype, x_.shape, x_.strides}, y_).ok();
     }
+    PoolRequest request(PoolFor(buffers_.src.size()));
+    const RunContext context{request.executor(), nullptr};
+    if (what_ == What::kMemcpy) Memcpy(context, buffers_);
+    if (what_ == What::kStreamCopy) StreamCopy(context, buffers_);
+    if (what_ == What::kRead) Read(context, buffers_);
+    return true;
+  }
+  int64_t bytes() const { return static_cast<int64_t>(buffers_.src.byte_size()); }
+
+ private:
+  ThreadPool* PoolFor(int64_t) const { return pool_.get(); }
+
+  What what_;
+  std::shared_ptr<ThreadPool> pool_;
+  Buffers& buffers_;
+  BatchNorm2d norm_;
+  Array x_, y_;
+};
+
+void Run(benchmark::State& state, BenchShape shape, What what, Layout layout, DType dtype, int threads) {
+  Contender contender(shape, what, layout, dtype, threads);
+  for (auto _ : state) {
+    if (!contender.Run()) state.SkipWithError("forward failed");
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * Passes(shape, what, layout, dtype) *
-                          static_cast<int64_t>(buffers.src.byte_size()));
+  state.SetBytesProcessed(state.iterations() * Passes(shape, what, layout, dtype) * contender.bytes());
 }
 
 void Register(const std::string& name, const BenchShape& shape, What what, Layout layout, DType dtype, int threads) {
@@ -174,10 +208,85 @@ void RegisterAll() {
   }
 }
 
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::microseconds kTurn{400};
+constexpr int kLeastRuns = 2;
+
+struct Times {
+  const char* name;
+  What what;
+  std::vector<double> microseconds = {};
+};
+
+// One run that is not timed, for the caches, then some that are.
+void TakeTurn(Contender& contender, std::vector<double>& microseconds) {
+  contender.Run();
+  Clock::time_point start = Clock::now();
+  const Clock::time_point end = start + kTurn;
+  for (int runs = 0; runs < kLeastRuns || start < end; ++runs) {
+    contender.Run();
+    const Clock::time_point now = Clock::now();
+    microseconds.push_back(std::chrono::duration<double, std::micro>(now - start).count());
+    start = now;
+  }
+}
+
+void PrintCase(const std::string& name, std::vector<Times>& all, bool first) {
+  std::printf("%s\n \"%s\": {", first ? "" : ",", name.c_str());
+  for (Times& times : all) {
+    std::vector<double>& us = times.microseconds;
+    std::sort(us.begin(), us.end());
+    std::printf("%s\"%s\": {\"least\": %.3f, \"median\": %.3f}", &times == all.data() ? "" : ", ", times.name,
+                us.front(), us[us.size() / 2]);
+  }
+  std::printf("}");
+  std::fflush(stdout);
+}
+
+void Turns(double seconds, const std::regex& cases) {
+  bool first = true;
+  std::printf("{");
+  for (const int threads : {1, 2}) {
+    for (const BenchShape& shape : kShapes) {
+      for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
+        const std::string name = shape.name() + (layout == Layout::kPlain ? "/NCHW" : "/NHWC") +
+                                 "/threads:" + std::to_string(threads);
+        if (!std::regex_search(name, cases)) continue;
+        std::vector<Times> all = {{"memcpy", What::kMemcpy},
+                                  {"stream_copy", What::kStreamCopy},
+                                  {"read", What::kRead},
+                                  {"eval", What::kEval},
+                                  {"train", What::kTrain}};
+        std::vector<Contender> contenders;
+        for (const Times& times : all) contenders.emplace_back(shape, times.what, layout, DType::kFloat32, threads);
+        const Clock::time_point end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                                         std::chrono::duration<double>(seconds));
+        do {
+          for (size_t i = 0; i < all.size(); ++i) TakeTurn(contenders[i], all[i].microseconds);
+        } while (Clock::now() < end);
+        PrintCase(name, all, first);
+        first = false;
+      }
+    }
+  }
+  std::printf("\n}\n");
+}
+
 }  // namespace
 }  // namespace crease
 
 int main(int argc, char** argv) {
+  double seconds = 0;
+  std::string cases;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.starts_with("--turns=")) seconds = std::atof(argv[i] + 8);
+    if (argument.starts_with("--cases=")) cases = argv[i] + 8;
+  }
+  if (seconds > 0) {
+    crease::Turns(seconds, std::regex(cases));
+    return 0;
+  }
   crease::RegisterAll();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;

@@ -94,18 +94,12 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bo
     SetMap<Wide<T>>(
         {of(parameters.weight), of(parameters.bias), mean + first, var + first, parameters.eps, scale, shift, pivot},
         count);
-    const bool fetch = count == 1 && channel_bytes > kFetchAhead && first + 1 < end;
     // Backwards: what was read last is nearest.
     for (int64_t n = t.batch; n-- > 0;) {
       const size_t at = static_cast<size_t>(n) * stride + static_cast<size_t>(first) * plane;
-      if (fetch) {
-        Plane<T, Activation::kNone, Residual::kNone, true, true>(src + at, nullptr, dst + at, plane, scale[0], shift[0],
-                                                                 pivot[0], args);
-      } else {
-        args.src = src + at;
-        args.dst = dst + at;
-        MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, count, t.plane, 0, count * t.plane);
-      }
+      args.src = src + at;
+      args.dst = dst + at;
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, count, t.plane, 0, count * t.plane);
     }
   }
   if (stream) hwy::FlushStream();

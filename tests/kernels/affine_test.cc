@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batch-norm at inference: y = scale * x + shift. Bound: two roundings of the larger term, that of
 // scale and shift, and the activation's own.
+#include "kernels/affine_rows.h"
+#include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
 
 namespace crease::test {
@@ -52,6 +54,44 @@ TEST(Affine, LargeTensorsOnThreads) {
   CheckLayouts(BatchNorm({2, 3, 83, 91}), "affine");
   CheckLayouts(BatchNorm({1, 130, 17, 13}), "affine");
   CheckLayouts(BatchNorm({33, 700}), "affine");
+}
+
+// Elements [begin, end) of planes mapped in one go, past the caches or not, and those around them left alone; the
+// same bits as plane by plane.
+TEST(Affine, RangesOfPlanesPastTheCaches) {
+  constexpr int64_t kChannels = 3, kImages = 3;
+  constexpr float kUntouched = -77;
+  for (const int64_t plane : {2, 16, 17, 49, 64, 333, 784, 1024, 1031, 6000}) {
+    const int64_t count = kImages * kChannels * plane;
+    const Tensor x = RandomTensor({count}, 1), scale = RandomTensor({kChannels}, 2), shift = RandomTensor({kChannels}, 3);
+    ForEachTarget([&](const char* target) {
+      const AffinePlanes rows = FindAffinePlanes(DType::kFloat32, Activation::kNone, Residual::kNone);
+      AffineArgs args;
+      args.src = x.bytes();
+      args.scale = scale.bytes();
+      args.shift = shift.bytes();
+      std::vector<float> want(static_cast<size_t>(count));
+      args.dst = want.data();
+      for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
+      for (const bool stream : {false, true}) {
+        for (const int64_t begin : {int64_t{0}, int64_t{13}, plane + 1}) {
+          for (const int64_t end : {count, count - 7, std::min(count, begin + 5)}) {
+            if (begin >= end) continue;
+            std::vector<float> got(static_cast<size_t>(count), kUntouched);
+            args.dst = got.data();
+            args.stream = stream;
+            rows(args, kChannels, plane, begin, end);
+            args.stream = false;
+            for (int64_t i = 0; i < count; ++i) {
+              const auto k = static_cast<size_t>(i);
+              ASSERT_EQ(got[k], i < begin || i >= end ? kUntouched : want[k])
+                  << target << " plane " << plane << " stream " << stream << " [" << begin << ", " << end << ") at " << i;
+            }
+          }
+        }
+      }
+    });
+  }
 }
 
 TEST(Affine, Refuses) {
