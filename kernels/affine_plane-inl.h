@@ -60,7 +60,7 @@ HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T>
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     // An address past the tensor's end is never read.
-    if constexpr (A == Activation::kNone) __builtin_prefetch(dst + i + kStoreAhead, 1, 3);
+    if constexpr (A == Activation::kNone && R == Residual::kNone) __builtin_prefetch(dst + i + kStoreAhead, 1, 3);
     const V y = Map<kExact>(LoadWide(d, src + i), s, t, p);
     const V r = R == Residual::kNone ? y : LoadWide(d, residual + i);
     StoreWide(Finish<A, R>(d, y, r, args), d, dst + i);
@@ -157,7 +157,6 @@ void MapLines(const AffineArgs& args, int64_t channels, int64_t plane, int64_t b
   if (i == end) return;
   Cursor cursor(args, channels, plane, i);
   for (; i + lanes <= end; i += lanes) {
-    if constexpr (!kStream) __builtin_prefetch(dst + i + kStoreAhead, 1, 3);
     whole(cursor, i);
   }
   if (i < end) partial(cursor, i, end - i);

@@ -15,16 +15,14 @@
 #include <hwy/highway.h>
 
 #include "kernels/affine_plane-inl.h"
-#include "kernels/moments-inl.h"
+#include "kernels/moments_planes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// A channel beyond this is worth being fetched while the one before it is written.
-constexpr size_t kFetchAhead = 32 << 10;
-constexpr size_t kGroupBytes = 16 << 10;  // channels that are done together stay in L1
-constexpr size_t kMaxGroup = 64;
+constexpr int64_t kGroupBytes = 32 << 10;  // small channels that are done together stay in L1
+constexpr int64_t kMaxGroup = 64;
 
 // The pivot is the mean rounded to T; the shift has what rounding took from it.
 template <typename T>
@@ -59,48 +57,141 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
   }
 }
 
-// Statistics, map and result of a few channels at a time, so that the divisions and roots of many small
-// ones run as vectors and their results are written in whole lines.
-template <typename T>
-void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bool stream, int64_t begin, int64_t end,
-                       double* mean, double* var) {
-  const auto* src = static_cast<const T*>(t.src);
-  auto* dst = static_cast<T*>(t.dst);
-  const auto plane = static_cast<size_t>(t.plane);
-  const auto stride = static_cast<size_t>(t.channels * t.plane);
-  const int64_t images = std::max<int64_t>(1, kMomentsBlock / t.plane);
-  const size_t channel_bytes = plane * static_cast<size_t>(t.batch) * sizeof(T);
-  const auto group = static_cast<int64_t>(std::clamp<size_t>(kGroupBytes / channel_bytes, 1, kMaxGroup));
-  Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
-  AffineArgs args;
-  args.scale = scale;
-  args.shift = shift;
-  args.pivot = pivot;
-  args.stream = stream;
-  for (int64_t first = begin; first < end; first += group) {
-    const int64_t count = std::min(group, end - first);
-    for (int64_t c = first; c < first + count; ++c) {
-      Moments moments;
-      for (int64_t n = 0; n < t.batch; n += images) {
-        AddRuns(src + static_cast<size_t>(n) * stride + static_cast<size_t>(c) * plane, plane,
-                static_cast<size_t>(std::min(images, t.batch - n)), stride, moments);
-      }
-      mean[c] = moments.mean;
-      var[c] = moments.m2 / moments.count;
+// Maps a channel beside the reading of another, which lies in the same way.
+template <typename T, bool kStream>
+struct MapTask {
+  using D = hn::ScalableTag<Wide<T>>;
+  using V = hn::Vec<D>;
+  const T* src;
+  T* dst;
+  V scale, shift, pivot;
+
+  HWY_INLINE MapTask From(size_t at) const { return {src + at, dst + at, scale, shift, pivot}; }
+  HWY_INLINE void Whole(size_t at) const {
+    const D d;
+    const V y = Map<true>(LoadWide(d, src + at), scale, shift, pivot);
+    if constexpr (kStream) {
+      StreamWide(y, d, dst + at);
+    } else {
+      __builtin_prefetch(dst + at + kStoreAhead, 1, 3);
+      StoreWide(y, d, dst + at);
     }
+  }
+  HWY_INLINE void Part(size_t at, size_t count) const {
+    const D d;
+    StoreWideN(Map<true>(LoadWideN(d, src + at, count), scale, shift, pivot), d, dst + at, count);
+  }
+};
+
+// Moments of a channel at src, beside a task on another.
+template <typename T, class Task>
+Moments ChannelMoments(const NormTensor& t, const T* src, const Task& task) {
+  const auto plane = static_cast<size_t>(t.plane), stride = static_cast<size_t>(t.channels * t.plane);
+  const auto batch = static_cast<size_t>(t.batch), images = std::max<size_t>(1, kBlock / plane);
+  Moments moments;
+  for (size_t n = 0; n < batch; n += images) {
+    AddRuns(src + n * stride, plane, std::min(images, batch - n), stride, task.From(n * stride), moments);
+  }
+  return moments;
+}
+
+// What a worker does to its channels, in whichever order.
+struct ChannelRange {
+  const NormTensor& tensor;
+  const NormParameters& parameters;
+  bool stream;
+  int64_t begin, end;
+  double *mean, *var;
+
+  // scale, shift and pivot of channels [first, first + count), whose mean and var are set.
+  template <typename T>
+  void Set(int64_t first, int64_t count, T* scale, T* shift, T* pivot) const {
     const auto of = [first](std::span<const double> values) {
       return values.empty() ? nullptr : values.data() + first;
     };
-    SetMap<Wide<T>>(
+    SetMap<T>(
         {of(parameters.weight), of(parameters.bias), mean + first, var + first, parameters.eps, scale, shift, pivot},
         count);
-    // Backwards: what was read last is nearest.
-    for (int64_t n = t.batch; n-- > 0;) {
-      const size_t at = static_cast<size_t>(n) * stride + static_cast<size_t>(first) * plane;
+  }
+};
+
+// One channel after the other: while one is mapped the next one is read, so that memory is never idle.
+template <typename T, bool kStream>
+void NormalizePlanes(const ChannelRange& range) {
+  const hn::ScalableTag<Wide<T>> d;
+  const NormTensor& t = range.tensor;
+  const auto measure = [&](int64_t c, const auto& task) HWY_ATTR {
+    const Moments moments = ChannelMoments(t, static_cast<const T*>(t.src) + c * t.plane, task);
+    range.mean[c] = moments.mean;
+    range.var[c] = moments.m2 / moments.count;
+  };
+  if (range.begin < range.end) measure(range.begin, NoTask());
+  for (int64_t c = range.begin; c < range.end; ++c) {
+    Wide<T> scale, shift, pivot;
+    range.Set(c, 1, &scale, &shift, &pivot);
+    const T* src = static_cast<const T*>(t.src) + c * t.plane;
+    T* dst = static_cast<T*>(t.dst) + c * t.plane;
+    if (c + 1 < range.end) {
+      measure(c + 1, MapTask<T, kStream>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
+      continue;
+    }
+    AffineArgs args{src, nullptr, dst, &scale, &shift, &pivot};
+    args.stream = kStream;
+    for (int64_t n = 0; n < t.batch; ++n) {
+      const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
-      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, count, t.plane, 0, count * t.plane);
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, 1, t.plane, 0, t.plane);
     }
+  }
+}
+
+// Small planes: a group of channels at a time, so that sums across lanes, divisions and roots run as vectors and
+// results are written in whole lines. The next group is fetched meanwhile.
+template <typename T>
+void NormalizeSmallPlanes(const ChannelRange& range) {
+  const NormTensor& t = range.tensor;
+  const int64_t channel_bytes = t.values_per_channel() * static_cast<int64_t>(sizeof(T));
+  const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes, 1, kMaxGroup);
+  const double inverse = 1 / static_cast<double>(t.values_per_channel());
+  ColumnSums<T> sums;
+  Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
+  AffineArgs args{nullptr, nullptr, nullptr, scale, shift, pivot};
+  args.stream = range.stream;
+  for (int64_t first = range.begin; first < range.end; first += group) {
+    const int64_t count = std::min(group, range.end - first), run = count * t.plane;
+    const T* src = static_cast<const T*>(t.src) + first * t.plane;
+    T* dst = static_cast<T*>(t.dst) + first * t.plane;
+    SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(t.plane), static_cast<size_t>(t.batch),
+                      static_cast<size_t>(t.channels * t.plane),
+                      first + count < range.end ? static_cast<size_t>(run) : 0, sums);
+    for (int64_t c = 0; c < count; ++c) {
+      range.mean[first + c] = sums.mean[c];
+      range.var[first + c] = sums.m2[c] * inverse;
+    }
+    range.Set(first, count, scale, shift, pivot);
+    // Backwards: what was read last is nearest.
+    for (int64_t n = t.batch; n-- > 0;) {
+      const int64_t at = n * t.channels * t.plane;
+      args.src = src + at;
+      args.dst = dst + at;
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, count, t.plane, 0, run);
+    }
+  }
+}
+
+template <typename T>
+void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bool stream, int64_t begin, int64_t end,
+                       double* mean, double* var) {
+  // Whole planes past the caches only from where a line begins to where one ends.
+  const bool lines = t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
+  const ChannelRange range{t, parameters, stream, begin, end, mean, var};
+  if (t.plane <= static_cast<int64_t>(kMaxSmallPlane)) {
+    NormalizeSmallPlanes<T>(range);
+  } else if (stream && lines && kIsWide<T>) {
+    NormalizePlanes<T, true>(range);
+  } else {
+    NormalizePlanes<T, false>(range);
   }
   if (stream) hwy::FlushStream();
 }

@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "kernels/float_io-inl.h"
 
@@ -33,6 +34,13 @@ constexpr size_t kLongRun = kBlock / 2;
 // A pivot is good where the squares about it are at most so many times those about the mean: the
 // rounding error of their difference grows by as much.
 constexpr double kGoodPivot = 1.25;
+
+// What is done beside the reading of a block, vector by vector: nothing.
+struct NoTask {
+  NoTask From(size_t) const { return {}; }
+  void Whole(size_t) const {}
+  void Part(size_t, size_t) const {}
+};
 
 // The sum of all lanes: in double where many terms went into them, else where the call would cost more
 // than the loop.
@@ -56,65 +64,163 @@ struct Deviations {
   double sum, squares;
 };
 
-template <typename T>
-HWY_INLINE Deviations BlockDeviations(const T* src, size_t n, size_t runs, size_t stride, Wide<T> pivot) {
+// `task` is called with the offset from src of every vector that is read.
+template <typename T, class Task>
+HWY_INLINE Deviations BlockDeviations(const T* src, size_t n, size_t runs, size_t stride, Wide<T> pivot,
+                                      const Task& task) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const V p = hn::Set(d, pivot);
   V sum[kChains], square[kChains];
   for (size_t k = 0; k < kChains; ++k) sum[k] = square[k] = hn::Zero(d);
+  const auto add = [&](size_t at, V& own_sum, V& own_square) HWY_ATTR {
+    const V x = hn::Sub(LoadWide(d, src + at), p);
+    own_sum = hn::Add(own_sum, x);
+    own_square = hn::MulAdd(x, x, own_square);
+    task.Whole(at);
+  };
   for (size_t run = 0; run < runs; ++run) {
-    const T* from = src + run * stride;
-    // Long runs as kChains streams, as Plane does.
+    const size_t from = run * stride;
+    // Long runs as kChains streams, as MapLines does.
     const size_t each = n >= kLongRun ? n / kChains / lanes * lanes : lanes;
     size_t i = 0;
     while (i + kChains * each <= n) {
       for (const size_t end = i + each; i < end; i += lanes) {
-        for (size_t k = 0; k < kChains; ++k) {
-          const V x = hn::Sub(LoadWide(d, from + i + k * each), p);
-          sum[k] = hn::Add(sum[k], x);
-          square[k] = hn::MulAdd(x, x, square[k]);
-        }
+        for (size_t k = 0; k < kChains; ++k) add(from + i + k * each, sum[k], square[k]);
       }
       i += (kChains - 1) * each;
     }
-    for (; i + lanes <= n; i += lanes) {
-      const V x = hn::Sub(LoadWide(d, from + i), p);
-      sum[1] = hn::Add(sum[1], x);
-      square[1] = hn::MulAdd(x, x, square[1]);
-    }
+    for (; i + lanes <= n; i += lanes) add(from + i, sum[1], square[1]);
     if (i < n) {
-      const V x = hn::IfThenElseZero(hn::FirstN(d, n - i), hn::Sub(LoadWideN(d, from + i, n - i), p));
+      const V x = hn::IfThenElseZero(hn::FirstN(d, n - i), hn::Sub(LoadWideN(d, src + from + i, n - i), p));
       sum[0] = hn::Add(sum[0], x);
       square[0] = hn::MulAdd(x, x, square[0]);
+      task.Part(from + i, n - i);
     }
   }
   const size_t terms = n * runs;
   return {SumLanes(d, SumChains(sum), terms), SumLanes(d, SumChains(square), terms)};
 }
 
-// Adds `runs` runs of n elements, n * runs <= kBlock.
+// A value near the mean of n elements: that of a vector in each quarter.
 template <typename T>
-HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, Moments& moments) {
+HWY_INLINE Wide<T> SampleMean(const T* src, size_t n) {
   const hn::ScalableTag<Wide<T>> d;
+  const size_t lanes = hn::Lanes(d);
+  if (n < kChains * lanes) return hn::GetLane(LoadWideN(d, src, 1));
+  auto sum = hn::Zero(d);
+  for (size_t k = 0; k < kChains; ++k) sum = hn::Add(sum, LoadWide(d, src + k * (n / kChains)));
+  return hn::ReduceSum(d, sum) / static_cast<Wide<T>>(kChains * lanes);
+}
+
+// Adds `runs` runs of n elements, n * runs <= kBlock.
+template <typename T, class Task>
+HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, const Task& task, Moments& moments) {
   const auto terms = static_cast<double>(n * runs);
   const double inverse = 1 / terms;
-  auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : hn::GetLane(LoadWideN(d, src, 1));
-  for (bool again = false;; again = true) {
-    const Deviations of = BlockDeviations(src, n, runs, stride, pivot);
+  auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : SampleMean(src, n);
+  const auto block_of = [&](const Deviations& of) {
     const double rest = of.sum * inverse;
-    const Moments block = {terms, static_cast<double>(pivot) + rest, std::max(0.0, of.squares - of.sum * rest)};
-    if (again || of.squares <= kGoodPivot * block.m2) return moments.Merge(block);
+    return Moments{terms, static_cast<double>(pivot) + rest, std::max(0.0, of.squares - of.sum * rest)};
+  };
+  const Deviations first = BlockDeviations(src, n, runs, stride, pivot, task);
+  Moments block = block_of(first);
+  if (!(first.squares <= kGoodPivot * block.m2)) {
     pivot = static_cast<Wide<T>>(block.mean);
+    block = block_of(BlockDeviations(src, n, runs, stride, pivot, NoTask()));
   }
+  moments.Merge(block);
 }
 
 // Adds `runs` runs of n elements, `stride` apart; at most kBlock in all, or one run.
+template <typename T, class Task>
+HWY_INLINE void AddRuns(const T* src, size_t n, size_t runs, size_t stride, const Task& task, Moments& moments) {
+  if (runs > 1) return AddBlock(src, n, runs, stride, task, moments);
+  for (size_t i = 0; i < n; i += kBlock) AddBlock(src + i, std::min(kBlock, n - i), 1, 0, task.From(i), moments);
+}
+
+// Merges `count` rows, given by sums of deviations from the pivot and of their squares, into the moments
+// of `done` rows.
+template <class DD, class VD>
+HWY_INLINE void MergeColumns(DD dd, VD pivot, VD sum, VD square, double done, double count, double* mean, double* m2) {
+  const VD inverse = hn::Set(dd, 1 / count);
+  const VD own_mean = hn::MulAdd(sum, inverse, pivot);
+  const VD own_m2 = hn::Max(hn::Zero(dd), hn::NegMulAdd(hn::Mul(sum, sum), inverse, square));
+  if (done == 0) {
+    hn::StoreU(own_mean, dd, mean);
+    hn::StoreU(own_m2, dd, m2);
+    return;
+  }
+  const VD old = hn::LoadU(dd, mean);
+  const VD delta = hn::Sub(own_mean, old);
+  const double share = count / (done + count);
+  hn::StoreU(hn::MulAdd(delta, hn::Set(dd, share), old), dd, mean);
+  const VD both = hn::Add(hn::LoadU(dd, m2), own_m2);
+  hn::StoreU(hn::MulAdd(hn::Mul(delta, delta), hn::Set(dd, share * done), both), dd, m2);
+}
+
+template <class D, class V>
+HWY_INLINE void MergeWide(D d, V pivot, V sum, V square, double done, double count, double* mean, double* m2) {
+  if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
+    MergeColumns(d, pivot, sum, square, done, count, mean, m2);
+  } else {
+    const hn::ScalableTag<double> dd;
+    const size_t half = hn::Lanes(dd);
+    MergeColumns(dd, hn::PromoteLowerTo(dd, pivot), hn::PromoteLowerTo(dd, sum), hn::PromoteLowerTo(dd, square), done,
+                 count, mean, m2);
+    MergeColumns(dd, hn::PromoteUpperTo(dd, pivot), hn::PromoteUpperTo(dd, sum), hn::PromoteUpperTo(dd, square), done,
+                 count, mean + half, m2 + half);
+  }
+}
+
+// Sums of deviations from the pivot and of their squares, column by column; room for whole vectors.
 template <typename T>
-HWY_INLINE void AddRuns(const T* src, size_t n, size_t runs, size_t stride, Moments& moments) {
-  if (runs > 1) return AddBlock(src, n, runs, stride, moments);
-  for (size_t i = 0; i < n; i += kBlock) AddBlock(src + i, std::min(kBlock, n - i), 1, 0, moments);
+struct ColumnSums {
+  static constexpr size_t kRoom = static_cast<size_t>(kMaxColumns) + HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>);
+  HWY_ALIGN Wide<T> pivot[kRoom];
+  HWY_ALIGN Wide<T> sum[kRoom];
+  HWY_ALIGN Wide<T> square[kRoom];
+  HWY_ALIGN double mean[kRoom];
+  HWY_ALIGN double m2[kRoom];
+};
+
+// As AddBlock has it, for every column.
+template <typename T>
+HWY_INLINE bool GoodPivots(size_t rows, size_t columns, const ColumnSums<T>& sums) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(rows)));
+  const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / kGoodPivot));
+  bool good = true;
+  for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
+    const V sum = hn::Load(d, sums.sum + c);
+    const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse), hn::Mul(hn::Load(d, sums.square + c), kept));
+    good = good && hn::AllTrue(d, hn::Or(near, hn::Not(hn::FirstN(d, columns - c))));
+  }
+  return good;
+}
+
+// Merges a block of `count` values a column into the moments of the `done` before. add() computes the block's sums
+// about sums.pivot; called again, with better pivots, where those were bad.
+template <typename T, class Add>
+HWY_INLINE void AddBlockOfColumns(size_t done, size_t count, size_t columns, ColumnSums<T>& sums, const Add& add) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d);
+  add();
+  if (!GoodPivots(count, columns, sums)) {
+    const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(count)));
+    for (size_t c = 0; c < columns; c += lanes) {
+      const V own = hn::MulAdd(hn::Load(d, sums.sum + c), inverse, hn::Load(d, sums.pivot + c));
+      hn::Store(own, d, sums.pivot + c);
+    }
+    add();
+  }
+  for (size_t c = 0; c < columns; c += lanes) {
+    MergeWide(d, hn::Load(d, sums.pivot + c), hn::Load(d, sums.sum + c), hn::Load(d, sums.square + c),
+              static_cast<double>(done), static_cast<double>(count), sums.mean + c, sums.m2 + c);
+  }
 }
 
 }  // namespace HWY_NAMESPACE

@@ -27,54 +27,9 @@ template <typename T>
 Moments RunOf(const void* src, int64_t n, int64_t runs, int64_t stride) {
   Moments moments;
   AddRuns(static_cast<const T*>(src), static_cast<size_t>(n), static_cast<size_t>(runs), static_cast<size_t>(stride),
-          moments);
+          NoTask(), moments);
   return moments;
 }
-
-// Merges `count` rows, given by sums of deviations from the pivot and of their squares, into the moments
-// of `done` rows.
-template <class DD, class VD>
-HWY_INLINE void MergeColumns(DD dd, VD pivot, VD sum, VD square, double done, double count, double* mean, double* m2) {
-  const VD inverse = hn::Set(dd, 1 / count);
-  const VD own_mean = hn::MulAdd(sum, inverse, pivot);
-  const VD own_m2 = hn::Max(hn::Zero(dd), hn::NegMulAdd(hn::Mul(sum, sum), inverse, square));
-  if (done == 0) {
-    hn::StoreU(own_mean, dd, mean);
-    hn::StoreU(own_m2, dd, m2);
-    return;
-  }
-  const VD old = hn::LoadU(dd, mean);
-  const VD delta = hn::Sub(own_mean, old);
-  const double share = count / (done + count);
-  hn::StoreU(hn::MulAdd(delta, hn::Set(dd, share), old), dd, mean);
-  const VD both = hn::Add(hn::LoadU(dd, m2), own_m2);
-  hn::StoreU(hn::MulAdd(hn::Mul(delta, delta), hn::Set(dd, share * done), both), dd, m2);
-}
-
-template <class D, class V>
-HWY_INLINE void MergeWide(D d, V pivot, V sum, V square, double done, double count, double* mean, double* m2) {
-  if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
-    MergeColumns(d, pivot, sum, square, done, count, mean, m2);
-  } else {
-    const hn::ScalableTag<double> dd;
-    const size_t half = hn::Lanes(dd);
-    MergeColumns(dd, hn::PromoteLowerTo(dd, pivot), hn::PromoteLowerTo(dd, sum), hn::PromoteLowerTo(dd, square), done,
-                 count, mean, m2);
-    MergeColumns(dd, hn::PromoteUpperTo(dd, pivot), hn::PromoteUpperTo(dd, sum), hn::PromoteUpperTo(dd, square), done,
-                 count, mean + half, m2 + half);
-  }
-}
-
-// Sums of deviations from the pivot and of their squares, column by column; room for whole vectors.
-template <typename T>
-struct ColumnSums {
-  static constexpr size_t kRoom = static_cast<size_t>(kMaxColumns) + HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>);
-  HWY_ALIGN Wide<T> pivot[kRoom];
-  HWY_ALIGN Wide<T> sum[kRoom];
-  HWY_ALIGN Wide<T> square[kRoom];
-  HWY_ALIGN double mean[kRoom];
-  HWY_ALIGN double m2[kRoom];
-};
 
 template <typename T, class D = hn::ScalableTag<Wide<T>>>
 HWY_INLINE hn::Vec<D> LoadColumns(const T* row, size_t c, size_t columns) {
@@ -118,26 +73,9 @@ void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, Colu
   for (; row < rows; ++row) AddRows<1>(src + row * pitch, 0, columns, sums);
 }
 
-// As AddBlock has it, for every column.
-template <typename T>
-HWY_INLINE bool GoodPivots(size_t rows, size_t columns, const ColumnSums<T>& sums) {
-  const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
-  const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(rows)));
-  const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / kGoodPivot));
-  bool good = true;
-  for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
-    const V sum = hn::Load(d, sums.sum + c);
-    const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse), hn::Mul(hn::Load(d, sums.square + c), kept));
-    good = good && hn::AllTrue(d, hn::Or(near, hn::Not(hn::FirstN(d, columns - c))));
-  }
-  return good;
-}
-
 template <typename T>
 void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, double* mean, double* m2) {
   const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(columns), total = static_cast<size_t>(rows);
   const auto step = static_cast<size_t>(pitch);
@@ -147,19 +85,7 @@ void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, do
   for (size_t row = 0; row < total;) {
     const size_t count = std::min(row == 0 ? kFirstRows : kBlockRows, total - row);
     for (size_t c = 0; row > 0 && c < n; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
-    AddDeviations(from + row * step, step, count, n, sums);
-    if (!GoodPivots(count, n, sums)) {
-      const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(count)));
-      for (size_t c = 0; c < n; c += lanes) {
-        const V own = hn::MulAdd(hn::Load(d, sums.sum + c), inverse, hn::Load(d, sums.pivot + c));
-        hn::Store(own, d, sums.pivot + c);
-      }
-      AddDeviations(from + row * step, step, count, n, sums);
-    }
-    for (size_t c = 0; c < n; c += lanes) {
-      MergeWide(d, hn::Load(d, sums.pivot + c), hn::Load(d, sums.sum + c), hn::Load(d, sums.square + c),
-                static_cast<double>(row), static_cast<double>(count), sums.mean + c, sums.m2 + c);
-    }
+    AddBlockOfColumns(row, count, n, sums, [&]() HWY_ATTR { AddDeviations(from + row * step, step, count, n, sums); });
     row += count;
   }
   std::copy_n(sums.mean, n, mean);
