@@ -60,6 +60,7 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
 // Maps a channel beside the reading of another, which lies in the same way.
 template <typename T, bool kStream>
 struct MapTask {
+  static constexpr bool kApart = false;
   using D = hn::ScalableTag<Wide<T>>;
   using V = hn::Vec<D>;
   const T* src;
@@ -90,6 +91,9 @@ Moments ChannelMoments(const NormTensor& t, const T* src, const Task& task) {
   const auto batch = static_cast<size_t>(t.batch), images = std::max<size_t>(1, kBlock / plane);
   Moments moments;
   for (size_t n = 0; n < batch; n += images) {
+    for (size_t next = n + images; next < std::min(batch, n + 2 * images); ++next) {
+      FetchPageStarts(src + next * stride, std::min(plane, kBlock));
+    }
     AddRuns(src + n * stride, plane, std::min(images, batch - n), stride, task.From(n * stride), moments);
   }
   return moments;
@@ -125,7 +129,7 @@ void NormalizePlanes(const ChannelRange& range) {
     range.mean[c] = moments.mean;
     range.var[c] = moments.m2 / moments.count;
   };
-  if (range.begin < range.end) measure(range.begin, NoTask());
+  if (range.begin < range.end) measure(range.begin, NoTask<false>());
   for (int64_t c = range.begin; c < range.end; ++c) {
     Wide<T> scale, shift, pivot;
     range.Set(c, 1, &scale, &shift, &pivot);

@@ -35,8 +35,11 @@ constexpr size_t kLongRun = kBlock / 2;
 // rounding error of their difference grows by as much.
 constexpr double kGoodPivot = 1.25;
 
-// What is done beside the reading of a block, vector by vector: nothing.
+// What is done beside the reading of a block, vector by vector: nothing. kApart: long runs are read as kChains streams,
+// as MapLines does; else in order. Sums differ in their last bits.
+template <bool kApartValue>
 struct NoTask {
+  static constexpr bool kApart = kApartValue;
   NoTask From(size_t) const { return {}; }
   void Whole(size_t) const {}
   void Part(size_t, size_t) const {}
@@ -82,8 +85,7 @@ HWY_INLINE Deviations BlockDeviations(const T* src, size_t n, size_t runs, size_
   };
   for (size_t run = 0; run < runs; ++run) {
     const size_t from = run * stride;
-    // Long runs as kChains streams, as MapLines does.
-    const size_t each = n >= kLongRun ? n / kChains / lanes * lanes : lanes;
+    const size_t each = Task::kApart && n >= kLongRun ? n / kChains / lanes * lanes : lanes;
     size_t i = 0;
     while (i + kChains * each <= n) {
       for (const size_t end = i + each; i < end; i += lanes) {
@@ -128,16 +130,32 @@ HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, con
   Moments block = block_of(first);
   if (!(first.squares <= kGoodPivot * block.m2)) {
     pivot = static_cast<Wide<T>>(block.mean);
-    block = block_of(BlockDeviations(src, n, runs, stride, pivot, NoTask()));
+    block = block_of(BlockDeviations(src, n, runs, stride, pivot, NoTask<Task::kApart>()));
   }
   moments.Merge(block);
+}
+
+// The first lines of every page of n elements, so that prefetchers follow from there on: they stop at a page's end.
+// One thread, reading runs of 12 KB from memory: 9.5 ms without, 7.7 with.
+template <typename T>
+HWY_INLINE void FetchPageStarts(const T* src, size_t n) {
+  constexpr uintptr_t kPage = 4096, kLine = 64, kLines = 4;
+  const auto end = reinterpret_cast<uintptr_t>(src + n);
+  for (auto page = reinterpret_cast<uintptr_t>(src); page < end; page = (page / kPage + 1) * kPage) {
+    for (uintptr_t at = page; at < std::min(end, page + kLines * kLine); at += kLine) {
+      __builtin_prefetch(reinterpret_cast<const void*>(at), 0, 2);
+    }
+  }
 }
 
 // Adds `runs` runs of n elements, `stride` apart; at most kBlock in all, or one run.
 template <typename T, class Task>
 HWY_INLINE void AddRuns(const T* src, size_t n, size_t runs, size_t stride, const Task& task, Moments& moments) {
   if (runs > 1) return AddBlock(src, n, runs, stride, task, moments);
-  for (size_t i = 0; i < n; i += kBlock) AddBlock(src + i, std::min(kBlock, n - i), 1, 0, task.From(i), moments);
+  for (size_t i = 0; i < n; i += kBlock) {
+    if (n - i > kBlock && !Task::kApart) FetchPageStarts(src + i + kBlock, std::min(kBlock, n - i - kBlock));
+    AddBlock(src + i, std::min(kBlock, n - i), 1, 0, task.From(i), moments);
+  }
 }
 
 // Merges `count` rows, given by sums of deviations from the pivot and of their squares, into the moments

@@ -27,7 +27,7 @@ template <typename T>
 Moments RunOf(const void* src, int64_t n, int64_t runs, int64_t stride) {
   Moments moments;
   AddRuns(static_cast<const T*>(src), static_cast<size_t>(n), static_cast<size_t>(runs), static_cast<size_t>(stride),
-          NoTask(), moments);
+          NoTask<true>(), moments);
   return moments;
 }
 

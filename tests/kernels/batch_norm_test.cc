@@ -139,7 +139,15 @@ TEST(BatchNormFunctions, LargePlanesAndManyThreads) {
   Check({1, 3, 40000, Layout::kPlain});
   Check({1, 3, 40000, Layout::kChannelsLast});
   Check({4, 40, 900, Layout::kPlain});
+  Check({2, 17, 2501, Layout::kPlain});
+  Check({1, 16, 9000, Layout::kPlain});
   Check({2, 130, 700, Layout::kChannelsLast});
+}
+
+// Written past the caches: more than 16 MiB.
+TEST(BatchNormFunctions, PastTheCaches) {
+  Check({2, 18, 120000, Layout::kPlain});
+  Check({3, 10000, 147, Layout::kPlain});
 }
 
 TEST(BatchNormFunctions, EveryType) {
@@ -153,6 +161,7 @@ TEST(BatchNormFunctions, EveryType) {
 TEST(BatchNormFunctions, LargeMeanCancelsNothing) {
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
     Check({2, 17, 5000, layout, DType::kFloat32, 1e4, 1e-2});
+    Check({3, 17, 49, layout, DType::kFloat32, 1e4, 1e-2});
     Check({2, 3, 5000, layout, DType::kFloat32, -1e6, 1});
   }
 }
