@@ -166,7 +166,8 @@ class Contender {
   int64_t bytes() const { return static_cast<int64_t>(buffers_.src.byte_size()); }
 
  private:
-  ThreadPool* PoolFor(int64_t) const { return pool_.get(); }
+  // BatchNorm::forward in eval mode maps so few elements on the caller; a copy does as well.
+  ThreadPool* PoolFor(int64_t count) const { return count < int64_t{1} << 17 ? nullptr : pool_.get(); }
 
   What what_;
   std::shared_ptr<ThreadPool> pool_;

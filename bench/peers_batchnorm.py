@@ -19,16 +19,14 @@ some microseconds.
 two passes (NHWC, or a channel that does not fit into L2 twice) that and the time of one read. The last columns are the
 bound's time over Crease's, and the fastest peer's over Crease's.
 
-The Crease side is bench/bench_batchnorm (Google Benchmark). It is started once a round and case; its benchmarks are found
-by name, `BatchNorm/eval/f32/NCHW/32x256x56x56/threads:2`, as are `memcpy/SHAPE/threads:T`, `stream_copy/SHAPE/threads:T`
-and `read/SHAPE/threads:T`. --crease-json FILE joins the JSON of an earlier run instead (--benchmark_format=json).
+The Crease side is `bench/bench_batchnorm --turns`, started once a round and case: kernel, copies and read take turns in
+one process there. --crease-json FILE joins what an earlier run of it printed instead.
 """
 import argparse
 import json
 import math
 import multiprocessing as mp
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -163,100 +161,107 @@ def takes_part(engine, mode, layout):
     return engine == "torch" or layout == "NCHW" and (engine == "onednn" or mode == "eval")
 
 
-def work(pipe, engine, shape, mode, layout, threads):
-    try:
-        runner = ENGINES[engine](shape, mode, layout, threads)
-        pipe.send(("ok", check(runner.result(), shape, mode)))
-    except Exception as e:
-        pipe.send(("error", f"{type(e).__name__}: {e}"[:160]))
-        return
-    while (seconds := pipe.recv()) is not None:
-        runner.run()
-        times, end = [], time.perf_counter() + seconds
-        while time.perf_counter() < end or len(times) < 3:
-            start = time.perf_counter()
+def work(pipe, engine):
+    """An engine's process: a case to set up and check, then seconds to be timed for, until None; the next case, until None."""
+    while (case := pipe.recv()) is not None:
+        runner = None
+        try:
+            runner = ENGINES[engine](*case)
+            pipe.send(("ok", check(runner.result(), case[0], case[1])))
+        except Exception as e:
+            pipe.send(("error", f"{type(e).__name__}: {e}"[:160]))
+        while (seconds := pipe.recv()) is not None:
             runner.run()
-            times.append(1e3 * (time.perf_counter() - start))
-        pipe.send(statistics.median(times))
+            times, end = [], time.perf_counter() + seconds
+            while time.perf_counter() < end or len(times) < 3:
+                start = time.perf_counter()
+                runner.run()
+                times.append(1e3 * (time.perf_counter() - start))
+            pipe.send((statistics.median(times), min(times)))
+
+
+class Workers:
+    """A process for every engine, started when it is first asked for and again where it died."""
+
+    def __init__(self):
+        self.context, self.running = mp.get_context("spawn"), {}
+
+    def pipe(self, engine):
+        if engine not in self.running or not self.running[engine][0].is_alive():
+            here, there = self.context.Pipe()
+            process = self.context.Process(target=work, args=(there, engine), daemon=True)
+            process.start()
+            there.close()
+            self.running[engine] = (process, here)
+        return self.running[engine][1]
+
+    def stop(self):
+        for process, pipe in self.running.values():
+            if process.is_alive():
+                pipe.send(None)
+                process.join(5)
 
 
 # --- the Crease side -------------------------------------------------------------------------------------------------
 
 OURS = ["crease", "memcpy", "stream_copy", "read"]
-REPETITIONS = 9
 L2_BYTES = int(subprocess.run(["getconf", "LEVEL2_CACHE_SIZE"], capture_output=True, text=True).stdout or 0) or 1 << 20
 
 
-def our_names(case):
-    """{engine: the benchmark's name} for a case."""
-    shape, mode, layout, threads = case
-    tail = f"{shape}/threads:{threads}"
-    return {"crease": f"BatchNorm/{mode}/f32/{layout}/{tail}"} | {name: f"{name}/{tail}" for name in OURS[1:]}
-
-
 def our_times(report, case):
-    """{engine: milliseconds} of the case's benchmarks in a Google Benchmark report."""
-    unit = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
-    times = {}
-    for engine, name in our_names(case).items():
-        found = [b["real_time"] * unit[b.get("time_unit", "ns")] for b in report["benchmarks"]
-                 if re.fullmatch(re.escape(name) + r"(/(real_time|min_time:.*|repeats:.*))*", b["name"])
-                 and b.get("run_type", "iteration") == "iteration" and not b.get("error_occurred")]
-        if found:
-            times[engine] = statistics.median(found)
-    return times
+    """{engine: (median, least) milliseconds} of a case in what bench_batchnorm --turns prints."""
+    shape, mode, layout, threads = case
+    times = report.get(f"{shape}/{layout}/threads:{threads}", {})
+    return {engine: tuple(1e-3 * times[name][which] for which in ("median", "least"))
+            for engine, name in zip(OURS, [mode, *OURS[1:]]) if name in times}
 
 
 def crease_round(binary, case, seconds):
-    # Several repetitions, of which the median counts: one interruption spoils one of them, as with the peers.
-    command = [binary, "--benchmark_format=json", f"--benchmark_min_time={seconds / REPETITIONS}",
-               f"--benchmark_repetitions={REPETITIONS}",
-               "--benchmark_filter=^(" + "|".join(our_names(case).values()) + ")(/|$)"]
+    shape, _, layout, threads = case
+    # Five contenders share the time.
+    command = [binary, f"--turns={5 * seconds}", f"--cases=^{shape}/{layout}/threads:{threads}$"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-200:]}")
-    return our_times(json.loads(done.stdout), case) if done.stdout.strip() else {}
+    return our_times(json.loads(done.stdout), case)
 
 
-def measure(case, a, report):
-    """{engine: {"ms": ..., "error": ...}}"""
+def measure(case, a, report, workers):
+    """{engine: {"ms": ..., "least_ms": ...} or {"error": ...}}"""
     shape_name, mode, layout, threads = case
     shape = tuple(int(n) for n in shape_name.split("x"))
-    context, engines, row = mp.get_context("spawn"), {}, {}
+    engines, row = {}, {}
     for engine in a.peers.split(","):
         if not takes_part(engine, mode, layout):
             continue
-        here, there = context.Pipe()
-        process = context.Process(target=work, args=(there, engine, shape, mode, layout, threads), daemon=True)
-        process.start()
-        there.close()
+        pipe = workers.pipe(engine)
+        pipe.send((shape, mode, layout, threads))
         try:
-            kind, value = here.recv()
+            kind, value = pipe.recv()
         except EOFError:
-            kind, value = "error", "the process died"
+            row[engine] = "the process died"
+            continue
         if kind == "ok" and value <= TOLERANCE[mode]:
-            engines[engine], row[engine] = (process, here), []
+            engines[engine], row[engine] = pipe, []
         else:
             row[engine] = value if kind == "error" else f"wrong by {value:.1e}"
-            if kind == "ok":
-                here.send(None)
+            pipe.send(None)
     rounds = []
     for _ in range(a.rounds):
         if a.crease:
             rounds.append(crease_round(a.crease, case, a.seconds))
-        for engine, (_, pipe) in engines.items():
+        for engine, pipe in engines.items():
             pipe.send(a.seconds)
             row[engine].append(pipe.recv())
-    for process, pipe in engines.values():
+    for pipe in engines.values():
         pipe.send(None)
-        process.join(5)
     if report:
         rounds.append(our_times(report, case))
     for engine in OURS:
         if times := [r[engine] for r in rounds if engine in r]:
             row[engine] = times
-    return {engine: {"ms": statistics.median(v), "least_ms": min(v)} if isinstance(v, list) else {"error": v}
-            for engine, v in row.items()}
+    return {engine: {"ms": statistics.median(m for m, _ in v), "least_ms": min(least for _, least in v)}
+            if isinstance(v, list) else {"error": v} for engine, v in row.items()}
 
 
 def two_passes(case):
@@ -301,22 +306,23 @@ def main():
     print("Milliseconds, " + ("least" if a.best else "median") + " of the rounds.\n")
     print("| shape | mode | layout | threads | " + " | ".join(engines) + " | bound | bound/crease | peer/crease |\n|---|---|---|---|"
           + "---|" * (len(engines) + 3))
-    table, ratios = [], []
+    table, ratios, workers = [], [], Workers()
     for mode in a.modes.split(","):
         for layout in a.layouts.split(","):
             for threads in map(int, a.threads.split(",")):
                 for shape in a.shapes.split(","):
                     case = (shape, mode, layout, threads)
-                    row = measure(case, a, report)
+                    row = measure(case, a, report, workers)
                     ratios.append(print_row(case, row, engines, "least_ms" if a.best else "ms")[1])
                     table.append({"shape": shape, "mode": mode, "layout": layout, "threads": threads, "engines": row})
+                    if a.json:
+                        with open(a.json, "w") as f:
+                            json.dump(table, f, indent=1)
+    workers.stop()
     ratios = [r for r in ratios if r]
     if ratios:
         print(f"\nfastest peer / Crease over {len(ratios)} cases: geometric mean "
               f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}x, least {min(ratios):.2f}x")
-    if a.json:
-        with open(a.json, "w") as f:
-            json.dump(table, f, indent=1)
     return 0
 
 

@@ -50,6 +50,9 @@ HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pi
       if (stream) {
         StreamWide(y, d, dst + at * pitches.dst + c);
       } else {
+        if constexpr (A == Activation::kNone && R == Residual::kNone) {
+          __builtin_prefetch(dst + at * pitches.dst + c + kStoreAhead, 1, 3);
+        }
         StoreWide(y, d, dst + at * pitches.dst + c);
       }
     }
@@ -74,10 +77,10 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
   const bool stream = kBare && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
                       reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
   int64_t row = begin;
-  if (kBare && stream) {
+  if (kBare) {
     constexpr auto kRows = static_cast<int64_t>(kStreams);
     const int64_t step =
-        std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src));
+        stream ? std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src)) : 1;
     for (; row + kRows * step <= end; row += kRows * step) {
       for (int64_t i = row; i < row + step; ++i) RowsOf<kStreams, T, A, R, kExact>(args, n, pitches, i, step, stream);
     }

@@ -23,6 +23,7 @@ namespace HWY_NAMESPACE {
 
 constexpr int64_t kGroupBytes = 32 << 10;  // small channels that are done together stay in L1
 constexpr int64_t kMaxGroup = 64;
+constexpr int64_t kFetchBytes = 1 << 20;  // what a worker may well have in its L2
 
 // The pivot is the mean rounded to T; the shift has what rounding took from it.
 template <typename T>
@@ -158,6 +159,7 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   const int64_t channel_bytes = t.values_per_channel() * static_cast<int64_t>(sizeof(T));
   const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes, 1, kMaxGroup);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
+  const bool fetch = (range.end - range.begin) * channel_bytes > kFetchBytes;
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
   AffineArgs args{nullptr, nullptr, nullptr, scale, shift, pivot};
@@ -168,7 +170,7 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
     T* dst = static_cast<T*>(t.dst) + first * t.plane;
     SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(t.plane), static_cast<size_t>(t.batch),
                       static_cast<size_t>(t.channels * t.plane),
-                      first + count < range.end ? static_cast<size_t>(run) : 0, sums);
+                      fetch && first + count < range.end ? static_cast<size_t>(run) : 0, sums);
     for (int64_t c = 0; c < count; ++c) {
       range.mean[first + c] = sums.mean[c];
       range.var[first + c] = sums.m2[c] * inverse;

@@ -203,38 +203,35 @@ struct ColumnSums {
   HWY_ALIGN double m2[kRoom];
 };
 
-// As AddBlock has it, for every column.
+// Gives the columns whose pivot was not `good`, as kGoodPivot is meant, their own means. Whether there were any.
 template <typename T>
-HWY_INLINE bool GoodPivots(size_t rows, size_t columns, const ColumnSums<T>& sums) {
+HWY_INLINE bool MovePivots(double good, size_t rows, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(rows)));
-  const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / kGoodPivot));
-  bool good = true;
+  const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / good));
+  bool moved = false;
   for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
-    const V sum = hn::Load(d, sums.sum + c);
+    const V sum = hn::Load(d, sums.sum + c), pivot = hn::Load(d, sums.pivot + c);
     const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse), hn::Mul(hn::Load(d, sums.square + c), kept));
-    good = good && hn::AllTrue(d, hn::Or(near, hn::Not(hn::FirstN(d, columns - c))));
+    const auto stays = hn::Or(near, hn::Not(hn::FirstN(d, columns - c)));
+    if (hn::AllTrue(d, stays)) continue;
+    moved = true;
+    hn::Store(hn::IfThenElse(stays, pivot, hn::MulAdd(sum, inverse, pivot)), d, sums.pivot + c);
   }
-  return good;
+  return moved;
 }
 
 // Merges a block of `count` values a column into the moments of the `done` before. add() computes the block's sums
-// about sums.pivot; called again, with better pivots, where those were bad.
+// about sums.pivot; called again, with better pivots for the columns that need them, where some were not good: what
+// is computed for a column does not depend on those beside it.
 template <typename T, class Add>
-HWY_INLINE void AddBlockOfColumns(size_t done, size_t count, size_t columns, ColumnSums<T>& sums, const Add& add) {
+HWY_INLINE void AddBlockOfColumns(double good, size_t done, size_t count, size_t columns, ColumnSums<T>& sums,
+                                  const Add& add) {
   const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   add();
-  if (!GoodPivots(count, columns, sums)) {
-    const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(count)));
-    for (size_t c = 0; c < columns; c += lanes) {
-      const V own = hn::MulAdd(hn::Load(d, sums.sum + c), inverse, hn::Load(d, sums.pivot + c));
-      hn::Store(own, d, sums.pivot + c);
-    }
-    add();
-  }
+  if (MovePivots(good, count, columns, sums)) add();
   for (size_t c = 0; c < columns; c += lanes) {
     MergeWide(d, hn::Load(d, sums.pivot + c), hn::Load(d, sums.sum + c), hn::Load(d, sums.square + c),
               static_cast<double>(done), static_cast<double>(count), sums.mean + c, sums.m2 + c);

@@ -23,6 +23,10 @@ namespace HWY_NAMESPACE {
 
 constexpr size_t kFour = 4;
 constexpr size_t kMaxSmallPlane = kShort;
+constexpr size_t kSmallBlock = 1024;  // terms of a sum; 4 lanes and one chain are to be enough for it
+constexpr size_t kSampled = 16;       // elements whose mean is the first pivot
+// Short sums have digits to spare. The mean of 16 of 49 values is always as good as this.
+constexpr double kGoodSmallPivot = 4;
 
 template <class D, class V>
 HWY_INLINE void StoreBlockSums(D d, V v, float* to) {
@@ -98,7 +102,7 @@ template <typename T>
 void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, size_t stride, size_t ahead,
                        ColumnSums<T>& sums) {
   // The last four repeat a channel where fewer are left: every channel is added up in the same way.
-  const auto sum_all = [&](auto squares, size_t image, size_t images) HWY_ATTR {
+  const auto sum_all = [&](auto squares, size_t length, size_t image, size_t images) HWY_ATTR {
     for (size_t c = 0; c < channels; c += kFour) {
       size_t offset[kFour];
       for (size_t k = 0; k < kFour; ++k) offset[k] = std::min(c + k, channels - 1) * n;
@@ -109,21 +113,22 @@ void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, si
           for (size_t i = 0; i < kFour * n; i += 64 / sizeof(T)) __builtin_prefetch(first + i, 0, 2);
         }
       }
-      SumFour<squares.value>(from, offset, n, images, stride, sums.pivot + c, sums.sum + c, sums.square + c);
+      SumFour<squares.value>(from, offset, length, images, stride, sums.pivot + c, sums.sum + c, sums.square + c);
     }
   };
   const hn::ScalableTag<Wide<T>> d;
-  sum_all(std::false_type(), 0, 1);
-  const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(n)));
+  const size_t sampled = std::min(n, kSampled);
+  sum_all(std::false_type(), sampled, 0, 1);
+  const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(sampled)));
   for (size_t c = 0; c < channels; c += hn::Lanes(d)) {
     hn::Store(hn::Mul(hn::Load(d, sums.sum + c), inverse), d, sums.pivot + c);
   }
-  const size_t images = std::max<size_t>(1, kBlock / n);
+  const size_t images = std::max<size_t>(1, kSmallBlock / n);
   for (size_t image = 0; image < batch; image += images) {
     const size_t count = std::min(images, batch - image);
     for (size_t c = 0; image > 0 && c < channels; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
-    AddBlockOfColumns(image * n, count * n, channels, sums,
-                      [&]() HWY_ATTR { sum_all(std::true_type(), image, count); });
+    AddBlockOfColumns(kGoodSmallPivot, image * n, count * n, channels, sums,
+                      [&]() HWY_ATTR { sum_all(std::true_type(), n, image, count); });
   }
 }
 

@@ -61,10 +61,10 @@ Result<Placement> Place(const Shape& shape, const Shape& strides, bool add_batch
   Placement p;
   CREASE_RETURN_IF_ERROR(ElementCount(shape));
   if (!strides.empty() && strides.size() != shape.size()) {
-    return Invalid(ops::StrCat(what, " has ", shape.size(), " axes and ", strides.size(), " strides"));
+    return Invalid(ops::StrCat(what, ": expected ", shape.size(), " strides, got ", strides.size()));
   }
   for (const int64_t stride : strides) {
-    if (stride < 0) return Invalid(ops::StrCat(what, " has a negative stride, ", stride));
+    if (stride < 0) return Invalid(ops::StrCat(what, ": expected strides >= 0, got ", stride));
   }
   p.shape = shape;
   p.strides = strides.empty() ? StorageStrides(shape, Layout::kPlain, 0) : strides;
@@ -102,10 +102,10 @@ struct BatchNorm::Impl {
   std::shared_ptr<const NormMap> eval_map;  // of the running statistics; null once they have changed
 
   Result<void> CheckShapes(const ConstArray& x, const Array& y) const;
-  Result<void> CheckStatistics(bool batch_statistics, int64_t values_per_channel) const;
+  Result<void> CheckVariance() const;
   Result<void> Forward(const ConstArray& x, const Array& y);
   Result<void> Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics);
-  std::shared_ptr<const NormMap> EvalMap();
+  Result<std::shared_ptr<const NormMap>> EvalMap();
   void Track(std::span<const double> mean, std::span<const double> var, int64_t count);
 };
 
@@ -130,16 +130,12 @@ Result<void> BatchNorm::Impl::CheckShapes(const ConstArray& x, const Array& y) c
         ops::StrCat("expected ", Name(options.dtype), ", got x of ", Name(x.dtype), " and y of ", Name(y.dtype)));
   }
   if (x.shape != y.shape) {
-    return Invalid(ops::StrCat("y has shape ", ToString(y.shape), ", x has ", ToString(x.shape)));
+    return Invalid(ops::StrCat("expected y of x's shape, ", ToString(x.shape), ", got ", ToString(y.shape)));
   }
   return {};
 }
 
-Result<void> BatchNorm::Impl::CheckStatistics(bool batch_statistics, int64_t values_per_channel) const {
-  if (batch_statistics) {
-    if (values_per_channel > 1) return {};
-    return Invalid(ops::StrCat("batch statistics need more than one value a channel, got ", values_per_channel));
-  }
+Result<void> BatchNorm::Impl::CheckVariance() const {
   for (size_t c = 0; c < state.running_var.size(); ++c) {
     const double sum = state.running_var[c] + options.eps;
     if (!(sum > 0) || !std::isfinite(sum)) {
@@ -162,9 +158,10 @@ void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double
   }
 }
 
-std::shared_ptr<const NormMap> BatchNorm::Impl::EvalMap() {
+Result<std::shared_ptr<const NormMap>> BatchNorm::Impl::EvalMap() {
   const std::lock_guard<std::mutex> lock(map_mutex);
   if (eval_map == nullptr) {
+    CREASE_RETURN_IF_ERROR(CheckVariance());
     const NormParameters parameters{state.weight, state.bias, options.eps};
     eval_map = std::make_shared<const NormMap>(options.dtype, parameters, state.running_mean, state.running_var);
   }
@@ -174,7 +171,8 @@ std::shared_ptr<const NormMap> BatchNorm::Impl::EvalMap() {
 Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics) {
   RunContext context{executor, nullptr};
   if (!batch_statistics) {
-    EvalMap()->Apply(context, tensor);
+    CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<const NormMap> map, EvalMap());
+    map->Apply(context, tensor);
     return {};
   }
   const NormParameters parameters{state.weight, state.bias, options.eps};
@@ -198,8 +196,11 @@ Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y) {
   CREASE_ASSIGN_OR_RETURN(const Placement to, Place(y.shape, y.strides, unbatched, "y"));
   NormTensor tensor = TensorOf(from, x.data, y.data, x.dtype);
   const bool batch_statistics = training || !options.track_running_stats;
-  CREASE_RETURN_IF_ERROR(CheckStatistics(batch_statistics, tensor.values_per_channel()));
-  if (tensor.values_per_channel() == 0) return {};
+  const int64_t values = tensor.values_per_channel();
+  if (batch_statistics && values <= 1) {
+    return Invalid(ops::StrCat("batch statistics: expected more than one value a channel, got ", values));
+  }
+  if (values == 0) return {};
   // Waking the pool takes longer than such a tensor does.
   const bool small = ops::Product(from.shape, 0, from.shape.size()) < (batch_statistics ? kWorthPool / 4 : kWorthPool);
   PoolRequest request(host || small ? nullptr : pool.get());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BatchNormalization in the meanings of opsets 7, 9, 14 and 15. Training form: statistics of the batch,
-// the variance biased, and running ones as old * momentum + batch * (1 - momentum). Outputs Y, running
-// mean, running variance; before opset 14 also saved_mean and saved_var, the batch's own.
+// the variance biased (opset 14 names the population variance; 7 and 9 name neither), and running ones as
+// old * momentum + batch * (1 - momentum). Outputs Y, running mean, running variance; before opset 14 also saved_mean
+// and saved_var, the batch's own.
 #pragma once
 
 #include <vector>

@@ -220,6 +220,7 @@ TEST(BatchNorm, FailsWherePyTorchFails) {
     const auto result = rank == 1 ? TryShape<1>(c) : rank == 2 ? TryShape<2>(c) : TryShape<3>(c);
     ASSERT_FALSE(result.ok()) << c["name"];
     EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(result.error().message.find("expected"), std::string::npos) << result.error().message;
     EXPECT_NE(result.error().message.find("got"), std::string::npos) << result.error().message;
   }
 }
@@ -258,9 +259,9 @@ TEST(BatchNorm, RefusesMixedTypesStridesAndBadVariance) {
   EXPECT_EQ(message({data.data(), DType::kFloat64, shape, {}}, y),
             "expected float32, got x of float64 and y of float32");
   EXPECT_EQ(message(x, {data.data(), DType::kFloat32, {1, 2, 4, 1}, {}}),
-            "y has shape (1, 2, 4, 1), x has (1, 2, 2, 2)");
-  EXPECT_EQ(message({data.data(), DType::kFloat32, shape, {1, 2}}, y), "x has 4 axes and 2 strides");
-  EXPECT_EQ(message({data.data(), DType::kFloat32, shape, {8, 4, -2, 1}}, y), "x has a negative stride, -2");
+            "expected y of x's shape, (1, 2, 2, 2), got (1, 2, 4, 1)");
+  EXPECT_EQ(message({data.data(), DType::kFloat32, shape, {1, 2}}, y), "x: expected 4 strides, got 2");
+  EXPECT_EQ(message({data.data(), DType::kFloat32, shape, {8, 4, -2, 1}}, y), "x: expected strides >= 0, got -2");
   ASSERT_TRUE(norm.set_state("running_var", std::vector<double>{1, -1}).ok());
   EXPECT_NE(message(x, y).find("channel 1: expected running_var + eps > 0"), std::string::npos);
   EXPECT_FALSE(norm.set_state("running_var", std::vector<double>{1}).ok());
