@@ -250,8 +250,8 @@ void Turns(double seconds, const std::regex& cases) {
   for (const int threads : {1, 2}) {
     for (const BenchShape& shape : kShapes) {
       for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
-        const std::string name = shape.name() + (layout == Layout::kPlain ? "/NCHW" : "/NHWC") +
-                                 "/threads:" + std::to_string(threads);
+        const std::string name =
+            shape.name() + (layout == Layout::kPlain ? "/NCHW" : "/NHWC") + "/threads:" + std::to_string(threads);
         if (!std::regex_search(name, cases)) continue;
         std::vector<Times> all = {{"memcpy", What::kMemcpy},
                                   {"stream_copy", What::kStreamCopy},
@@ -260,8 +260,8 @@ void Turns(double seconds, const std::regex& cases) {
                                   {"train", What::kTrain}};
         std::vector<Contender> contenders;
         for (const Times& times : all) contenders.emplace_back(shape, times.what, layout, DType::kFloat32, threads);
-        const Clock::time_point end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                                         std::chrono::duration<double>(seconds));
+        const Clock::time_point end =
+            Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
         do {
           for (size_t i = 0; i < all.size(); ++i) TakeTurn(contenders[i], all[i].microseconds);
         } while (Clock::now() < end);

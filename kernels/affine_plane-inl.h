@@ -81,7 +81,11 @@ class PlaneCursor {
 
   // At element `at`.
   HWY_INLINE PlaneCursor(const AffineArgs& args, int64_t channels, int64_t plane, int64_t at)
-      : args_(args), channels_(channels), plane_(plane), channel_(at / plane % channels), stop_((at / plane + 1) * plane) {
+      : args_(args),
+        channels_(channels),
+        plane_(plane),
+        channel_(at / plane % channels),
+        stop_((at / plane + 1) * plane) {
     SetChannel();
   }
 

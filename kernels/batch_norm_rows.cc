@@ -190,7 +190,8 @@ template <typename T>
 void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bool stream, int64_t begin, int64_t end,
                        double* mean, double* var) {
   // Whole planes past the caches only from where a line begins to where one ends.
-  const bool lines = t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
+  const bool lines =
+      t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
   const ChannelRange range{t, parameters, stream, begin, end, mean, var};
   if (t.plane <= static_cast<int64_t>(kMaxSmallPlane)) {
     NormalizeSmallPlanes<T>(range);

@@ -85,7 +85,8 @@ void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, do
   for (size_t row = 0; row < total;) {
     const size_t count = std::min(row == 0 ? kFirstRows : kBlockRows, total - row);
     for (size_t c = 0; row > 0 && c < n; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
-    AddBlockOfColumns(kGoodPivot, row, count, n, sums, [&]() HWY_ATTR { AddDeviations(from + row * step, step, count, n, sums); });
+    AddBlockOfColumns(kGoodPivot, row, count, n, sums,
+                      [&]() HWY_ATTR { AddDeviations(from + row * step, step, count, n, sums); });
     row += count;
   }
   std::copy_n(sums.mean, n, mean);

@@ -63,7 +63,8 @@ TEST(Affine, RangesOfPlanesPastTheCaches) {
   constexpr float kUntouched = -77;
   for (const int64_t plane : {2, 16, 17, 49, 64, 333, 784, 1024, 1031, 6000}) {
     const int64_t count = kImages * kChannels * plane;
-    const Tensor x = RandomTensor({count}, 1), scale = RandomTensor({kChannels}, 2), shift = RandomTensor({kChannels}, 3);
+    const Tensor x = RandomTensor({count}, 1), scale = RandomTensor({kChannels}, 2),
+                 shift = RandomTensor({kChannels}, 3);
     ForEachTarget([&](const char* target) {
       const AffinePlanes rows = FindAffinePlanes(DType::kFloat32, Activation::kNone, Residual::kNone);
       AffineArgs args;
@@ -85,7 +86,8 @@ TEST(Affine, RangesOfPlanesPastTheCaches) {
             for (int64_t i = 0; i < count; ++i) {
               const auto k = static_cast<size_t>(i);
               ASSERT_EQ(got[k], i < begin || i >= end ? kUntouched : want[k])
-                  << target << " plane " << plane << " stream " << stream << " [" << begin << ", " << end << ") at " << i;
+                  << target << " plane " << plane << " stream " << stream << " [" << begin << ", " << end << ") at "
+                  << i;
             }
           }
         }
