@@ -119,12 +119,12 @@ Result<Measured> Measure(const Session& session, const Arguments& arguments, dou
   return measured;
 }
 
-Json ToJson(const Measured& m, const Arguments& arguments) {
+Json ToJson(const Measured& m, const Arguments& arguments, int threads) {
   const double median = Quantile(m.sorted_ms, 0.5);
   const auto runs = static_cast<double>(m.sorted_ms.size());
   Json json;
   json["model"] = arguments.model;
-  json["threads"] = arguments.session.threads;
+  json["threads"] = threads;
   json["batch"] = m.batch;
   json["streams"] = arguments.streams;
   json["precision"] = arguments.session.precision;
@@ -152,14 +152,15 @@ void PrintText(const Json& json) {
 }
 
 Result<void> Run(const Arguments& arguments) {
-  Options options = arguments.session.ToOptions();
+  SessionArguments session_arguments = arguments.session;
+  if (arguments.streams > 1 && session_arguments.threads == 0) session_arguments.threads = 1;
+  Options options = session_arguments.ToOptions();
   options.profile = arguments.profile || !arguments.trace.empty();
-  if (arguments.streams > 1 && arguments.session.threads == 0) options.threads = 1;
   const Clock::time_point start = Clock::now();
   CREASE_ASSIGN_OR_RETURN(const Session session, Session::load(arguments.model, options));
   const double load_ms = MillisecondsSince(start);
   CREASE_ASSIGN_OR_RETURN(const Measured measured, Measure(session, arguments, load_ms));
-  Json json = ToJson(measured, arguments);
+  Json json = ToJson(measured, arguments, session.impl().workers());
   if (arguments.profile) json["profile"] = ProfileJson(session);
   if (arguments.json) {
     fmt::print("{}\n", json.dump(2));

@@ -112,7 +112,8 @@ def test_same_bits_with_any_flag_that_is_not_arithmetic(crease):
     assert crease.run(MODEL, feeds, "--precision", "f32", threads=1)["logits"].tobytes() == one.tobytes()
 
 
-BENCH_KEYS = ["median_ms", "p90_ms", "p99_ms", "min_ms", "inferences_per_s", "load_ms", "first_run_ms", "peak_rss_mib", "gflops"]
+BENCH_KEYS = ["median_ms", "p90_ms", "p99_ms", "min_ms", "inferences_per_s", "load_ms", "first_run_ms", "peak_rss_mib", "gflops",
+              "threads"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--threads", "1"], ["--batch", "4"], ["--streams", "2"], ["--precision", "f32"]],
