@@ -271,11 +271,16 @@ def two_passes(case):
     return mode == "train" and (layout == "NHWC" or 2 * 4 * n * h * w > L2_BYTES)
 
 
+def bound_of(case, ms):
+    """The least time for the case's traffic, from {engine: milliseconds}; None without copies."""
+    copies = [ms[e] for e in ("memcpy", "stream_copy") if e in ms]
+    return min(copies) + (ms.get("read", 0) if two_passes(case) else 0) if copies else None
+
+
 def print_row(case, row, engines, which):
     """Prints a line of the table; (bound's time over Crease's, fastest peer's over Crease's), either None."""
     ms = {engine: row[engine][which] for engine in engines if which in row.get(engine, {})}
-    copies = [ms[e] for e in ("memcpy", "stream_copy") if e in ms]
-    bound = min(copies) + (ms.get("read", 0) if two_passes(case) else 0) if copies else None
+    bound = bound_of(case, ms)
     peers = [v for engine, v in ms.items() if engine not in OURS]
     ratios = [value / ms["crease"] if value and "crease" in ms else None for value in (bound, min(peers, default=None))]
     cells = [f"{ms[e]:.4f}" if e in ms else row.get(e, {}).get("error", "") for e in engines]
