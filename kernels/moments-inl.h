@@ -124,7 +124,8 @@ HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, con
   auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : SampleMean(src, n);
   const auto block_of = [&](const Deviations& of) {
     const double rest = of.sum * inverse;
-    return Moments{terms, static_cast<double>(pivot) + rest, std::max(0.0, of.squares - of.sum * rest)};
+    // A NaN stays one: std::max returns its first argument then.
+    return Moments{terms, static_cast<double>(pivot) + rest, std::max(of.squares - of.sum * rest, 0.0)};
   };
   const Deviations first = BlockDeviations(src, n, runs, stride, pivot, task);
   Moments block = block_of(first);

@@ -209,6 +209,34 @@ TEST(BatchNormKernel, Refuses) {
   EXPECT_EQ(Refusal(c, "batch_norm"), "constant input");
 }
 
+// A channel with a NaN or an infinity has a NaN for a variance, as in PyTorch, and harms no other.
+TEST(BatchNormFunctions, NotFiniteStaysInItsChannel) {
+  for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
+    for (const int64_t plane : {1, 49, 600, 5000}) {
+      for (const float bad : {NAN, INFINITY, -INFINITY}) {
+        constexpr int64_t kChannels = 19, kBad = 5;
+        const NormCase c{3, kChannels, plane, layout};
+        const Tensor x = RandomTensor({3, kChannels, plane}, 1);
+        Tensor spoilt = RandomTensor({3, kChannels, plane}, 1);
+        spoilt.mutable_data<float>()[Offset(c, 1, kBad, plane / 2)] = bad;
+        ForEachTarget([&](const char* target) {
+          const Outcome want = RunCase(c, x, {}, true, 1), got = RunCase(c, spoilt, {}, true, 1);
+          for (size_t i = 0; i < kChannels; ++i) {
+            if (i == kBad) {
+              EXPECT_FALSE(std::isfinite(got.mean[i])) << target << " plane " << plane;
+              EXPECT_TRUE(std::isnan(got.var[i])) << target << " plane " << plane << " value " << bad;
+              EXPECT_TRUE(std::isnan(got.y.AsDouble(Offset(c, 2, kBad, 0)))) << target << " plane " << plane;
+            } else {
+              EXPECT_EQ(got.mean[i], want.mean[i]) << target << " plane " << plane;
+              EXPECT_EQ(got.var[i], want.var[i]) << target << " plane " << plane;
+            }
+          }
+        });
+      }
+    }
+  }
+}
+
 // 1e8 values in one channel: the sums stay exact to single precision.
 TEST(BatchNormFunctions, HundredMillionValues) {
   constexpr int64_t kCount = 100'000'000;
