@@ -329,19 +329,24 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
     PrefetchRows<1>(dst, operands.dst_pitch, rows, columns);
     if (residual != nullptr) PrefetchRows<0>(residual, operands.residual_pitch, rows, columns);
   }
+  GemmTileFunction run = ops_->tile[panel.vectors][rows];
+  if (band_.planar && panel.vectors == 1 && row_stride_ <= kMostCloseStride && x + rows <= block.line) {
+    const GemmTileFunction found = ops_->close[row_stride_][rows];
+    if (found != nullptr) run = found;
+  }
   if (!finish_) {
     tile.dst = dst;
     tile.dst_stride = operands.dst_pitch;
     tile.residual = residual;
     tile.residual_stride = operands.residual_pitch;
     tile.residual_last = epilogue_.residual == Residual::kAfterActivation;
-    ops_->tile[panel.vectors][rows](tile);
+    run(tile);
     return;
   }
   alignas(64) float sums[kMaxTileRows * kMaxTileVectors * kMaxLanes];
   tile.dst = sums;
   tile.dst_stride = int64_t{panel.vectors} * ops_->lanes;
-  ops_->tile[panel.vectors][rows](tile);
+  run(tile);
   FinishTile finish{sums, tile.dst_stride, dst, operands.dst_pitch, residual, operands.residual_pitch, rows, columns};
   ops_->finish(finish, epilogue_);
 }

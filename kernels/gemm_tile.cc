@@ -119,6 +119,22 @@ HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
   }
 }
 
+template <int kRows, int kVectors, class D, class V>
+HWY_INLINE void Store(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
+  constexpr int kLanes = HWY_MAX_LANES_D(D);
+  if (t.last == kLanes) {
+    if (t.residual == nullptr) {
+      StoreTile<kRows, kVectors, false, false>(d, t, sum);
+    } else {
+      StoreTile<kRows, kVectors, false, true>(d, t, sum);
+    }
+  } else if (t.residual == nullptr) {
+    StoreTile<kRows, kVectors, true, false>(d, t, sum);
+  } else {
+    StoreTile<kRows, kVectors, true, true>(d, t, sum);
+  }
+}
+
 HWY_INLINE void PrefetchL2([[maybe_unused]] const float* address) {
 #if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
   __builtin_prefetch(address, 0, 2);
@@ -166,17 +182,30 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
       a.Advance(1);
     }
   }
-  if (t.last == kLanes) {
-    if (t.residual == nullptr) {
-      StoreTile<kRows, kVectors, false, false>(d, t, sum);
-    } else {
-      StoreTile<kRows, kVectors, false, true>(d, t, sum);
+  Store<kRows, kVectors>(d, t, sum);
+}
+
+// The same for one vector and rows that are kStride floats apart: one pointer reaches all of them, so that short
+// segments cost little.
+template <int kRows, int kStride>
+HWY_NOINLINE void RunClose(const GemmTile& t) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int kLanes = HWY_MAX_LANES_D(decltype(d));
+  V sum[kRows][1];
+  HWY_UNROLL(kMaxTileRows)
+  for (int r = 0; r < kRows; ++r) sum[r][0] = hn::Load(d, t.b);
+  const float* b = t.b;
+  for (int64_t s = 0; s < t.segment_count; ++s) {
+    const float* a = t.a + t.segments[s];
+    for (const float* end = a + t.segment_length; a < end; ++a) {
+      b += kLanes;
+      const V column = hn::Load(d, b);
+      HWY_UNROLL(kMaxTileRows)
+      for (int r = 0; r < kRows; ++r) sum[r][0] = hn::MulAdd(hn::Set(d, a[r * kStride]), column, sum[r][0]);
     }
-  } else if (t.residual == nullptr) {
-    StoreTile<kRows, kVectors, true, false>(d, t, sum);
-  } else {
-    StoreTile<kRows, kVectors, true, true>(d, t, sum);
   }
+  Store<kRows, 1>(d, t, sum);
 }
 
 void Finish(const FinishTile& t, const Epilogue& epilogue) {
@@ -240,6 +269,11 @@ void Transpose(const float* src, int64_t src_stride, int64_t src_step, int64_t r
   }
 }
 
+template <int kStride, int... kRowsBeyond>
+void FillClose([[maybe_unused]] GemmOps& ops, std::integer_sequence<int, kRowsBeyond...>) {
+  ((ops.close[kStride][kFewestCloseRows + kRowsBeyond] = &RunClose<kFewestCloseRows + kRowsBeyond, kStride>), ...);
+}
+
 template <int kVectors, int... kRowsLessOne>
 void FillTiles(GemmOps& ops, std::integer_sequence<int, kRowsLessOne...>) {
   ((ops.tile[kVectors][kRowsLessOne + 1] = &RunTile<kRowsLessOne + 1, kVectors>), ...);
@@ -252,6 +286,9 @@ GemmOps MakeOps() {
   FillTiles<1>(ops, std::make_integer_sequence<int, MaxRows(1)>());
   FillTiles<2>(ops, std::make_integer_sequence<int, MaxRows(2)>());
   FillTiles<3>(ops, std::make_integer_sequence<int, MaxRows(3)>());
+  constexpr std::make_integer_sequence<int, std::max(MaxRows(1) - kFewestCloseRows + 1, 0)> rows;
+  FillClose<1>(ops, rows);
+  FillClose<2>(ops, rows);
   ops.finish = &Finish;
   ops.pack = &Pack;
   ops.transpose = &Transpose;

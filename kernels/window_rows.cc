@@ -106,6 +106,7 @@ void Rows(const float* src, int64_t stride, int64_t rows, int64_t count, float f
   for (; i + kVectors * lanes <= n; i += kVectors * lanes) {
     ReduceVectors<op, kVectors, false>(src + i, stride, rows, lanes, factor, dst + i);
   }
+  for (; i + 2 * lanes <= n; i += 2 * lanes) ReduceVectors<op, 2, false>(src + i, stride, rows, lanes, factor, dst + i);
   for (; i + lanes <= n; i += lanes) ReduceVectors<op, 1, false>(src + i, stride, rows, lanes, factor, dst + i);
   if (i < n) ReduceVectors<op, 1, true>(src + i, stride, rows, n - i, factor, dst + i);
 }
