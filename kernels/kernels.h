@@ -67,8 +67,8 @@ size_t ConvChainLength(std::span<const KernelRequest> requests);
 
 // kernels/winograd_kernel.cc: f32 channels-last convolutions of one group, 3x3 of stride 1 or 2, 5x5, and rows or
 // columns of 3, 5 or 7 taps of stride 1, where it pays.
-KernelResult MakeWinogradF6(const KernelRequest& request);
 KernelResult MakeWinogradF4(const KernelRequest& request);
+KernelResult MakeWinogradF3(const KernelRequest& request);
 KernelResult MakeWinogradF2(const KernelRequest& request);
 
 // kernels/conv_group.cc: f32 channels-last convolutions with groups of 2, 4 or 8 channels and filters.

@@ -17,8 +17,8 @@ using Section = std::span<const KernelEntry>;
 constexpr KernelEntry kDense[] = {
     {"Conv", "vector", LayoutRule::kChannelsLast, MakeConvVector},
     {"Conv", "depthwise", LayoutRule::kChannelsLast, MakeDepthwise},
-    {"Conv", "winograd_f6", LayoutRule::kChannelsLast, MakeWinogradF6},
     {"Conv", "winograd_f4", LayoutRule::kChannelsLast, MakeWinogradF4},
+    {"Conv", "winograd_f3", LayoutRule::kChannelsLast, MakeWinogradF3},
     {"Conv", "winograd_f2", LayoutRule::kChannelsLast, MakeWinogradF2},
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
     {"Conv", "planes", LayoutRule::kMixed, MakeConvPlanes},

@@ -26,25 +26,23 @@ class WinogradKernel final : public Kernel {
   Epilogue epilogue_;
 };
 
-// Costs in vector multiply-adds of one of the workers. Measured where two issue a cycle: a transform of one tile of 36
-// points and one vector of channels takes about 100 cycles, a micro-kernel call 10 for each row and panel. Weights are
-// cold in a network of more than a few layers, and their bytes come on top: 6 arrive in a cycle, 10 for all workers.
+// Costs in vector multiply-adds of one worker, whatever the number of workers: the choice decides the bits, which must
+// not depend on it. Measured where two issue a cycle: a transform of one tile of 36 points and one vector of channels
+// takes about 100 cycles, a micro-kernel call 10 for each row and panel. Weights are cold in a network of more than a
+// few layers, and their bytes come on top: 6 arrive in a cycle.
 constexpr double kTransform = 200;
 constexpr double kCallRow = 10;
-constexpr double kBytesPerMultiplyAdd = 3, kSharedBytesPerMultiplyAdd = 5;
+constexpr double kBytesPerMultiplyAdd = 3;
 
 double Vectors(int64_t channels) { return static_cast<double>((channels + kMaxLanes - 1) / kMaxLanes); }
 
-// The workers share the weights (1 reader in all), or each reads them all.
-double WeightsCost(const ConvShape& s, int64_t weights, int workers, int readers) {
-  const double rate = std::min(kBytesPerMultiplyAdd, kSharedBytesPerMultiplyAdd / workers);
-  return 4.0 * static_cast<double>(weights * s.channels * s.filters) * readers / workers / rate;
+double WithWeights(const ConvShape& s, double multiply_adds, int64_t weights) {
+  const double bytes = 4.0 * static_cast<double>(weights * s.channels * s.filters);
+  return multiply_adds + bytes / kBytesPerMultiplyAdd;
 }
 
-// As if the workers shared everything.
-double DirectCost(const ConvShape& s, int workers) {
-  const double products = static_cast<double>(s.out_pixels() * s.channels * s.taps()) * Vectors(s.filters);
-  return products / workers + WeightsCost(s, s.taps(), workers, 1);
+double DirectCost(const ConvShape& s) {
+  return WithWeights(s, static_cast<double>(s.out_pixels() * s.channels * s.taps()) * Vectors(s.filters), s.taps());
 }
 
 // Points of all tiles along one axis, as WinogradConv splits it.
@@ -54,7 +52,7 @@ int64_t AxisPoints(const WinogradAxis& axis, int64_t size) {
   return tiles * axis.points - reduced * (axis.points - axis.reduced_points);
 }
 
-double WinogradCost(const ConvShape& s, const WinogradOps& ops, int workers) {
+double WinogradCost(const ConvShape& s, const WinogradOps& ops) {
   const int64_t rows = AxisPoints(ops.height, s.out_height), columns = AxisPoints(ops.width, s.out_width);
   const double points = static_cast<double>(s.batch * rows * columns);
   const double products =
@@ -62,22 +60,17 @@ double WinogradCost(const ConvShape& s, const WinogradOps& ops, int workers) {
   // Each point is a sum over others of its row, then of its column.
   const double transforms = points / 36 * kTransform * (ops.height.points + ops.width.points) / 12 *
                             (Vectors(s.channels) + Vectors(s.filters));
-  const int readers = WinogradConv::SplitsByChannels(s, ops, workers) ? 1 : workers;
-  return (products + transforms) / workers + WeightsCost(s, ops.distinct_weights(), workers, readers);
+  return WithWeights(s, products + transforms, ops.distinct_weights());
 }
 
 // The cheapest of all kinds, null if none beats the direct way.
-const WinogradOps* Cheapest(const ConvShape& s, int workers) {
+const WinogradOps* Cheapest(const ConvShape& s) {
   const WinogradOps* best = nullptr;
-  double least = 0.95 * DirectCost(s, workers);
-  for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF4, WinogradKind::kF6}) {
+  double least = 0.95 * DirectCost(s);
+  for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF3, WinogradKind::kF4}) {
     const WinogradOps* ops = FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w);
     if (ops == nullptr) continue;
-    // Tiles of 6 only where the estimate is clear, and never where each worker would transform all of the source (128
-    // channels at 28x28, 2 threads: 0.37 ms, tiles of 4 0.30).
-    const bool large = kind == WinogradKind::kF6;
-    if (large && WinogradConv::SplitsByChannels(s, *ops, workers)) continue;
-    const double cost = WinogradCost(s, *ops, workers) / (large ? 0.95 : 1);
+    const double cost = WinogradCost(s, *ops);
     if (cost > least) continue;
     least = cost;
     best = ops;
@@ -94,7 +87,7 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
   const WinogradOps* ops = FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w);
   if (ops == nullptr) return Refuse("no transform for this kernel and stride");
   if (!request.measured) {
-    const WinogradOps* cheapest = Cheapest(s, request.workers);
+    const WinogradOps* cheapest = Cheapest(s);
     if (cheapest == nullptr) return Refuse("too few channels or pixels to gain");
     if (cheapest != ops) return Refuse("another tile size costs less");
   }
@@ -111,9 +104,9 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
 
 }  // namespace
 
-KernelResult MakeWinogradF6(const KernelRequest& request) { return Make(request, WinogradKind::kF6); }
-
 KernelResult MakeWinogradF4(const KernelRequest& request) { return Make(request, WinogradKind::kF4); }
+
+KernelResult MakeWinogradF3(const KernelRequest& request) { return Make(request, WinogradKind::kF3); }
 
 KernelResult MakeWinogradF2(const KernelRequest& request) { return Make(request, WinogradKind::kF2); }
 

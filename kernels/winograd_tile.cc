@@ -22,7 +22,6 @@ std::span<const WinogradOps> Ops() {
   static const WinogradOps ops[] = {
       MakeWinogradOps<ToomCook<F2x3Points>, ToomCook<F2x3Points>>(Kind::kF2),
       MakeWinogradOps<ToomCook<F4x3Points>, ToomCook<F4x3Points>>(Kind::kF4),
-      MakeWinogradOps<ToomCook<F6x3Points>, ToomCook<F6x3Points>>(Kind::kF6),
   };
   return ops;
 }

@@ -18,10 +18,10 @@
 namespace crease {
 
 // Outputs of a full tile along each axis that has more than one tap.
-enum class WinogradKind : uint8_t { kF2, kF4, kF6 };
+enum class WinogradKind : uint8_t { kF2, kF3, kF4 };
 
-inline constexpr int kMaxWinogradPoints = 10;  // of one axis
-inline constexpr int kMaxWinogradOutputs = 6;
+inline constexpr int kMaxWinogradPoints = 9;  // of one axis
+inline constexpr int kMaxWinogradOutputs = 4;
 
 // What is done along one axis.
 struct WinogradAxis {

@@ -20,7 +20,7 @@ namespace {
 std::span<const WinogradOps> Ops() {
   using Kind = WinogradKind;
   static const WinogradOps ops[] = {
-      MakeWinogradOps<ToomCook<F4x5Points>, ToomCook<F4x5Points>>(Kind::kF4),
+      MakeWinogradOps<ToomCook<F3x5Points>, ToomCook<F3x5Points>>(Kind::kF3),
       MakeWinogradOps<Stride2<ToomCook<F2x2Points>>, Stride2<ToomCook<F2x2Points>>>(Kind::kF2),
       MakeWinogradOps<Stride2<ToomCook<F4x2Points>>, Stride2<ToomCook<F4x2Points>>>(Kind::kF4),
   };

@@ -22,10 +22,10 @@ std::span<const WinogradOps> Ops() {
   static const WinogradOps ops[] = {
       MakeWinogradOps<SameAxis, ToomCook<F4x3Points>>(Kind::kF4),
       MakeWinogradOps<ToomCook<F4x3Points>, SameAxis>(Kind::kF4),
-      MakeWinogradOps<SameAxis, ToomCook<F4x5Points>>(Kind::kF4),
-      MakeWinogradOps<ToomCook<F4x5Points>, SameAxis>(Kind::kF4),
-      MakeWinogradOps<SameAxis, ToomCook<F4x7Points>>(Kind::kF4),
-      MakeWinogradOps<ToomCook<F4x7Points>, SameAxis>(Kind::kF4),
+      MakeWinogradOps<SameAxis, ToomCook<F3x5Points>>(Kind::kF3),
+      MakeWinogradOps<ToomCook<F3x5Points>, SameAxis>(Kind::kF3),
+      MakeWinogradOps<SameAxis, ToomCook<F3x7Points>>(Kind::kF3),
+      MakeWinogradOps<ToomCook<F3x7Points>, SameAxis>(Kind::kF3),
   };
   return ops;
 }

@@ -31,10 +31,10 @@ void CheckOnEveryTarget(const std::vector<ConvCase>& cases) {
   ForEachTarget([&](const char* target) {
     SCOPED_TRACE(target);
     for (const ConvCase& test : cases) {
-      for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF4, WinogradKind::kF6}) {
+      for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF3, WinogradKind::kF4}) {
         const ConvShape& s = test.shape;
         if (FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w) == nullptr) continue;
-        SCOPED_TRACE("F" + std::to_string(2 + 2 * static_cast<int>(kind)));
+        SCOPED_TRACE("F" + std::to_string(2 + static_cast<int>(kind)));
         ConvData one(test), three(test);
         RunCase(test, kind, 1, one);
         one.Check(kBound);
@@ -134,7 +134,7 @@ struct Choice {
   bool measured = false, exact = false;
 };
 
-// The kinds that take this convolution, as "4 6".
+// The kinds that take this convolution, as "2 4".
 std::string Taken(const ConvShape& s, Choice choice = {}) {
   const ConvCase test{s};
   const ConvData data(test);
@@ -151,15 +151,15 @@ std::string Taken(const ConvShape& s, Choice choice = {}) {
   request.exact = choice.exact;
   std::string taken;
   if (MakeWinogradF2(request).ok()) taken += "2 ";
+  if (MakeWinogradF3(request).ok()) taken += "3 ";
   if (MakeWinogradF4(request).ok()) taken += "4 ";
-  if (MakeWinogradF6(request).ok()) taken += "6 ";
   return taken;
 }
 
 TEST(Winograd, EstimateTakesOneKindWhereItPays) {
-  EXPECT_EQ(Taken(MakeConvShape(1, 35, 35, 48, 64, 5)), "4 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 35, 35, 48, 64, 5)), "3 ");
   EXPECT_EQ(Taken(MakeConvShape(1, 28, 28, 64, 64, 3)).size(), 2u);
-  EXPECT_EQ(Taken(MakeConvShape(1, 56, 56, 256, 256, 3)), "6 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 56, 56, 256, 256, 3)), "4 ");
   EXPECT_EQ(Taken(MakeConvShape(1, 56, 56, 128, 128, 3, 2)), "4 ");
   EXPECT_EQ(Taken(MakeConvShape(1, 7, 7, 512, 512, 3)), "2 ");
   // Few channels; few pixels.
@@ -168,7 +168,7 @@ TEST(Winograd, EstimateTakesOneKindWhereItPays) {
 }
 
 TEST(Winograd, MeasurementMayAskForAnyKindButNotWhereExactIsAskedFor) {
-  EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3), {.measured = true}), "2 4 6 ");
+  EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3), {.measured = true}), "2 4 ");
   EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3, 2), {.measured = true}), "2 4 ");
   EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3), {.measured = true, .exact = true}), "");
   EXPECT_EQ(Taken(MakeConvShape(1, 14, 14, 16, 16, 3, 1, 1, 1, 2), {.measured = true}), "");
