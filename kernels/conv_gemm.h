@@ -70,7 +70,15 @@ class GemmConv {
     }
   };
 
+  // Products that are summed up one after the other: some segments, or a part of one.
+  struct Piece {
+    int64_t first_segment = 0, segments = 0;
+    int64_t offset = 0, length = 0;  // in each segment
+  };
+
   GemmConv() = default;
+  void PlanPieces();
+  void RunPieces(GemmTileFunction run, const GemmTile& whole, int vectors) const;
   void PlanBand(const Options& options);
   void PlanSegments();
   void PlanSplit(int workers);
@@ -99,6 +107,7 @@ class GemmConv {
   int64_t line_stride_ = 0;             // and from one dst row to the next
   std::vector<int64_t> segments_;
   int64_t segment_length_ = 0;
+  std::vector<Piece> pieces_;
   size_t worker_floats_ = 0;
   bool near_ = false;    // see Options
   bool finish_ = false;  // the activation is more than bounds

@@ -154,7 +154,7 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
   V sum[kRows][kVectors];
   HWY_UNROLL(kMaxTileVectors)
   for (int v = 0; v < kVectors; ++v) {
-    const V bias = hn::Load(d, t.b + v * kLanes);
+    const V bias = t.biased ? hn::Load(d, t.b + v * kLanes) : hn::Zero(d);
     HWY_UNROLL(kMaxTileRows)
     for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
   }

@@ -25,6 +25,7 @@ struct GemmTile {
   int64_t segment_count = 0;
   int64_t segment_length = 0;
   const float* b = nullptr;  // 64-byte aligned, vectors * lanes wide; row 0 is the bias
+  bool biased = true;        // else row 0 counts as zero
   // What to bring into L2 on the way, `ahead_step` floats (and a row of b beyond) for each k; null: more of b.
   const float* ahead = nullptr;
   int64_t ahead_step = 0;
