@@ -158,16 +158,21 @@ TEST(Activation, NanPropagates) {
   });
 }
 
-TEST(Activation, SiluOfInfinity) {
+// Zero and no denormal number far below, where networks close their gates: a denormal gate makes every product after it
+// slow (mnasnet_a1: 1.4 times the time).
+TEST(Activation, SigmoidAndSiluOfInfinity) {
   std::vector<float> x(16, kInf), y(16);
   x[1] = -kInf;
+  x[2] = -89;
   ForEachTarget([&](const char* target) {
     HWY_DYNAMIC_DISPATCH(Activate)(Activation::kSilu, 0, 0, x.data(), y.data(), 16);
     EXPECT_EQ(y[0], kInf) << target;
-    EXPECT_NEAR(y[1], 0, 1e-36) << target;
+    EXPECT_EQ(y[1], 0) << target;
+    EXPECT_EQ(y[2], 0) << target;
     HWY_DYNAMIC_DISPATCH(Activate)(Activation::kSigmoid, 0, 0, x.data(), y.data(), 16);
     EXPECT_EQ(y[0], 1) << target;
-    EXPECT_NEAR(y[1], 0, 1e-38) << target;
+    EXPECT_EQ(y[1], 0) << target;
+    EXPECT_EQ(y[2], 0) << target;
   });
 }
 
