@@ -94,6 +94,7 @@ Result<ConvChain> ConvChain::Make(std::span<const KernelRequest> requests) {
     chain.stages_.push_back(std::move(stage));
   }
   chain.PlanBands();
+  chain.PlanShares();
   return chain;
 }
 
@@ -136,13 +137,29 @@ std::string ConvChain::Describe() const {
   return text + "; " + std::to_string(lines_) + " rows a step";
 }
 
+// Whoever starts in the middle of an image computes rows of the first stage that another one has, too: what it takes is
+// at least twice as much.
+void ConvChain::PlanShares() {
+  int64_t rows = 1, step = 1;  // of a stage's result for one row of the last; from one of those to the next
+  for (size_t i = stages_.size(); --i > 0;) {
+    const ConvShape& s = stages_[i].shape;
+    rows = (rows - 1) * s.stride_h + s.span_h();
+    step *= s.stride_h;
+  }
+  const int64_t height = stages_.back().shape.out_height;
+  share_rows_ = std::min(2 * ((rows - 1) / step) + 1, height);
+}
+
 void ConvChain::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t height = stages_.back().shape.out_height;
-  ParallelPieces(context, stages_.back().shape.batch * height, [&](int worker, auto next) {
+  const int64_t shares = (height + share_rows_ - 1) / share_rows_;  // of an image
+  const auto row_at = [&](int64_t share) { return share / shares * height + share % shares * height / shares; };
+  ParallelPieces(context, stages_.back().shape.batch * shares, [&](int worker, auto next) {
     float* floats = reinterpret_cast<float*>(context.scratch) + static_cast<size_t>(worker) * worker_floats_;
     Bands bands;
     int64_t done = 0;
     for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+      r = {row_at(r.begin), row_at(r.end)};
       while (r.begin < r.end) {
         const int64_t image = r.begin / height, first = r.begin % height;
         const int64_t stop = std::min(r.end, (image + 1) * height);

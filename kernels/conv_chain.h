@@ -49,6 +49,7 @@ class ConvChain {
 
   ConvChain() = default;
   void PlanBands();
+  void PlanShares();
   size_t BandFloats(int64_t lines);
   void StartAt(int64_t row, Bands& bands) const;
   // From where the bands stand to row `end` of the last stage.
@@ -59,6 +60,7 @@ class ConvChain {
 
   std::vector<Stage> stages_;
   int64_t lines_ = 1;          // of the last stage, for each step
+  int64_t share_rows_ = 1;     // of the last stage, the fewest that a worker takes
   size_t scratch_offset_ = 0;  // of the stages' own scratch, behind the bands
   size_t worker_floats_ = 0;
 };
