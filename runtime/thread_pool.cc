@@ -7,6 +7,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <new>
 #include <system_error>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -70,11 +71,15 @@ ThreadPool::ThreadPool(int threads) {
   claims_ = std::make_unique<Claim[]>(static_cast<size_t>(std::max(threads, 1)));
   // Workers read only the members above threads_, and their own number, so they may start while it
   // grows; workers() is first asked for after construction.
+  // A thread that has started must find its place: without one it could be neither kept nor joined.
+  threads_.reserve(static_cast<size_t>(std::max(threads - 1, 0)));
   for (int worker = 1; worker < threads; ++worker) {
     try {
       threads_.push_back(std::make_unique<std::thread>([this, worker] { WorkerMain(worker); }));
     } catch (const std::system_error&) {
       break;  // the system's limit: run with those we have
+    } catch (const std::bad_alloc&) {
+      break;
     }
   }
 }
