@@ -18,10 +18,6 @@ int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
 
-int64_t WeightBytes(const ConvShape& s, const WinogradOps& ops) {
-  return ops.distinct_weights() * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
-}
-
 std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t channels, int weights, int lanes) {
   std::vector<GemmPanel> panels;
   size_t offset = 0;
@@ -118,16 +114,6 @@ std::vector<WinogradConv::Span> WinogradConv::Split(int64_t size, int outputs) {
   return spans;
 }
 
-// Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
-bool WinogradConv::SplitsByChannels(const ConvShape& shape, const WinogradOps& ops, int workers) {
-  const int64_t panels = DivideUp(shape.filters, int64_t{kPanelVectors} * GetGemmOps().lanes);
-  const int64_t tiles =
-      shape.batch * DivideUp(shape.out_height, ops.height.outputs) * DivideUp(shape.out_width, ops.width.outputs);
-  const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
-  return workers > 1 && panels >= workers && (2 * WeightBytes(shape, ops) > 3 * l2 || tiles < 8 * workers) &&
-         tiles <= 4 * Block::kMaxTiles;
-}
-
 void WinogradConv::PlanBlocks(int workers) {
   const ConvShape& s = shape_;
   const int64_t points = ops_->points();
@@ -141,9 +127,12 @@ void WinogradConv::PlanBlocks(int workers) {
   // Rows of a micro-kernel's tile that are powers of two apart would share few sets of L1.
   if (tile_stride_ % kPageAliasFloats == 0) tile_stride_ += kLineFloats;
 
-  const int64_t weight_bytes = WeightBytes(s, *ops_);
+  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
+  const int64_t weight_bytes = ops_->distinct_weights() * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
   const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
-  by_columns_ = SplitsByChannels(s, *ops_, workers);
+  // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
+  by_columns_ = workers > 1 && panels >= workers && (2 * weight_bytes > 3 * l2 || tiles_ < 8 * workers) &&
+                tiles_ <= 4 * Block::kMaxTiles;
 
   const int64_t worker_tiles = by_columns_ ? tiles_ : DivideUp(tiles_, workers);
   const bool stay = weight_bytes <= l2 * 2 / 3;                                               // the weights, in L2

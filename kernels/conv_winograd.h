@@ -30,9 +30,6 @@ class WinogradConv {
   static Result<WinogradConv> Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                    const Options& options);
 
-  // Whether that many workers share the filters, each transforming all of the source, or else the tiles.
-  static bool SplitsByChannels(const ConvShape& shape, const WinogradOps& ops, int workers);
-
   std::string Describe() const;
   size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
   // Thread-safe. The same bits at any number of workers: no reduction is split.
