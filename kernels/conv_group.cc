@@ -112,8 +112,10 @@ void GroupConv::Run(const RunContext& context, const ConvOperands& operands) con
   const int64_t rows = shape_.batch * shape_.out_height;
   float* scratch = reinterpret_cast<float*>(context.scratch);
   if (by_channels_) {
-    context.ParallelFor(vectors_, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {0, rows}, {begin, end}, scratch + static_cast<size_t>(worker) * worker_floats_);
+    ParallelPieces(context, vectors_, [&](int worker, auto next) {
+      for (WorkShares::Range r = next(); !r.empty(); r = next()) {
+        RunRange(operands, {0, rows}, {r.begin, r.end}, scratch + static_cast<size_t>(worker) * worker_floats_);
+      }
     });
     return;
   }
@@ -124,28 +126,41 @@ void GroupConv::Run(const RunContext& context, const ConvOperands& operands) con
   });
 }
 
-void GroupConv::RunRange(const ConvOperands& operands, Range rows, Range vectors, float* band) const {
+void GroupConv::RunRange(const ConvOperands& operands, Range rows, Range vectors, float* scratch) const {
+  // The band holds these vectors' channels alone.
+  const int64_t first = vectors.begin * ops_->lanes;
+  ConvBand band = band_;
+  band.pitch = (vectors.end - vectors.begin) * ops_->lanes;
+  band.shape.channels = std::min(band.pitch, shape_.channels - first);
+  ConvOperands from = operands;
+  from.src += first;
+  Prologue prologue = prologue_;
+  if (prologue.scale != nullptr) {
+    prologue.scale += first;
+    prologue.shift += first;
+  }
   for (int64_t row = rows.begin; row < rows.end;) {
     // A band lies in one image.
     const int64_t end = std::min({row + lines_, rows.end, (row / shape_.out_height + 1) * shape_.out_height});
-    band_.Pack(*gemm_, operands, prologue_, row, end, band);
+    band.Pack(*gemm_, from, prologue, row, end, scratch);
     for (int64_t vector = vectors.begin; vector < vectors.end; ++vector) {
       for (int64_t y = row; y < end; ++y) {
-        RunLine(operands, band + (y - row) * band_.line_stride(), y, vector);
+        RunLine(operands, band, scratch + (y - row) * band.line_stride() + vector * ops_->lanes - first, y, vector);
       }
     }
     row = end;
   }
 }
 
-void GroupConv::RunLine(const ConvOperands& operands, const float* band, int64_t row, int64_t vector) const {
+void GroupConv::RunLine(const ConvOperands& operands, const ConvBand& band, const float* src, int64_t row,
+                        int64_t vector) const {
   const int64_t lanes = ops_->lanes;
   const int64_t channel = vector * lanes;
   alignas(64) float sums[kGroupPixels.back() * kMaxLanes];
   GroupTile t;
-  t.row_stride = shape_.dilation_h * band_.row_floats();
-  t.tap_stride = shape_.dilation_w * band_.pitch;
-  t.pixel_stride = shape_.stride_w * band_.pitch;
+  t.row_stride = shape_.dilation_h * band.row_floats();
+  t.tap_stride = shape_.dilation_w * band.pitch;
+  t.pixel_stride = shape_.stride_w * band.pitch;
   t.kernel_h = static_cast<int>(shape_.kernel_h);
   t.kernel_w = static_cast<int>(shape_.kernel_w);
   t.weights = packed_->data() + vector * vector_floats_;
@@ -159,7 +174,7 @@ void GroupConv::RunLine(const ConvOperands& operands, const float* band, int64_t
     float* dst = operands.dst + pixel * operands.dst_pitch + channel;
     const float* residual =
         operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + channel;
-    t.src = band + x * t.pixel_stride + channel;
+    t.src = src + x * t.pixel_stride;
     t.pixels = static_cast<int>(shape_.out_width * (i + 1) / chunks_ - x);
     t.dst = finish_ ? sums : dst;
     t.dst_stride = finish_ ? lanes : operands.dst_pitch;

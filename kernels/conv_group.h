@@ -39,8 +39,9 @@ class GroupConv {
 
   GroupConv() = default;
   void Plan(int workers);
-  void RunRange(const ConvOperands& operands, Range rows, Range vectors, float* band) const;
-  void RunLine(const ConvOperands& operands, const float* band, int64_t row, int64_t vector) const;
+  void RunRange(const ConvOperands& operands, Range rows, Range vectors, float* scratch) const;
+  // `src`: this vector's channels of the row's first line in the band.
+  void RunLine(const ConvOperands& operands, const ConvBand& band, const float* src, int64_t row, int64_t vector) const;
 
   ConvShape shape_;
   Epilogue epilogue_;

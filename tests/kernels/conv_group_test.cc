@@ -60,6 +60,21 @@ TEST(GroupConv, Shapes) {
   CheckOnEveryTarget(cases);
 }
 
+// Few rows and many channels: each worker takes some of the channels.
+TEST(GroupConv, SplitByChannels) {
+  std::vector<ConvCase> cases;
+  for (const int64_t group : {2, 4, 8}) {
+    for (const int64_t stride : {1, 2}) {
+      ConvCase test = Grouped(7, 7, group, 200 / group, 3, stride);
+      test.src_extra = 8;
+      cases.push_back(test);
+      test.prologue = true;
+      cases.push_back(test);
+    }
+  }
+  CheckOnEveryTarget(cases);
+}
+
 TEST(GroupConv, EpiloguesPitchesAndPrologue) {
   std::vector<ConvCase> cases;
   for (int i = 0; i <= static_cast<int>(Activation::kMish); ++i) {
