@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every kernel of Conv on the layers of the speed suite's networks: f32, batch 1, channels-last, bias and ReLU.
-// Names: layer/kernel/threads. Filter with --benchmark_filter, as in "3x3 .*/(winograd|onednn)/1".
+// Every kernel of Conv on the layers of the speed suite's networks, and of ConvTranspose on those of U-Nets and others:
+// f32, batch 1, channels-last, bias and ReLU. Names: layer/kernel/threads. Filter with --benchmark_filter, as in "3x3
+// .*/(winograd|onednn)/1".
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -22,7 +23,16 @@ struct Layer {
   const char* name;  // channels -> filters @ side of the source
   int64_t side, channels, filters, kernel, stride = 1, groups = 1;
   int64_t kernel_width = kernel;
+  int64_t transposed_pad = -1, output_padding = 0;  // of a ConvTranspose
+
+  bool transposed() const { return transposed_pad >= 0; }
+  const char* op_type() const { return transposed() ? "ConvTranspose" : "Conv"; }
 };
+
+Layer Transposed(const char* name, int64_t side, int64_t channels, int64_t filters, int64_t kernel, int64_t stride,
+                 int64_t pad, int64_t output_padding = 0, int64_t groups = 1) {
+  return {name, side, channels, filters, kernel, stride, groups, kernel, pad, output_padding};
+}
 
 const Layer kLayers[] = {
     // ResNet, VGG, Darknet
@@ -90,6 +100,23 @@ const Layer kLayers[] = {
     {"groups 3x8 3x3 s2@112", 112, 24, 24, 3, 2, 3},
     {"groups 7x8 3x3@28", 28, 56, 56, 3, 1, 7},
     {"groups 46x8 3x3@7", 7, 368, 368, 3, 1, 46},
+    // U-Nets, text detection, pose estimation, generators, super-resolution
+    Transposed("transposed 2x2 s2 64-32@56", 56, 64, 32, 2, 2, 0),
+    Transposed("transposed 2x2 s2 512-256@14", 14, 512, 256, 2, 2, 0),
+    Transposed("transposed 2x2 s2 24-24@160", 160, 24, 24, 2, 2, 0),
+    Transposed("transposed 2x2 s2 24-1@320", 320, 24, 1, 2, 2, 0),
+    Transposed("transposed 3x3 s2 64-64@28", 28, 64, 64, 3, 2, 1, 1),
+    Transposed("transposed 4x4 s2 128-64@28", 28, 128, 64, 4, 2, 1),
+    Transposed("transposed 4x4 s2 256-256@16", 16, 256, 256, 4, 2, 1),
+    Transposed("transposed 4x4 s2 512-256@8", 8, 512, 256, 4, 2, 1),
+    Transposed("transposed 4x4 100-512@1", 1, 100, 512, 4, 1, 0),
+    Transposed("transposed 4x4 s2 64-3@32", 32, 64, 3, 4, 2, 1),
+    Transposed("transposed 9x9 s3 56-1@64", 64, 56, 1, 9, 3, 4, 2),
+    Transposed("transposed 3x3 64-64@28", 28, 64, 64, 3, 1, 1),
+    Transposed("transposed 64x64 s32 21-21@16", 16, 21, 21, 64, 32, 16),
+    Transposed("transposed depthwise 4x4 s2 64@28", 28, 64, 64, 4, 2, 1, 0, 64),
+    Transposed("transposed groups 32x8 4x4 s2@14", 14, 256, 256, 4, 2, 1, 0, 32),
+    Transposed("transposed groups 4x16 4x4 s2@28", 28, 64, 64, 4, 2, 1, 0, 4),
 };
 
 Tensor Random(Shape shape) {
@@ -103,18 +130,24 @@ Tensor Random(Shape shape) {
 }
 
 void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, int threads) {
-  const int64_t pad = layer.kernel / 2, pad_width = layer.kernel_width / 2;
-  const int64_t out = (layer.side + 2 * pad - layer.kernel) / layer.stride + 1;
+  const bool transposed = layer.transposed();
+  const int64_t pad = transposed ? layer.transposed_pad : layer.kernel / 2;
+  const int64_t pad_width = transposed ? pad : layer.kernel_width / 2;
+  const int64_t out = transposed ? (layer.side - 1) * layer.stride + layer.kernel + layer.output_padding - 2 * pad
+                                 : (layer.side + 2 * pad - layer.kernel) / layer.stride + 1;
   const Tensor src = Random({1, layer.channels, layer.side, layer.side});
-  const Tensor weights = Random({layer.filters, layer.channels / layer.groups, layer.kernel, layer.kernel_width});
+  const Shape matrix = transposed ? Shape{layer.channels, layer.filters / layer.groups}
+                                  : Shape{layer.filters, layer.channels / layer.groups};
+  const Tensor weights = Random({matrix[0], matrix[1], layer.kernel, layer.kernel_width});
   const Tensor bias = Random({layer.filters});
   Tensor dst = Random({1, layer.filters, out, out});
 
   Node node;
-  node.op_type = "Conv";
+  node.op_type = layer.op_type();
   node.attributes = {MakeAttr("strides", std::vector<int64_t>(2, layer.stride)),
                      MakeAttr("pads", std::vector<int64_t>{pad, pad_width, pad, pad_width}),
                      MakeAttr("group", layer.groups)};
+  if (transposed) node.attributes.push_back(MakeAttr("output_padding", std::vector<int64_t>(2, layer.output_padding)));
   const Operand operands[] = {
       {true, DType::kFloat32, src.shape(), Layout::kChannelsLast, layer.channels, nullptr},
       {true, DType::kFloat32, weights.shape(), Layout::kPlain, 0, &weights},
@@ -151,15 +184,16 @@ void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, 
   const bool mine = pool->BeginRequest();
   for (auto _ : state) kernel.Run(context, sources, {&dst_view, 1});
   if (mine) pool->EndRequest();
-  const double flops = 2.0 * static_cast<double>(out * out * layer.filters * layer.channels / layer.groups *
-                                                 layer.kernel * layer.kernel_width);
+  const int64_t pixels = transposed ? layer.side * layer.side : out * out;
+  const double flops = 2.0 * static_cast<double>(pixels * layer.filters * layer.channels / layer.groups * layer.kernel *
+                                                 layer.kernel_width);
   state.counters["GFLOP/s"] =
       benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
 }
 
 void Register() {
   for (const Layer& layer : kLayers) {
-    for (const KernelEntry& entry : KernelsFor("Conv")) {
+    for (const KernelEntry& entry : KernelsFor(layer.op_type())) {
       if (entry.layout != LayoutRule::kChannelsLast) continue;
       for (const int threads : {1, 2}) {
         const std::string name =

@@ -2,6 +2,7 @@
 #include "kernels/conv_shape.h"
 
 #include "graph/ops/conv.h"
+#include "graph/ops/conv_transpose.h"
 
 namespace crease {
 namespace {
@@ -10,7 +11,9 @@ bool IsChannelsLast(const Operand& operand) {
   return operand.dtype == DType::kFloat32 && operand.layout == Layout::kChannelsLast;
 }
 
-ConvShape Flatten(const ops::ConvShape& conv) {
+// Of ops::ConvShape or ops::ConvTransposeShape.
+template <typename Resolved>
+ConvShape Flatten(const Resolved& conv) {
   const bool flat = conv.axes.size() == 1;
   const ops::WindowAxis one{1, 1, 1, 1, 1, 0, 0};
   const ops::WindowAxis& vertical = flat ? one : conv.axes.front();
@@ -35,8 +38,9 @@ ConvShape Flatten(const ops::ConvShape& conv) {
   return s;
 }
 
-// Of any layout of the source.
-Result<ConvRequest> ReadAny(const KernelRequest& request) {
+// Of any layout of the source. `resolve`: ops::ResolveConv or ops::ResolveConvTranspose.
+template <typename Resolve>
+Result<ConvRequest> ReadAny(const KernelRequest& request, const Resolve& resolve) {
   const Operand& src = request.src[0];
   const Operand& weights = request.src[1];
   if (src.shape.size() != 3 && src.shape.size() != 4) return Refuse("rank other than 3 and 4");
@@ -44,8 +48,7 @@ Result<ConvRequest> ReadAny(const KernelRequest& request) {
   if (weights.constant == nullptr || weights.constant->dtype() != DType::kFloat32) {
     return Refuse("weights not a constant of f32");
   }
-  CREASE_ASSIGN_OR_RETURN(const ops::ConvShape resolved,
-                          ops::ResolveConv(request.node, src.shape, weights.constant->shape()));
+  CREASE_ASSIGN_OR_RETURN(const auto resolved, resolve(request.node, src.shape, weights.constant->shape()));
   ConvRequest conv;
   conv.shape = Flatten(resolved);
   conv.weights = weights.constant;
@@ -64,12 +67,21 @@ Result<ConvRequest> ReadAny(const KernelRequest& request) {
   return conv;
 }
 
+template <typename Resolve>
+Result<ConvRequest> ReadChannelsLast(const KernelRequest& request, const Resolve& resolve) {
+  if (request.src.size() < 2 || request.dst.size() != 1) return Refuse("unexpected operand count");
+  if (!IsChannelsLast(request.src[0])) return Refuse("not f32 channels-last");
+  return ReadAny(request, resolve);
+}
+
 }  // namespace
 
 Result<ConvRequest> ReadConvRequest(const KernelRequest& request) {
-  if (request.src.size() < 2 || request.dst.size() != 1) return Refuse("unexpected operand count");
-  if (!IsChannelsLast(request.src[0])) return Refuse("not f32 channels-last");
-  return ReadAny(request);
+  return ReadChannelsLast(request, ops::ResolveConv);
+}
+
+Result<ConvRequest> ReadConvTransposeRequest(const KernelRequest& request) {
+  return ReadChannelsLast(request, ops::ResolveConvTranspose);
 }
 
 Result<ConvRequest> ReadPlanarConvRequest(const KernelRequest& request) {
@@ -81,7 +93,7 @@ Result<ConvRequest> ReadPlanarConvRequest(const KernelRequest& request) {
   if (request.prologue.scale != nullptr || request.epilogue.residual != Residual::kNone) {
     return Refuse("prologue or residual");
   }
-  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadAny(request));
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadAny(request, ops::ResolveConv));
   if (conv.shape.groups != 1) return Refuse("groups");
   return conv;
 }

@@ -48,6 +48,9 @@ Result<ConvRequest> ReadConvRequest(const KernelRequest& request);
 // The same for a convolution of one group, without prologue and residual, whose source of few channels is plain: a
 // network's input as the caller has it.
 Result<ConvRequest> ReadPlanarConvRequest(const KernelRequest& request);
+// The same for a ConvTranspose: weights are (channels, filters / groups, kernel_h, kernel_w), and src[y, x] adds
+// through tap (i, j) to dst[y * stride_h + i * dilation_h - pad_top, x * stride_w + j * dilation_w - pad_left].
+Result<ConvRequest> ReadConvTransposeRequest(const KernelRequest& request);
 
 // Where Run finds its operands.
 struct ConvOperands {

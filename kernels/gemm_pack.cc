@@ -67,13 +67,15 @@ void PackBlock(const MatrixSource& source, const GemmPanel& panel, const GemmOps
 
 // Any strides.
 void PackElements(const MatrixSource& source, const GemmPanel& panel, int64_t width, int64_t columns, float* dst) {
-  const int64_t from =
-      panel.group * source.group_stride + (panel.column - panel.group * source.columns) * source.column_stride;
+  int64_t offsets[kMaxTileVectors * kMaxLanes];
+  for (int64_t j = 0; j < columns; ++j) {
+    offsets[j] = source.column_offset(panel.column - panel.group * source.columns + j);
+  }
   for (int64_t tap = 0; tap < source.taps; ++tap) {
     for (int64_t c = 0; c < source.channels; ++c) {
-      const int64_t row = from + tap * source.tap_stride + c * source.channel_stride;
+      const int64_t row = panel.group * source.group_stride + tap * source.tap_stride + c * source.channel_stride;
       for (int64_t j = 0; j < width; ++j) {
-        *dst++ = j < columns ? ReadFloat(source.values->bytes(), row + j * source.column_stride) : 0.0f;
+        *dst++ = j < columns ? ReadFloat(source.values->bytes(), row + offsets[j]) : 0.0f;
       }
     }
   }
@@ -90,7 +92,8 @@ void PackPanel(const MatrixSource& source, const GemmPanel& panel, const GemmOps
     dst[j] = bias;
   }
   dst += width;
-  const bool runs = source.channel_stride == source.taps && (source.taps == 1 || source.tap_stride == 1);
+  const bool runs =
+      source.column_taps == 1 && source.channel_stride == source.taps && (source.taps == 1 || source.tap_stride == 1);
   const int64_t most = kBlockFloats / source.taps;
   if (runs && most > 0) {
     for (int64_t c = 0; c < source.channels; c += most) {
@@ -110,8 +113,8 @@ std::string Key(const MatrixSource& source, int lanes, int vectors) {
   add(reinterpret_cast<uintptr_t>(source.values->bytes()));
   add(source.bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(source.bias->bytes()));
   for (const float scale : {source.scale, source.bias_scale}) add(scale);
-  for (const int64_t value : {source.groups, source.columns, source.taps, source.channels, source.group_stride,
-                              source.column_stride, source.tap_stride, source.channel_stride}) {
+  for (const int64_t value : {source.groups, source.columns, source.taps, source.channels, source.column_taps,
+                              source.group_stride, source.column_stride, source.tap_stride, source.channel_stride}) {
     add(value);
   }
   add(lanes);

@@ -25,15 +25,20 @@ class FloatBuffer {
 };
 
 // A stack of `groups` matrices of depth x columns in any order: element (g, k, j) with k = tap * channels + c
-// lies at g * group_stride + j * column_stride + tap * tap_stride + c * channel_stride of `values`.
+// lies at g * group_stride + j * column_stride + tap * tap_stride + c * channel_stride of `values`. With column_taps,
+// j = t * (columns / column_taps) + k lies at t + k * column_stride in place of j * column_stride.
 struct MatrixSource {
   const Tensor* values = nullptr;
   const Tensor* bias = nullptr;  // of groups * columns values, or of one; null for zero
   float scale = 1, bias_scale = 1;
-  int64_t groups = 1, columns = 0, taps = 1, channels = 0;
+  int64_t groups = 1, columns = 0, taps = 1, channels = 0, column_taps = 1;
   int64_t group_stride = 0, column_stride = 0, tap_stride = 0, channel_stride = 0;
 
   int64_t depth() const { return taps * channels; }
+  int64_t column_offset(int64_t j) const {
+    const int64_t each = columns / column_taps;
+    return column_taps == 1 ? j * column_stride : j / each + j % each * column_stride;
+  }
 };
 
 // Some columns of one group: rows of vectors * lanes floats, the bias first, then `depth` of the matrix.

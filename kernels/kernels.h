@@ -78,6 +78,9 @@ KernelResult MakeGroupConv(const KernelRequest& request);
 KernelResult MakeConvGemm(const KernelRequest& request);
 KernelResult MakeConvPlanes(const KernelRequest& request);
 
+// kernels/conv_transpose.cc: f32 channels-last transposed convolutions as matrix products and sums.
+KernelResult MakeConvTranspose(const KernelRequest& request);
+
 // kernels/gemm.cc: products with a constant second matrix; 1x1 convolutions of one pixel.
 KernelResult MakeConvVector(const KernelRequest& request);
 KernelResult MakeGemm(const KernelRequest& request);

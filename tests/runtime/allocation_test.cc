@@ -3,7 +3,6 @@
 #include "tests/support/allocations.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -16,7 +15,6 @@
 
 #include "crease/session.h"
 #include "graph/onnx/exporter.h"
-#include "runtime/tuning.h"
 #include "tests/runtime/runtime_test_util.h"
 #include "tests/support/paths.h"
 
@@ -24,28 +22,7 @@ namespace crease {
 namespace {
 
 using test::Net;
-
-// A tuning that asks for one kernel wherever it can be.
-class TuningFor {
- public:
-  TuningFor(const std::string& kernel, int threads)
-      : path_((std::filesystem::temp_directory_path() / ("crease-allocation-test-" + std::to_string(::getpid())))
-                  .string()) {
-    Tuning everywhere;
-    everywhere.SetDefault(kernel);
-    EXPECT_TRUE(UpdateTuning(path_, threads, everywhere).ok());
-  }
-  ~TuningFor() {
-    std::filesystem::remove(path_);
-    std::filesystem::remove(path_ + ".lock");
-  }
-  TuningFor(const TuningFor&) = delete;
-  TuningFor& operator=(const TuningFor&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using test::TuningFor;
 
 // At the shapes that the network names.
 int StepsOn(const Session& session, std::string_view kernel) {

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <random>
 #include <string>
@@ -14,6 +16,7 @@
 #include "graph/interpreter.h"
 #include "graph/op.h"
 #include "runtime/session_impl.h"
+#include "runtime/tuning.h"
 
 namespace crease::test {
 
@@ -163,5 +166,27 @@ inline std::shared_ptr<const Session::Impl> MakeImpl(const Graph& graph, const O
   EXPECT_TRUE(impl.ok()) << (impl.ok() ? "" : impl.error().ToString());
   return impl.ok() ? std::move(impl).value() : nullptr;
 }
+
+// A tuning that asks for one kernel wherever it can be.
+class TuningFor {
+ public:
+  TuningFor(const std::string& kernel, int threads)
+      : path_(
+            (std::filesystem::temp_directory_path() / ("crease-runtime-test-" + std::to_string(::getpid()))).string()) {
+    Tuning everywhere;
+    everywhere.SetDefault(kernel);
+    EXPECT_TRUE(UpdateTuning(path_, threads, everywhere).ok());
+  }
+  ~TuningFor() {
+    std::filesystem::remove(path_);
+    std::filesystem::remove(path_ + ".lock");
+  }
+  TuningFor(const TuningFor&) = delete;
+  TuningFor& operator=(const TuningFor&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 }  // namespace crease::test

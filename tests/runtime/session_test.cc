@@ -14,6 +14,7 @@ using test::MakeImpl;
 using test::Net;
 using test::RandomInputs;
 using test::RunImpl;
+using test::TuningFor;
 
 constexpr double kBound = 2e-5;  // of the output's rms; f32 sums of some hundred terms
 
@@ -28,6 +29,16 @@ Graph ResidualNet(int64_t batch) {
   v = net.Op("Relu", {net.Op("Add", {net.Conv(branch, 24, 24, 3), net.Conv(v, 16, 24, 1, 2)})});
   v = net.Op("Flatten", {net.Op("GlobalAveragePool", {v})});
   net.Output(net.Op("Gemm", {v, net.Weights({24, 10}, 0.2f), net.Weights({10}, 1)}));
+  return net.Build();
+}
+
+// Transposed convolutions with and without overlapping taps.
+Graph UpsamplingNet(int64_t batch) {
+  Net net(6);
+  const ValueId x = net.Input("x", {batch, 16, 9, 7});
+  const std::vector<Attribute> strides = {MakeAttr("strides", std::vector<int64_t>{2, 2})};
+  const ValueId up = net.Op("ConvTranspose", {x, net.Weights({16, 24, 2, 2}, 0.2f)}, strides);
+  net.Output(net.Op("ConvTranspose", {net.Op("Sigmoid", {up}), net.Weights({24, 8, 3, 3}, 0.1f)}, strides));
   return net.Build();
 }
 
@@ -87,8 +98,8 @@ TEST(Session, HostsExecutor) {
   EXPECT_GT(loops, 0);
 }
 
-void CheckManyCallers(const Graph& graph) {
-  auto impl = MakeImpl(graph, Threads(2));
+void CheckManyCallers(const Graph& graph, const Options& options) {
+  auto impl = MakeImpl(graph, options);
   std::vector<std::map<std::string, Tensor>> inputs;
   std::vector<std::vector<Tensor>> expected;
   for (int64_t batch : {1, 2, 3}) {
@@ -110,32 +121,39 @@ void CheckManyCallers(const Graph& graph) {
   for (std::thread& caller : callers) caller.join();
 }
 
-TEST(Session, ManyCallersAtOnce) { CheckManyCallers(ResidualNet(-1)); }
-
-// ConvTranspose runs on oneDNN where that is there: streams and memory objects of their own for every call that runs at
-// the same time.
-TEST(Session, ManyCallersAtOnceOfOneDnn) {
-  Net net(6);
-  const ValueId x = net.Input("x", {-1, 16, 9, 7});
-  const std::vector<Attribute> strides = {MakeAttr("strides", std::vector<int64_t>{2, 2})};
-  const ValueId up = net.Op("ConvTranspose", {x, net.Weights({16, 24, 2, 2}, 0.2f)}, strides);
-  net.Output(net.Op("ConvTranspose", {net.Op("Relu", {up}), net.Weights({24, 8, 3, 3}, 0.1f)}, strides));
-  CheckManyCallers(net.Build());
+TEST(Session, ManyCallersAtOnce) {
+  CheckManyCallers(ResidualNet(-1), Threads(2));
+  CheckManyCallers(UpsamplingNet(-1), Threads(2));
 }
 
-TEST(Session, NoAllocationAfterTheFirstCallOfAShape) {
-  const Graph graph = ResidualNet(-1);
+// Streams and memory objects of their own for every call that runs at the same time.
+TEST(Session, ManyCallersAtOnceOfOneDnn) {
+  const TuningFor tuning("onednn", 2);
+  Options options = Threads(2);
+  options.tuning_file = tuning.path();
+  CheckManyCallers(UpsamplingNet(-1), options);
+}
+
+void CheckNoAllocation(const Graph& graph, const Shape& shape) {
   for (int threads : {1, 2}) {
     const auto impl = MakeImpl(graph, Threads(threads));
-    std::vector<float> x(2 * 3 * 17 * 15, 0.5f), y(2 * 10);
-    const Input in[] = {{impl->inputs()[0].name, DType::kFloat32, {2, 3, 17, 15}, x.data()}};
-    const Output out[] = {{impl->outputs()[0].name, DType::kFloat32, {2, 10}, y.data()}};
+    const auto plan = impl->PlanFor(std::vector<Shape>{shape});
+    ASSERT_TRUE(plan.ok());
+    const Tensor x = Tensor::Allocate(DType::kFloat32, shape).value();
+    Tensor y = Tensor::Allocate(DType::kFloat32, (*plan)->output_shapes[0]).value();
+    const Input in[] = {{impl->inputs()[0].name, DType::kFloat32, shape, x.bytes()}};
+    const Output out[] = {{impl->outputs()[0].name, DType::kFloat32, y.shape(), y.mutable_data<float>()}};
     ASSERT_TRUE(impl->Run(in, out).ok());
     ASSERT_TRUE(impl->Run(in, out).ok());
     const int64_t before = test::AllocationCount();
     for (int i = 0; i < 10; ++i) ASSERT_TRUE(impl->Run(in, out).ok());
     EXPECT_EQ(test::AllocationCount() - before, 0) << threads << " threads";
   }
+}
+
+TEST(Session, NoAllocationAfterTheFirstCallOfAShape) {
+  CheckNoAllocation(ResidualNet(-1), {2, 3, 17, 15});
+  CheckNoAllocation(UpsamplingNet(-1), {2, 16, 9, 7});
 }
 
 TEST(Session, BatchStatisticsRunOnTheirKernel) {
