@@ -72,14 +72,15 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   conv.epilogue_ = options.epilogue;
   conv.prologue_ = options.prologue;
   conv.near_ = options.near;
+  conv.lattice_ = options.lattice.value_or(Lattice{1, 1, shape.out_height, shape.out_width});
   conv.ops_ = &GetGemmOps();
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
-  conv.flat_ = !options.planar && shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
+  conv.flat_ = !options.planar && !options.lattice && shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
                (shape.out_height - 1) * shape.stride_h < shape.height &&
                (shape.out_width - 1) * shape.stride_w < shape.width;
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
   const int most = conv.ops_->max_rows[2];
-  const int64_t rows = 2 * line <= most ? 2 * line : DivideUp(line, DivideUp(line, most));
+  const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
   const int vectors = rows <= conv.ops_->max_rows[3] ? 3 : 2;
   CREASE_ASSIGN_OR_RETURN(conv.packed_, PackGemm(matrix, *conv.ops_, vectors, options.cache, options.executor));
   conv.PlanBand(options);
@@ -92,7 +93,10 @@ void GemmConv::PlanBand(const Options& options) {
   const ConvShape& s = shape_;
   const bool wide = packed_->panels.size() > static_cast<size_t>(2 * s.groups);
   const bool alias = options.src_pitch % kAliasFloats == 0 && wide;
-  copy_ = !flat_ || !s.pointwise() || options.prologue.scale != nullptr || alias;
+  // Rows of the source as they are, though not all that dst lies between.
+  const bool in_place = !flat_ && options.lattice && s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0 &&
+                        s.out_height <= s.height && s.out_width <= s.width && s.stride_h == 1 && s.stride_w == 1;
+  copy_ = !(in_place || (flat_ && s.pointwise())) || options.prologue.scale != nullptr || alias;
   a_pitch_ = options.src_pitch;
   if (options.planar) {
     a_pitch_ = 1;
@@ -115,7 +119,7 @@ void GemmConv::PlanBand(const Options& options) {
     band_ = {s, a_pitch_, options.planar};
     units_ = s.batch * s.out_height;
     row_stride_ = s.stride_w * a_pitch_;
-    line_stride_ = band_.line_stride();
+    line_stride_ = copy_ ? band_.line_stride() : s.width * a_pitch_;
     // Two lines at the least: short ones pair up in a tile.
     const int64_t limit = options.planar ? static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float)) / 2 : l2_floats / 3;
     unit_block_ = std::min(std::max<int64_t>(band_.LinesWithin(limit), 2), s.out_height);
@@ -258,7 +262,7 @@ void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels,
 
 GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const {
   const ConvShape& s = shape_;
-  Block block{pixels.begin, pixels.end - pixels.begin, 1, operands.src + pixels.begin * operands.src_pitch};
+  Block block{pixels.begin, pixels.end - pixels.begin, 1, 0, operands.src + pixels.begin * operands.src_pitch};
   if (!copy_) return block;
   block.a = scratch;
   if (s.pointwise()) {
@@ -280,12 +284,17 @@ GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, f
 }
 
 GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, float* scratch) const {
-  if (band_.planar) {
+  const int64_t image = rows.begin / shape_.out_height, y = rows.begin % shape_.out_height;
+  const float* a = scratch;
+  if (!copy_) {
+    a = operands.src + (image * shape_.height + y) * line_stride_;
+  } else if (band_.planar) {
     band_.PackPlanes(operands.src, rows.begin, rows.end, scratch);
   } else {
     band_.Pack(*ops_, operands, prologue_, rows.begin, rows.end, scratch);
   }
-  return {rows.begin * shape_.out_width, shape_.out_width, rows.end - rows.begin, scratch};
+  const int64_t step = lattice_.step_h * lattice_.width;
+  return {image * lattice_.height * lattice_.width + y * step, shape_.out_width, rows.end - rows.begin, step, a};
 }
 
 void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const {
@@ -293,7 +302,8 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     const GemmPanel& panel = packed_->panels[static_cast<size_t>(p)];
     const int64_t most = ops_->max_rows[panel.vectors];
     // Two short lines fill one tile.
-    const bool pairs = 2 * block.line <= most && block.lines > 1;
+    const bool pairs =
+        2 * block.line <= most && block.lines > 1 && block.line_step == block.line && lattice_.step_w == 1;
     const int64_t chunks = DivideUp(block.line, most);
     // Weights that come from beyond L2: the next panel's, dealt out over this panel's tiles.
     const int64_t tiles = (pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
@@ -376,14 +386,16 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   tile.last = panel.last;
   tile.lo = lo_;
   tile.hi = hi_;
-  const int64_t pixel = block.pixel + y * block.line + x;
+  const int64_t pixel = block.pixel + y * block.line_step + x * lattice_.step_w;
+  const int64_t dst_stride = lattice_.step_w * operands.dst_pitch;
+  const int64_t residual_stride = lattice_.step_w * operands.residual_pitch;
   float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
   const float* residual =
       operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + panel.column;
   const int64_t columns = int64_t{panel.vectors - 1} * ops_->lanes + panel.last;
   if (!near_) {
-    PrefetchRows<1>(dst, operands.dst_pitch, rows, columns);
-    if (residual != nullptr) PrefetchRows<0>(residual, operands.residual_pitch, rows, columns);
+    PrefetchRows<1>(dst, dst_stride, rows, columns);
+    if (residual != nullptr) PrefetchRows<0>(residual, residual_stride, rows, columns);
   }
   GemmTileFunction run = ops_->tile[panel.vectors][rows];
   if (band_.planar && panel.vectors == 1 && row_stride_ <= kMostCloseStride && x + rows <= block.line) {
@@ -392,9 +404,9 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   }
   if (!finish_) {
     tile.dst = dst;
-    tile.dst_stride = operands.dst_pitch;
+    tile.dst_stride = dst_stride;
     tile.residual = residual;
-    tile.residual_stride = operands.residual_pitch;
+    tile.residual_stride = residual_stride;
     tile.residual_last = epilogue_.residual == Residual::kAfterActivation;
     return RunPieces(run, tile, panel.vectors);
   }
@@ -402,7 +414,7 @@ void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const G
   tile.dst = sums;
   tile.dst_stride = int64_t{panel.vectors} * ops_->lanes;
   RunPieces(run, tile, panel.vectors);
-  FinishTile finish{sums, tile.dst_stride, dst, operands.dst_pitch, residual, operands.residual_pitch, rows, columns};
+  FinishTile finish{sums, tile.dst_stride, dst, dst_stride, residual, residual_stride, rows, columns};
   ops_->finish(finish, epilogue_);
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,12 @@ MatrixSource PlanarMatrix(const ConvShape& shape, const Tensor& weights, const T
 
 class GemmConv {
  public:
+  // Where dst's pixels lie, and the residual's: every step_w-th of a row, every step_h-th row, of images of height x
+  // width pixels.
+  struct Lattice {
+    int64_t step_h = 1, step_w = 1, height = 0, width = 0;
+  };
+
   struct Options {
     Epilogue epilogue;
     Prologue prologue;
@@ -31,7 +38,8 @@ class GemmConv {
     Executor* executor = nullptr;
     // The source is plain, (N, C, H, W): no prologue, one group, `matrix` from PlanarMatrix.
     bool planar = false;
-    bool near = false;  // dst and residual stay in L2: a tile need not ask for them ahead
+    std::optional<Lattice> lattice;  // not with `planar`; none: dst has nothing else
+    bool near = false;               // dst and residual stay in L2: a tile need not ask for them ahead
   };
 
   // `matrix` holds shape.groups matrices of taps * group_channels x group_filters. Error: out of memory.
@@ -52,11 +60,12 @@ class GemmConv {
   struct Range {
     int64_t begin, end;
   };
-  // Consecutive dst pixels in one block, and where their source lies.
+  // Neighbouring dst pixels, and where their source lies.
   struct Block {
-    int64_t pixel = 0;  // the first, of all
+    int64_t pixel = 0;  // the first, of all of dst
     int64_t line = 0;   // pixels of one line
     int64_t lines = 0;
+    int64_t line_step = 0;  // dst pixels from one line to the next
     const float* a = nullptr;
   };
 
@@ -96,6 +105,7 @@ class GemmConv {
   Prologue prologue_;
   const GemmOps* ops_ = nullptr;
   std::shared_ptr<const PackedGemm> packed_;
+  Lattice lattice_;
   bool flat_ = false;                   // lines of a block follow each other in a: units are pixels, else dst rows
   bool copy_ = false;                   // into the worker's band
   bool weights_stay_ = false;           // in L2

@@ -69,6 +69,19 @@ class ConvTransposeKernel final : public Kernel {
 
 }  // namespace
 
+std::vector<std::vector<TransposedTap>> TransposedTaps(int64_t stride, int64_t kernel, int64_t dilation, int64_t pad,
+                                                       int64_t out) {
+  std::vector<std::vector<TransposedTap>> taps(static_cast<size_t>(std::min(stride, out)));
+  for (size_t phase = 0; phase < taps.size(); ++phase) {
+    for (int64_t i = 0; i < kernel; ++i) {
+      const int64_t spread = static_cast<int64_t>(phase) + pad - i * dilation;
+      const int64_t first = FloorDivide(spread, stride);
+      if (first * stride == spread) taps[phase].push_back({i, first});
+    }
+  }
+  return taps;
+}
+
 Result<TransposedConv> TransposedConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                             const Options& options) {
   TransposedConv conv;
@@ -106,27 +119,15 @@ Result<TransposedConv> TransposedConv::Make(const ConvShape& shape, const Tensor
   return conv;
 }
 
-std::vector<std::vector<TransposedConv::Tap>> TransposedConv::TapsOf(int64_t stride, int64_t kernel, int64_t dilation,
-                                                                     int64_t pad, int64_t out) {
-  std::vector<std::vector<Tap>> taps(static_cast<size_t>(std::min(stride, out)));
-  for (size_t phase = 0; phase < taps.size(); ++phase) {
-    for (int64_t i = 0; i < kernel; ++i) {
-      const int64_t spread = static_cast<int64_t>(phase) + pad - i * dilation;
-      const int64_t first = FloorDivide(spread, stride);
-      if (first * stride == spread) taps[phase].push_back({i, first});
-    }
-  }
-  return taps;
-}
-
 void TransposedConv::PlanSpans() {
   const ConvShape& s = shape_;
-  vertical_ = TapsOf(s.stride_h, s.kernel_h, s.dilation_h, s.pad_top, s.out_height);
+  vertical_ = TransposedTaps(s.stride_h, s.kernel_h, s.dilation_h, s.pad_top, s.out_height);
   int64_t phase = 0;
-  for (const std::vector<Tap>& taps : TapsOf(s.stride_w, s.kernel_w, s.dilation_w, s.pad_left, s.out_width)) {
+  for (const std::vector<TransposedTap>& taps :
+       TransposedTaps(s.stride_w, s.kernel_w, s.dilation_w, s.pad_left, s.out_width)) {
     const int64_t count = (s.out_width - phase - 1) / s.stride_w + 1;
     std::vector<int64_t> bounds = {0, count};
-    for (const Tap& tap : taps) {
+    for (const TransposedTap& tap : taps) {
       bounds.push_back(std::clamp<int64_t>(-tap.first, 0, count));
       bounds.push_back(std::clamp<int64_t>(s.width - tap.first, 0, count));
     }
@@ -135,7 +136,7 @@ void TransposedConv::PlanSpans() {
       const int64_t t = bounds[i - 1];
       if (t == bounds[i]) continue;
       Span span{phase + t * s.stride_w, bounds[i] - t, offsets_.size(), 0};
-      for (const Tap& tap : taps) {
+      for (const TransposedTap& tap : taps) {
         if (t + tap.first < 0 || t + tap.first >= s.width) continue;
         offsets_.push_back((t + tap.first) * pixel_ + tap.tap * s.group_filters());
       }
@@ -326,7 +327,7 @@ void TransposedConv::SumGroup(const float* products, const Row& row, const Span&
     tile.bias = nullptr;
     count = 0;
   };
-  for (const Tap& tap : row.taps) {
+  for (const TransposedTap& tap : row.taps) {
     const int64_t source = row.t + tap.first;
     if (source < 0 || source >= shape_.height) continue;
     const float* from = products + source % rows_ * row_ + tap.tap * shape_.kernel_w * shape_.group_filters();

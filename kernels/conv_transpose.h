@@ -14,6 +14,15 @@
 
 namespace crease {
 
+// A kernel row or column, and the source row or column, t + first, from which it adds to dst row or column t * stride +
+// phase.
+struct TransposedTap {
+  int64_t tap = 0, first = 0;
+};
+// Of each phase below `stride` and `out`, along one axis: taps upwards.
+std::vector<std::vector<TransposedTap>> TransposedTaps(int64_t stride, int64_t kernel, int64_t dilation, int64_t pad,
+                                                       int64_t out);
+
 class TransposedConv {
  public:
   struct Options {
@@ -37,11 +46,6 @@ class TransposedConv {
   void Run(const RunContext& context, const ConvOperands& operands) const;
 
  private:
-  // A kernel row or column that adds to every dst row or column t * stride + phase, from source row or column t +
-  // first.
-  struct Tap {
-    int64_t tap = 0, first = 0;
-  };
   // Dst pixels x, x + stride_w, ... of any row, on which products of the same taps fall along the width.
   struct Span {
     int64_t x = 0, count = 0;
@@ -58,13 +62,10 @@ class TransposedConv {
   // A dst row: of all; its t, and the taps of its phase.
   struct Row {
     int64_t row = 0, t = 0;
-    const std::vector<Tap>& taps;
+    const std::vector<TransposedTap>& taps;
   };
 
   TransposedConv() = default;
-  // By phase, along one axis.
-  static std::vector<std::vector<Tap>> TapsOf(int64_t stride, int64_t kernel, int64_t dilation, int64_t pad,
-                                              int64_t out);
   void PlanSpans();
   Result<void> PlanRows(int workers);
   size_t product_floats() const;
@@ -86,7 +87,7 @@ class TransposedConv {
   const SumOps* sum_ops_ = nullptr;
   std::optional<GemmConv> product_;
   std::vector<float> bias_;
-  std::vector<std::vector<Tap>> vertical_;
+  std::vector<std::vector<TransposedTap>> vertical_;
   std::vector<Span> spans_;
   std::vector<int64_t> offsets_;  // of a tap's products from those of row 0, column 0 and tap row 0
   int64_t pixel_ = 0, row_ = 0;   // floats of the products of a source pixel, of a row

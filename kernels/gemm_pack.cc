@@ -73,7 +73,7 @@ void PackElements(const MatrixSource& source, const GemmPanel& panel, int64_t wi
   }
   for (int64_t tap = 0; tap < source.taps; ++tap) {
     for (int64_t c = 0; c < source.channels; ++c) {
-      const int64_t row = panel.group * source.group_stride + tap * source.tap_stride + c * source.channel_stride;
+      const int64_t row = panel.group * source.group_stride + source.tap_at(tap) + c * source.channel_stride;
       for (int64_t j = 0; j < width; ++j) {
         *dst++ = j < columns ? ReadFloat(source.values->bytes(), row + offsets[j]) : 0.0f;
       }
@@ -114,7 +114,8 @@ std::string Key(const MatrixSource& source, int lanes, int vectors) {
   add(source.bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(source.bias->bytes()));
   for (const float scale : {source.scale, source.bias_scale}) add(scale);
   for (const int64_t value : {source.groups, source.columns, source.taps, source.channels, source.column_taps,
-                              source.group_stride, source.column_stride, source.tap_stride, source.channel_stride}) {
+                              source.group_stride, source.column_stride, source.tap_stride, source.channel_stride,
+                              source.tap_columns, source.tap_row_stride, source.tap_offset}) {
     add(value);
   }
   add(lanes);

@@ -26,18 +26,24 @@ class FloatBuffer {
 
 // A stack of `groups` matrices of depth x columns in any order: element (g, k, j) with k = tap * channels + c
 // lies at g * group_stride + j * column_stride + tap * tap_stride + c * channel_stride of `values`. With column_taps,
-// j = t * (columns / column_taps) + k lies at t + k * column_stride in place of j * column_stride.
+// j = t * (columns / column_taps) + k lies at t + k * column_stride in place of j * column_stride. With tap_columns,
+// tap = i * tap_columns + j lies at tap_offset + i * tap_row_stride + j * tap_stride in place of tap * tap_stride.
 struct MatrixSource {
   const Tensor* values = nullptr;
   const Tensor* bias = nullptr;  // of groups * columns values, or of one; null for zero
   float scale = 1, bias_scale = 1;
   int64_t groups = 1, columns = 0, taps = 1, channels = 0, column_taps = 1;
   int64_t group_stride = 0, column_stride = 0, tap_stride = 0, channel_stride = 0;
+  int64_t tap_columns = 0, tap_row_stride = 0, tap_offset = 0;
 
   int64_t depth() const { return taps * channels; }
   int64_t column_offset(int64_t j) const {
     const int64_t each = columns / column_taps;
     return column_taps == 1 ? j * column_stride : j / each + j % each * column_stride;
+  }
+  int64_t tap_at(int64_t tap) const {
+    if (tap_columns == 0) return tap * tap_stride;
+    return tap_offset + tap / tap_columns * tap_row_stride + tap % tap_columns * tap_stride;
   }
 };
 

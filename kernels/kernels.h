@@ -80,6 +80,8 @@ KernelResult MakeConvPlanes(const KernelRequest& request);
 
 // kernels/conv_transpose.cc: f32 channels-last transposed convolutions as matrix products and sums.
 KernelResult MakeConvTranspose(const KernelRequest& request);
+// kernels/conv_transpose_phases.cc: the same of one group as convolutions, where that is faster.
+KernelResult MakeConvTransposePhases(const KernelRequest& request);
 
 // kernels/gemm.cc: products with a constant second matrix; 1x1 convolutions of one pixel.
 KernelResult MakeConvVector(const KernelRequest& request);

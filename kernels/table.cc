@@ -23,6 +23,7 @@ constexpr KernelEntry kDense[] = {
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
     {"Conv", "planes", LayoutRule::kMixed, MakeConvPlanes},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
+    {"ConvTranspose", "phases", LayoutRule::kChannelsLast, MakeConvTransposePhases},
     {"ConvTranspose", "gemm", LayoutRule::kChannelsLast, MakeConvTranspose},
     {"Gemm", "gemm", LayoutRule::kPlain, MakeGemm},
     {"MatMul", "gemm", LayoutRule::kPlain, MakeMatMul},

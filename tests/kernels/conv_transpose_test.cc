@@ -28,7 +28,16 @@ KernelCase Transposed(const Shape& x, int64_t filters, const Window& window, int
   return c;
 }
 
-void Check(const KernelCase& c) { CheckLayouts(c, "gemm", false); }
+// By both kernels, where both can.
+void Check(KernelCase c) {
+  CheckLayouts(c, "gemm", false);
+  c.measured = c.channels_last = true;
+  const std::string refusal = Refusal(c, "phases");
+  if (refusal.empty()) return CheckLayouts(c, "phases", false);
+  EXPECT_TRUE(refusal == "groups > 1" || refusal == "pixels without a tap" ||
+              refusal == "pads cut off whole source rows or columns")
+      << refusal;
+}
 
 TEST(ConvTranspose, KernelsStridesPadsAndDilations) {
   const std::vector<Window> windows = {
@@ -73,20 +82,15 @@ TEST(ConvTranspose, Sizes) {
 // Products of a few rows at a time, as their sum is larger than caches.
 TEST(ConvTranspose, Bands) {
   KernelCase c = Transposed({2, 5, 40, 97}, 24, {.kernel = {4, 4}, .strides = {2, 2}, .pads = {1, 1, 1, 1}});
-  c.channels_last = true;
-  CheckKernel(c, "gemm");
+  Check(c);
   c = Transposed({1, 4, 65, 64}, 40, {.kernel = {5, 3}, .strides = {2, 1}, .dilations = {1, 2}});
-  c.channels_last = true;
-  c.dst_extra = 7;
   c.epilogue.activation = Activation::kSilu;
-  CheckKernel(c, "gemm");
+  Check(c);
 }
 
 // Weights beyond L2 on the machines that we know.
 TEST(ConvTranspose, LargeWeights) {
-  KernelCase c = Transposed({1, 300, 4, 4}, 200, {.kernel = {4, 4}, .strides = {2, 2}, .pads = {1, 1, 1, 1}});
-  c.channels_last = true;
-  CheckKernel(c, "gemm");
+  Check(Transposed({1, 300, 4, 4}, 200, {.kernel = {4, 4}, .strides = {2, 2}, .pads = {1, 1, 1, 1}}));
 }
 
 TEST(ConvTranspose, Groups) {
@@ -131,15 +135,28 @@ TEST(ConvTranspose, NanStaysNan) {
 }
 
 TEST(ConvTranspose, Refusals) {
-  const auto refusal = [](KernelCase c) {
+  const auto refusal = [](KernelCase c, const char* kernel) {
     c.channels_last = true;
-    return Refusal(c, "gemm");
+    return Refusal(c, kernel);
   };
-  KernelCase c = Transposed({1, 3, 4, 4}, 5, {.kernel = {2, 2}});
-  c.constant = {false, false, true};
-  EXPECT_EQ(refusal(c), "weights not a constant of f32");
-  c.constant = {false, true, false};
-  EXPECT_EQ(refusal(c), "bias not a constant of f32");
+  KernelCase c = Transposed({1, 32, 9, 9}, 32, {.kernel = {2, 2}, .strides = {2, 2}});
+  EXPECT_EQ(refusal(c, "phases"), "");
+  for (const char* kernel : {"gemm", "phases"}) {
+    c.constant = {false, false, true};
+    EXPECT_EQ(refusal(c, kernel), "weights not a constant of f32");
+    c.constant = {false, true, false};
+    EXPECT_EQ(refusal(c, kernel), "bias not a constant of f32");
+  }
+  const auto phases = [&](const Shape& x, int64_t filters, const Window& window, int64_t groups = 1) {
+    return refusal(Transposed(x, filters, window, groups), "phases");
+  };
+  EXPECT_EQ(phases({1, 32, 9, 9}, 32, {.kernel = {2, 2}, .strides = {2, 2}}, 2), "groups > 1");
+  EXPECT_EQ(phases({1, 32, 9, 9}, 32, {.kernel = {2, 2}, .strides = {3, 2}}), "pixels without a tap");
+  EXPECT_EQ(phases({1, 32, 9, 9}, 32, {.kernel = {2, 2}, .strides = {2, 2}, .pads = {3, 0, 0, 0}}),
+            "pads cut off whole source rows or columns");
+  EXPECT_EQ(phases({1, 32, 9, 9}, 1, {.kernel = {2, 2}, .strides = {2, 2}}), "too few filters or pixels to gain");
+  EXPECT_EQ(phases({1, 32, 1, 1}, 32, {.kernel = {4, 4}}), "too few filters or pixels to gain");
+  EXPECT_EQ(phases({1, 4, 9, 9}, 32, {.kernel = {9, 9}, .strides = {9, 9}}), "large strides");
 }
 
 }  // namespace

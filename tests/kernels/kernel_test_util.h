@@ -82,7 +82,8 @@ struct KernelCase {
   int64_t src_extra = 0, dst_extra = 0;  // pitch beyond the channels
   bool in_place = false;                 // dst is input 0 (same shape)
   Layout src_layout_override = Layout::kPlain, dst_layout_override = Layout::kPlain;
-  bool mixed = false;  // use the two above for input 0 and output 0
+  bool mixed = false;     // use the two above for input 0 and output 0
+  bool measured = false;  // asked for by name
   double relative = 0, absolute = 0;
   Definition definition;  // null: the operator table's
 };
@@ -247,6 +248,7 @@ inline Result<std::vector<Tensor>> RunOnce(const KernelCase& c, std::string_view
   KernelRequest request{c.node, c.opset, src_operands, dst_operands, {}, {}};
   request.epilogue = c.epilogue;
   request.workers = workers;
+  request.measured = c.measured;
   CREASE_ASSIGN_OR_RETURN(const std::unique_ptr<Kernel> kernel, entry->make(request));
   std::vector<ConstTensorView> src_views;
   std::vector<TensorView> dst_views;
