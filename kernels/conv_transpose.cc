@@ -20,6 +20,7 @@ constexpr int64_t kSumPixels = 32;
 // What a worker's products may take, in floats: 64 MiB.
 constexpr int64_t kMostFloats = int64_t{16} << 20;
 constexpr int64_t kMostTermsInWidth = 256;
+constexpr int64_t kMostPhases = 4096;  // along an axis
 
 int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -72,12 +73,11 @@ class ConvTransposeKernel final : public Kernel {
 std::vector<std::vector<TransposedTap>> TransposedTaps(int64_t stride, int64_t kernel, int64_t dilation, int64_t pad,
                                                        int64_t out) {
   std::vector<std::vector<TransposedTap>> taps(static_cast<size_t>(std::min(stride, out)));
-  for (size_t phase = 0; phase < taps.size(); ++phase) {
-    for (int64_t i = 0; i < kernel; ++i) {
-      const int64_t spread = static_cast<int64_t>(phase) + pad - i * dilation;
-      const int64_t first = FloorDivide(spread, stride);
-      if (first * stride == spread) taps[phase].push_back({i, first});
-    }
+  for (int64_t i = 0; i < kernel; ++i) {
+    // Source row or column `first` adds to dst row or column `phase`, the first one that is not before 0.
+    const int64_t first = -FloorDivide(i * dilation - pad, stride);
+    const size_t phase = static_cast<size_t>(i * dilation - pad + first * stride);
+    if (phase < taps.size()) taps[phase].push_back({i, first});
   }
   return taps;
 }
@@ -88,6 +88,9 @@ Result<TransposedConv> TransposedConv::Make(const ConvShape& shape, const Tensor
   const ConvShape& s = conv.shape_ = Upright(shape);
   if (s.height == 0 || s.width == 0) return Refuse("empty");
   if (s.kernel_w / s.stride_w > kMostTermsInWidth) return Refuse("many taps at one pixel");
+  if (std::max(std::min(s.stride_h, s.out_height), std::min(s.stride_w, s.out_width)) > kMostPhases) {
+    return Refuse("large strides");
+  }
   conv.epilogue_ = options.epilogue;
   conv.ops_ = &GetGemmOps();
   conv.sum_ops_ = &GetSumOps();
@@ -97,7 +100,6 @@ Result<TransposedConv> TransposedConv::Make(const ConvShape& shape, const Tensor
   if (bias != nullptr) std::copy_n(bias->data<float>(), s.filters, conv.bias_.begin());
   conv.pixel_ = RoundUp(s.taps() * s.filters, kLineFloats);
   if (conv.pixel_ % kAliasFloats == 0) conv.pixel_ += kLineFloats;
-  conv.row_ = s.width * conv.pixel_;
   CREASE_RETURN_IF_ERROR(conv.PlanRows(options.workers));
   conv.PlanSpans();
 
@@ -149,6 +151,13 @@ void TransposedConv::PlanSpans() {
 
 Result<void> TransposedConv::PlanRows(int workers) {
   const ConvShape& s = shape_;
+  constexpr double kMostProducts = 1e15;  // whose bytes an integer can count
+  if (static_cast<double>(s.batch) * static_cast<double>(s.height) * static_cast<double>(s.width) *
+          static_cast<double>(pixel_) >
+      kMostProducts) {
+    return Refuse("too many products");
+  }
+  row_ = s.width * pixel_;
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
   const int64_t weights = s.taps() * s.filters * s.group_channels();
   const bool weights_stay = weights <= l2_floats / 2;

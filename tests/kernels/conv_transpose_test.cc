@@ -81,9 +81,9 @@ TEST(ConvTranspose, Sizes) {
 
 // Products of a few rows at a time, as their sum is larger than caches.
 TEST(ConvTranspose, Bands) {
-  KernelCase c = Transposed({2, 5, 40, 97}, 24, {.kernel = {4, 4}, .strides = {2, 2}, .pads = {1, 1, 1, 1}});
+  KernelCase c = Transposed({2, 5, 40, 17}, 24, {.kernel = {4, 4}, .strides = {2, 2}, .pads = {1, 1, 1, 1}});
   Check(c);
-  c = Transposed({1, 4, 65, 64}, 40, {.kernel = {5, 3}, .strides = {2, 1}, .dilations = {1, 2}});
+  c = Transposed({1, 4, 45, 20}, 40, {.kernel = {5, 3}, .strides = {2, 1}, .dilations = {1, 2}});
   c.epilogue.activation = Activation::kSilu;
   Check(c);
 }
@@ -157,6 +157,10 @@ TEST(ConvTranspose, Refusals) {
   EXPECT_EQ(phases({1, 32, 9, 9}, 1, {.kernel = {2, 2}, .strides = {2, 2}}), "too few filters or pixels to gain");
   EXPECT_EQ(phases({1, 32, 1, 1}, 32, {.kernel = {4, 4}}), "too few filters or pixels to gain");
   EXPECT_EQ(phases({1, 4, 9, 9}, 32, {.kernel = {9, 9}, .strides = {9, 9}}), "large strides");
+  EXPECT_EQ(refusal(Transposed({1, 1, 2}, 1, {{1}, {5000}, {0, 0}, {0}, {1}}), "gemm"), "large strides");
+  EXPECT_EQ(refusal(Transposed({1, 1, 1, 2}, 1, {.kernel = {1, 300}}), "gemm"), "");  // upright
+  EXPECT_EQ(refusal(Transposed({1, 1, 2, 2}, 1, {.kernel = {1, 300}}), "gemm"), "many taps at one pixel");
+  EXPECT_EQ(refusal(Transposed({1, 1, 64, 70}, 1, {.kernel = {64, 64}}), "gemm"), "products of a few rows too large");
 }
 
 }  // namespace
