@@ -25,18 +25,19 @@ int Log2Group(const ConvShape& s) {
 std::shared_ptr<FloatBuffer> PackGroups(const ConvShape& s, const Tensor& weights, const Tensor* bias, int64_t lanes) {
   const int64_t vectors = DivideUp(s.filters, lanes);
   const int64_t group = s.group_channels();
-  auto packed = std::make_shared<FloatBuffer>(static_cast<size_t>(vectors * (1 + s.taps() * group) * lanes));
+  const size_t count = static_cast<size_t>(vectors * (1 + s.taps() * group) * lanes);
+  auto packed = std::make_shared<FloatBuffer>(count);
   if (packed->data() == nullptr) return nullptr;
+  std::fill_n(packed->data(), count, 0.0f);
   const Elements<float> from = weights.elements<float>();
-  float* to = packed->data();
-  for (int64_t k0 = 0; k0 < vectors * lanes; k0 += lanes) {
-    for (int64_t k = k0; k < k0 + lanes; ++k) *to++ = bias != nullptr && k < s.filters ? bias->elements<float>()[k] : 0;
+  for (int64_t k = 0; k < s.filters; ++k) {
+    float* to = packed->data() + k / lanes * (1 + s.taps() * group) * lanes + GroupLane(k % lanes, group, lanes);
+    *to = bias != nullptr ? bias->elements<float>()[k] : 0;
     for (int64_t y = 0; y < s.kernel_h; ++y) {
       for (int64_t c = 0; c < group; ++c) {
         for (int64_t x = 0; x < s.kernel_w; ++x) {
-          for (int64_t k = k0; k < k0 + lanes; ++k) {
-            *to++ = k < s.filters ? from[((k * group + c) * s.kernel_h + y) * s.kernel_w + x] : 0.0f;
-          }
+          to += lanes;
+          *to = from[((k * group + c) * s.kernel_h + y) * s.kernel_w + x];
         }
       }
     }
@@ -73,10 +74,11 @@ Result<GroupConv> GroupConv::Make(const ConvShape& shape, const Tensor& weights,
   conv.ops_ = &GetGroupOps();
   conv.gemm_ = &GetGemmOps();
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
-  conv.functions_ = conv.ops_->any[log2];
-  if (shape.kernel_w == 3 && shape.dilation_w == 1 && shape.stride_w == 1) conv.functions_ = conv.ops_->wide3[log2];
-  if (shape.kernel_w == 3 && shape.dilation_w == 1 && shape.stride_w == 2) conv.functions_ = conv.ops_->wide3s2[log2];
-  if (conv.functions_[0] == nullptr) return Refuse("groups as wide as a vector");
+  conv.functions_ = &conv.ops_->any[log2];
+  if (shape.kernel_w == 3 && shape.dilation_w == 1 && shape.stride_w == 1) conv.functions_ = &conv.ops_->wide3[log2];
+  if (shape.kernel_w == 3 && shape.dilation_w == 1 && shape.stride_w == 2) conv.functions_ = &conv.ops_->wide3s2[log2];
+  conv.pack_ = conv.ops_->pack[log2];
+  if (conv.pack_ == nullptr) return Refuse("groups wider than a vector");
   const auto make = [&]() -> PackCache::Packed { return PackGroups(shape, weights, bias, conv.ops_->lanes); };
   const std::string key = "group " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
                           std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
@@ -95,8 +97,8 @@ void GroupConv::Plan(int workers) {
   // Whole vectors of every pixel; kernels may also read past the last pixel of a line.
   band_ = {shape_, vectors_ * lanes};
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
-  lines_ = band_.LinesWithin(l2_floats / 3);
-  const int64_t past_the_end = kGroupPixels.back() * shape_.stride_w * band_.pitch;
+  lines_ = band_.LinesWithin(l2_floats / 8);
+  const int64_t past_the_end = kGroupPixels.back() * shape_.stride_w * lanes;
   worker_floats_ = static_cast<size_t>(DivideUp(band_.floats(lines_) + past_the_end, kMaxLanes) * kMaxLanes);
   chunks_ = DivideUp(shape_.out_width, kGroupPixels.back());
   // Few rows do not share evenly.
@@ -132,35 +134,54 @@ void GroupConv::RunRange(const ConvOperands& operands, Range rows, Range vectors
   ConvBand band = band_;
   band.pitch = (vectors.end - vectors.begin) * ops_->lanes;
   band.shape.channels = std::min(band.pitch, shape_.channels - first);
-  ConvOperands from = operands;
-  from.src += first;
-  Prologue prologue = prologue_;
-  if (prologue.scale != nullptr) {
-    prologue.scale += first;
-    prologue.shift += first;
-  }
   for (int64_t row = rows.begin; row < rows.end;) {
     // A band lies in one image.
     const int64_t end = std::min({row + lines_, rows.end, (row / shape_.out_height + 1) * shape_.out_height});
-    band.Pack(*gemm_, from, prologue, row, end, scratch);
+    PackBand(operands, band, {row, end}, first, scratch);
     for (int64_t vector = vectors.begin; vector < vectors.end; ++vector) {
-      for (int64_t y = row; y < end; ++y) {
-        RunLine(operands, band, scratch + (y - row) * band.line_stride() + vector * ops_->lanes - first, y, vector);
+      const float* src = scratch + (vector - vectors.begin) * band.width() * ops_->lanes;
+      const int64_t tiles = DivideUp(end - row, ops_->max_rows);
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t y = (end - row) * i / tiles, next = (end - row) * (i + 1) / tiles;
+        RunRows(operands, band, src + y * band.line_stride(), {row + y, row + next}, vector);
       }
     }
     row = end;
   }
 }
 
-void GroupConv::RunLine(const ConvOperands& operands, const ConvBand& band, const float* src, int64_t row,
+void GroupConv::PackBand(const ConvOperands& operands, const ConvBand& band, Range rows, int64_t channel,
+                         float* to) const {
+  Prologue prologue = prologue_;
+  if (prologue.scale != nullptr) {
+    prologue.scale += channel;
+    prologue.shift += channel;
+  }
+  const int64_t count = band.Rows(rows.begin, rows.end);
+  for (int64_t i = 0; i < count; ++i, to += band.row_floats()) {
+    const int64_t y = band.SourceRow(rows.begin, i);
+    if (y < 0) {
+      std::fill_n(to, band.row_floats(), 0.0f);
+      continue;
+    }
+    const float* src = operands.src + y * shape_.width * operands.src_pitch + channel;
+    pack_({src, operands.src_pitch, band.shape.channels, band.left(), band.inside(),
+           band.width() - band.left() - band.inside(), to},
+          prologue);
+  }
+}
+
+void GroupConv::RunRows(const ConvOperands& operands, const ConvBand& band, const float* src, Range rows,
                         int64_t vector) const {
   const int64_t lanes = ops_->lanes;
   const int64_t channel = vector * lanes;
-  alignas(64) float sums[kGroupPixels.back() * kMaxLanes];
+  const int64_t row_pixels = kGroupPixels.back();
+  alignas(64) float sums[kMaxGroupRows * kGroupPixels.back() * kMaxLanes];
   GroupTile t;
+  t.line_stride = band.line_stride();
   t.row_stride = shape_.dilation_h * band.row_floats();
-  t.tap_stride = shape_.dilation_w * band.pitch;
-  t.pixel_stride = shape_.stride_w * band.pitch;
+  t.dilation = shape_.dilation_w;
+  t.stride = shape_.stride_w;
   t.kernel_h = static_cast<int>(shape_.kernel_h);
   t.kernel_w = static_cast<int>(shape_.kernel_w);
   t.weights = packed_->data() + vector * vector_floats_;
@@ -168,22 +189,28 @@ void GroupConv::RunLine(const ConvOperands& operands, const ConvBand& band, cons
   t.lo = lo_;
   t.hi = hi_;
   t.residual_last = epilogue_.residual == Residual::kAfterActivation;
+  t.dst_stride = finish_ ? lanes : operands.dst_pitch;
+  t.dst_line = finish_ ? row_pixels * lanes : shape_.out_width * operands.dst_pitch;
+  t.residual_stride = operands.residual_pitch;
+  t.residual_line = shape_.out_width * operands.residual_pitch;
+  const GroupFunction* functions = (*functions_)[rows.end - rows.begin - 1];
   for (int64_t i = 0; i < chunks_; ++i) {
     const int64_t x = shape_.out_width * i / chunks_;
-    const int64_t pixel = row * shape_.out_width + x;
+    const int64_t pixel = rows.begin * shape_.out_width + x;
     float* dst = operands.dst + pixel * operands.dst_pitch + channel;
     const float* residual =
         operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + channel;
-    t.src = src + x * t.pixel_stride;
+    t.src = src + x * t.stride * lanes;
     t.pixels = static_cast<int>(shape_.out_width * (i + 1) / chunks_ - x);
     t.dst = finish_ ? sums : dst;
-    t.dst_stride = finish_ ? lanes : operands.dst_pitch;
     t.residual = finish_ ? nullptr : residual;
-    t.residual_stride = operands.residual_pitch;
     const auto fits = std::lower_bound(kGroupPixels.begin(), kGroupPixels.end(), t.pixels);
-    functions_[fits - kGroupPixels.begin()](t);
-    if (finish_) {
-      gemm_->finish({sums, lanes, dst, operands.dst_pitch, residual, operands.residual_pitch, t.pixels, t.last},
+    functions[fits - kGroupPixels.begin()](t);
+    if (!finish_) continue;
+    for (int64_t r = 0; r < rows.end - rows.begin; ++r) {
+      const float* extra = residual == nullptr ? nullptr : residual + r * t.residual_line;
+      gemm_->finish({sums + r * t.dst_line, lanes, dst + r * shape_.out_width * operands.dst_pitch, operands.dst_pitch,
+                     extra, operands.residual_pitch, t.pixels, t.last},
                     epilogue_);
     }
   }

@@ -40,19 +40,21 @@ class GroupConv {
   GroupConv() = default;
   void Plan(int workers);
   void RunRange(const ConvOperands& operands, Range rows, Range vectors, float* scratch) const;
-  // `src`: this vector's channels of the row's first line in the band.
-  void RunLine(const ConvOperands& operands, const ConvBand& band, const float* src, int64_t row, int64_t vector) const;
+  void PackBand(const ConvOperands& operands, const ConvBand& band, Range rows, int64_t channel, float* to) const;
+  // Dst rows that one tile takes. `src`: this vector's run of the first row's first line in the band.
+  void RunRows(const ConvOperands& operands, const ConvBand& band, const float* src, Range rows, int64_t vector) const;
 
   ConvShape shape_;
   Epilogue epilogue_;
   Prologue prologue_;
   const GroupOps* ops_ = nullptr;
   const GemmOps* gemm_ = nullptr;
-  const GroupFunction* functions_ = nullptr;   // by kGroupPixels
-  std::shared_ptr<const FloatBuffer> packed_;  // by vector: bias, then row, channel, column, lane
+  GroupPackFunction pack_ = nullptr;
+  const GroupFunctions* functions_ = nullptr;
+  std::shared_ptr<const FloatBuffer> packed_;  // by vector: bias, then row, channel, column, GroupLane
   int64_t vector_floats_ = 0;                  // of packed_
   int64_t vectors_ = 0;
-  ConvBand band_;
+  ConvBand band_;       // its rows hold vector after vector: one's channels of all pixels
   int64_t lines_ = 0;   // of one band
   int64_t chunks_ = 0;  // of one line
   bool by_channels_ = false;

@@ -9,7 +9,9 @@
 // After foreach_target.h, so that each target has its own copy.
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
@@ -20,32 +22,81 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int kMaxPixels = 8;
 
-// Channel c of each group of kGroup lanes, in all of the group's lanes.
-template <int kGroup, class D>
-class Spread {
+// kCount floats, over and over.
+template <int kCount, class D>
+HWY_INLINE hn::Vec<D> LoadRepeated(D d, const float* from) {
+  if constexpr (kCount == 1) {
+    return hn::Set(d, *from);
+  } else if constexpr (kCount == 2) {
+    const hn::RepartitionToWide<hn::RebindToUnsigned<D>> d64;
+    uint64_t two;
+    std::memcpy(&two, from, sizeof(two));
+    return hn::BitCast(d, hn::Set(d64, two));
+  } else if constexpr (kCount == 4) {
+    return hn::LoadDup128(d, from);
+  } else {
+    static_assert(kCount * 2 == HWY_MAX_LANES_D(D));
+    const auto half = hn::LoadU(hn::Half<D>(), from);
+    return hn::Combine(d, half, half);
+  }
+}
+
+// Lane l of a group's vector to GroupLane(l), or back.
+template <int kGroup, bool kBack, class D>
+class Turns {
  public:
   using V = hn::Vec<D>;
-  HWY_INLINE Spread(D d, int c) : indices_(Indices(d, c)) {}
+  HWY_INLINE explicit Turns(D d) : indices_(Indices(d)) {}
   HWY_INLINE V operator()(V x) const { return hn::TableLookupLanes(x, indices_); }
 
  private:
-  using I = hn::RebindToSigned<D>;
-  static HWY_INLINE auto Indices(D d, int c) {
-    const I di;
-    const auto first = hn::AndNot(hn::Set(di, kGroup - 1), hn::Iota(di, 0));
-    return hn::IndicesFromVec(d, hn::Add(first, hn::Set(di, c)));
+  static HWY_INLINE auto Indices(D d) {
+    constexpr int kLanes = HWY_MAX_LANES_D(D);
+    // Back takes lane l from GroupLane(l); there, the inverse, is the same with groups as wide as there were groups.
+    constexpr int kWidth = kBack ? kGroup : kLanes / kGroup;
+    HWY_ALIGN int32_t from[kLanes];
+    for (int l = 0; l < kLanes; ++l) from[l] = static_cast<int32_t>(GroupLane(l, kWidth, kLanes));
+    return hn::SetTableIndices(d, from);
   }
-  decltype(Indices(D(), 0)) indices_;
+  decltype(Indices(D())) indices_;
 };
 
+template <int kGroup>
+void PackRow(const GroupRow& row, const Prologue& prologue) {
+  const hn::ScalableTag<float> d;
+  constexpr int64_t kLanes = HWY_MAX_LANES_D(decltype(d));
+  const Turns<kGroup, false, decltype(d)> turns(d);
+  float* to = row.band;
+  for (int64_t c = 0; c < row.channels; c += kLanes) {
+    const int64_t width = std::min(kLanes, row.channels - c);
+    const float* from = row.src + c;
+    int64_t pitch = row.src_pitch;
+    to = std::fill_n(to, row.left * kLanes, 0.0f);
+    if (prologue.scale != nullptr) {
+      const Prologue here = {prologue.scale + c, prologue.shift + c, prologue.activation, prologue.a, prologue.b};
+      GetGemmOps().pack(from, pitch, row.inside, width, to, kLanes, here);
+      from = to;
+      pitch = kLanes;
+    }
+    if (width == kLanes) {
+      for (int64_t i = 0; i < row.inside; ++i, from += pitch, to += kLanes) hn::Store(turns(hn::LoadU(d, from)), d, to);
+    } else {
+      for (int64_t i = 0; i < row.inside; ++i, from += pitch, to += kLanes) {
+        hn::Store(turns(hn::LoadN(d, from, static_cast<size_t>(width))), d, to);
+      }
+    }
+    to = std::fill_n(to, row.right * kLanes, 0.0f);
+  }
+}
+
 template <int kPixels, bool kMasked, class D, class V>
-HWY_INLINE void StorePixels(D d, const GroupTile& t, const V (&sum)[kPixels]) {
+HWY_INLINE void StorePixels(D d, const GroupTile& t, int row, const V (&sum)[kPixels]) {
   const V lo = hn::Set(d, t.lo), hi = hn::Set(d, t.hi);
   const size_t last = static_cast<size_t>(t.last);
-  const float* residual = t.residual;
+  const float* residual = t.residual == nullptr ? nullptr : t.residual + row * t.residual_line;
   const int64_t residual_stride = t.residual_stride, dst_stride = t.dst_stride;
   const bool residual_last = t.residual_last;
-  float* dst = t.dst;
+  float* dst = t.dst + row * t.dst_line;
   const int pixels = t.pixels;
   HWY_UNROLL(kMaxPixels)
   for (int i = 0; i < kPixels; ++i) {
@@ -69,72 +120,95 @@ HWY_INLINE void StorePixels(D d, const GroupTile& t, const V (&sum)[kPixels]) {
 }
 
 // kStride 1 or 2: three taps share the columns that they have in common. 0: any kernel, nothing shared.
-template <int kGroup, int kStride, int kPixels>
+template <int kGroup, int kStride, int kRows, int kPixels>
 HWY_NOINLINE void RunTile(const GroupTile& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int64_t kLanes = HWY_MAX_LANES_D(decltype(d));
+  constexpr int kGroups = HWY_MAX_LANES_D(decltype(d)) / kGroup;
   const float* weights = t.weights;
-  V sum[kPixels];
+  V sum[kRows][kPixels];
   const V bias = hn::Load(d, weights);
-  HWY_UNROLL(kMaxPixels)
-  for (int i = 0; i < kPixels; ++i) sum[i] = bias;
+  HWY_UNROLL(kMaxGroupRows)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(kMaxPixels)
+    for (int i = 0; i < kPixels; ++i) sum[r][i] = bias;
+  }
   weights += kLanes;
-  const int64_t tap_stride = t.tap_stride, pixel_stride = t.pixel_stride;
+  const int64_t line_stride = t.line_stride, dilation = t.dilation * kLanes, stride = t.stride * kLanes;
   for (int y = 0; y < t.kernel_h; ++y) {
     const float* row = t.src + y * t.row_stride;
-    for (int c = 0; c < kGroup; ++c) {
-      const Spread<kGroup, decltype(d)> spread(d, c);
+    for (int c = 0; c < kGroup; ++c, row += kGroups) {
       if constexpr (kStride == 0) {
         for (int x = 0; x < t.kernel_w; ++x, weights += kLanes) {
           const V tap = hn::Load(d, weights);
-          HWY_UNROLL(kMaxPixels)
-          for (int i = 0; i < kPixels; ++i) {
-            sum[i] = hn::MulAdd(spread(hn::LoadU(d, row + x * tap_stride + i * pixel_stride)), tap, sum[i]);
+          HWY_UNROLL(kMaxGroupRows)
+          for (int r = 0; r < kRows; ++r) {
+            const float* from = row + r * line_stride + x * dilation;
+            HWY_UNROLL(kMaxPixels)
+            for (int i = 0; i < kPixels; ++i) {
+              sum[r][i] = hn::MulAdd(LoadRepeated<kGroups>(d, from + i * stride), tap, sum[r][i]);
+            }
           }
         }
       } else {
         const V tap[3] = {hn::Load(d, weights), hn::Load(d, weights + kLanes), hn::Load(d, weights + 2 * kLanes)};
         weights += 3 * kLanes;
-        HWY_UNROLL(32)
-        for (int j = 0; j < (kPixels - 1) * kStride + 3; ++j) {
-          const V x = spread(hn::LoadU(d, row + j * tap_stride));
-          HWY_UNROLL(kMaxPixels)
-          for (int i = 0; i < kPixels; ++i) {
-            const int k = j - i * kStride;
-            if (k >= 0 && k < 3) sum[i] = hn::MulAdd(x, tap[k < 0 || k > 2 ? 0 : k], sum[i]);
+        HWY_UNROLL(kMaxGroupRows)
+        for (int r = 0; r < kRows; ++r) {
+          const float* from = row + r * line_stride;
+          HWY_UNROLL(32)
+          for (int j = 0; j < (kPixels - 1) * kStride + 3; ++j) {
+            const V x = LoadRepeated<kGroups>(d, from + j * kLanes);
+            HWY_UNROLL(kMaxPixels)
+            for (int i = 0; i < kPixels; ++i) {
+              const int k = j - i * kStride;
+              if (k >= 0 && k < 3) sum[r][i] = hn::MulAdd(x, tap[k < 0 || k > 2 ? 0 : k], sum[r][i]);
+            }
           }
         }
       }
     }
   }
-  if (t.last == kLanes) {
-    StorePixels<kPixels, false>(d, t, sum);
-  } else {
-    StorePixels<kPixels, true>(d, t, sum);
+  const Turns<kGroup, true, decltype(d)> back(d);
+  HWY_UNROLL(kMaxGroupRows)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(kMaxPixels)
+    for (int i = 0; i < kPixels; ++i) sum[r][i] = back(sum[r][i]);
+    if (t.last == kLanes) {
+      StorePixels<kPixels, false>(d, t, r, sum[r]);
+    } else {
+      StorePixels<kPixels, true>(d, t, r, sum[r]);
+    }
   }
 }
 
-template <int kGroup, int kStride>
-void FillPixels(GroupFunction (&table)[kGroupPixels.size()]) {
-  table[0] = &RunTile<kGroup, kStride, kGroupPixels[0]>;
-  table[1] = &RunTile<kGroup, kStride, kGroupPixels[1]>;
-  table[2] = &RunTile<kGroup, kStride, kGroupPixels[2]>;
+// Two rows of 7 sums, their taps and what is loaded need 18 registers.
+constexpr int kRowsHere = HWY_TARGET <= HWY_AVX3 ? kMaxGroupRows : 1;
+
+template <int kGroup, int kStride, int kRows>
+void FillPixels(GroupFunctions& table) {
+  table[kRows - 1][0] = &RunTile<kGroup, kStride, kRows, kGroupPixels[0]>;
+  table[kRows - 1][1] = &RunTile<kGroup, kStride, kRows, kGroupPixels[1]>;
+  table[kRows - 1][2] = &RunTile<kGroup, kStride, kRows, kGroupPixels[2]>;
+  if constexpr (kRows > 1) FillPixels<kGroup, kStride, kRows - 1>(table);
 }
 
 template <int kLog2>
 void FillGroup([[maybe_unused]] GroupOps& ops) {
   constexpr int kGroup = 1 << kLog2;
-  if constexpr (kGroup < HWY_MAX_LANES_D(hn::ScalableTag<float>)) {
-    FillPixels<kGroup, 0>(ops.any[kLog2]);
-    FillPixels<kGroup, 1>(ops.wide3[kLog2]);
-    FillPixels<kGroup, 2>(ops.wide3s2[kLog2]);
+  if constexpr (kGroup <= HWY_MAX_LANES_D(hn::ScalableTag<float>)) {
+    FillPixels<kGroup, 0, kRowsHere>(ops.any[kLog2]);
+    FillPixels<kGroup, 1, kRowsHere>(ops.wide3[kLog2]);
+    FillPixels<kGroup, 2, kRowsHere>(ops.wide3s2[kLog2]);
+    ops.pack[kLog2] = &PackRow<kGroup>;
   }
 }
 
 GroupOps MakeOps() {
   GroupOps ops;
   ops.lanes = static_cast<int>(hn::Lanes(hn::ScalableTag<float>()));
+  ops.max_rows = kRowsHere;
   FillGroup<1>(ops);
   FillGroup<2>(ops);
   FillGroup<3>(ops);

@@ -30,7 +30,7 @@ void CheckOnEveryTarget(const std::vector<ConvCase>& cases) {
     for (const ConvCase& test : cases) {
       ConvData one(test), three(test);
       const bool made = RunCase(test, 1, one);
-      EXPECT_EQ(made, test.shape.group_channels() < GetGroupOps().lanes);
+      EXPECT_EQ(made, test.shape.group_channels() <= GetGroupOps().lanes);
       if (!made) continue;
       one.Check(kBound);
       ASSERT_TRUE(RunCase(test, 3, three));
@@ -56,6 +56,24 @@ TEST(GroupConv, Shapes) {
       }
     }
     for (int64_t w = 1; w <= 20; ++w) cases.push_back(Grouped(3, w, group, 5, 3));
+  }
+  CheckOnEveryTarget(cases);
+}
+
+// Tiles take one to three rows, and pixels up to eight.
+TEST(GroupConv, RowsAndPixelsOfTiles) {
+  std::vector<ConvCase> cases;
+  for (const int64_t group : {2, 4, 8}) {
+    for (const int64_t stride : {1, 2}) {
+      for (int64_t h = 1; h <= 9; ++h) {
+        for (const int64_t w : {4, 13, 15, 16}) {
+          ConvCase test = Grouped(h, w, group, 24 / group, 3, stride);
+          test.epilogue.residual = h % 2 == 0 ? Residual::kNone : Residual::kAfterActivation;
+          test.epilogue.activation = w % 2 == 0 ? Activation::kRelu : Activation::kSilu;
+          cases.push_back(test);
+        }
+      }
+    }
   }
   CheckOnEveryTarget(cases);
 }
