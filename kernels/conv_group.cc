@@ -2,6 +2,7 @@
 #include "kernels/conv_group.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "kernels/conv_cache.h"
@@ -92,6 +93,8 @@ Result<GroupConv> GroupConv::Make(const ConvShape& shape, const Tensor& weights,
 
 void GroupConv::Plan(int workers) {
   const int64_t lanes = ops_->lanes;
+  tile_rows_ =
+      std::count_if(std::begin(*functions_), std::end(*functions_), [](const auto& row) { return row[0] != nullptr; });
   vectors_ = DivideUp(shape_.filters, lanes);
   vector_floats_ = (1 + shape_.taps() * shape_.group_channels()) * lanes;
   // Whole vectors of every pixel; kernels may also read past the last pixel of a line.
@@ -140,7 +143,7 @@ void GroupConv::RunRange(const ConvOperands& operands, Range rows, Range vectors
     PackBand(operands, band, {row, end}, first, scratch);
     for (int64_t vector = vectors.begin; vector < vectors.end; ++vector) {
       const float* src = scratch + (vector - vectors.begin) * band.width() * ops_->lanes;
-      const int64_t tiles = DivideUp(end - row, ops_->max_rows);
+      const int64_t tiles = DivideUp(end - row, tile_rows_);
       for (int64_t i = 0; i < tiles; ++i) {
         const int64_t y = (end - row) * i / tiles, next = (end - row) * (i + 1) / tiles;
         RunRows(operands, band, src + y * band.line_stride(), {row + y, row + next}, vector);

@@ -51,6 +51,7 @@ class GroupConv {
   const GemmOps* gemm_ = nullptr;
   GroupPackFunction pack_ = nullptr;
   const GroupFunctions* functions_ = nullptr;
+  int64_t tile_rows_ = 1;                      // the most
   std::shared_ptr<const FloatBuffer> packed_;  // by vector: bias, then row, channel, column, GroupLane
   int64_t vector_floats_ = 0;                  // of packed_
   int64_t vectors_ = 0;

@@ -198,7 +198,7 @@ template <int kLog2>
 void FillGroup([[maybe_unused]] GroupOps& ops) {
   constexpr int kGroup = 1 << kLog2;
   if constexpr (kGroup <= HWY_MAX_LANES_D(hn::ScalableTag<float>)) {
-    FillPixels<kGroup, 0, kRowsHere>(ops.any[kLog2]);
+    FillPixels<kGroup, 0, 1>(ops.any[kLog2]);
     FillPixels<kGroup, 1, kRowsHere>(ops.wide3[kLog2]);
     FillPixels<kGroup, 2, kRowsHere>(ops.wide3s2[kLog2]);
     ops.pack[kLog2] = &PackRow<kGroup>;
@@ -208,7 +208,6 @@ void FillGroup([[maybe_unused]] GroupOps& ops) {
 GroupOps MakeOps() {
   GroupOps ops;
   ops.lanes = static_cast<int>(hn::Lanes(hn::ScalableTag<float>()));
-  ops.max_rows = kRowsHere;
   FillGroup<1>(ops);
   FillGroup<2>(ops);
   FillGroup<3>(ops);

@@ -54,9 +54,8 @@ using GroupFunctions = GroupFunction[kMaxGroupRows][kGroupPixels.size()];
 
 struct GroupOps {
   int lanes = 0;
-  int max_rows = 1;
   // All by log2 of the group's size (1 to 3). `wide3`: kernel_w 3, dilation 1, stride 1; `wide3s2`: stride 2. Null
-  // where the group has more channels than a vector has lanes.
+  // where the group has more channels than a vector has lanes, and past the most rows that there is a kernel for.
   GroupFunctions any[4] = {};
   GroupFunctions wide3[4] = {};
   GroupFunctions wide3s2[4] = {};
