@@ -46,8 +46,30 @@ HWY_INLINE void SumPixels(const SumTile& t) {
   }
 }
 
+// Fewer columns than it takes for a masked vector to be cheaper.
+constexpr int64_t kMostSingles = 2;
+
+template <int kTerms, bool kOnto>
+HWY_INLINE void SumSingles(const SumTile& t) {
+  const SumTile own = t;
+  float* dst = own.dst;
+  int64_t at = 0;
+  for (int64_t p = 0; p < own.pixels; ++p, at += own.term_stride, dst += own.dst_stride) {
+    for (int64_t k = 0; k < own.columns; ++k) {
+      float y = (kOnto ? dst : own.bias)[k];
+      HWY_UNROLL(kMaxSumTerms)
+      for (int i = 0; i < kTerms; ++i) y += own.terms[i][at + k];
+      y = y < own.lo ? own.lo : y;
+      dst[k] = y > own.hi ? own.hi : y;
+    }
+  }
+}
+
 template <int kTerms>
 void Sum(const SumTile& t) {
+  if (t.columns <= kMostSingles) {
+    return t.bias == nullptr ? SumSingles<kTerms, true>(t) : SumSingles<kTerms, false>(t);
+  }
   if (t.bias == nullptr) return SumPixels<kTerms, true>(t);
   SumPixels<kTerms, false>(t);
 }
