@@ -100,12 +100,13 @@ void GroupConv::Plan(int workers) {
   // Whole vectors of every pixel; kernels may also read past the last pixel of a line.
   band_ = {shape_, vectors_ * lanes};
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
-  lines_ = band_.LinesWithin(l2_floats / 8);
+  // Bands of like heights.
+  lines_ = DivideUp(shape_.out_height, DivideUp(shape_.out_height, band_.LinesWithin(l2_floats / 6)));
   const int64_t past_the_end = kGroupPixels.back() * shape_.stride_w * lanes;
   worker_floats_ = static_cast<size_t>(DivideUp(band_.floats(lines_) + past_the_end, kMaxLanes) * kMaxLanes);
   chunks_ = DivideUp(shape_.out_width, kGroupPixels.back());
   // Few rows do not share evenly.
-  by_channels_ = shape_.batch * shape_.out_height < 8 * workers && vectors_ >= 4 * workers;
+  by_channels_ = shape_.batch * shape_.out_height < 4 * workers && vectors_ >= 4 * workers;
 }
 
 std::string GroupConv::Describe() const {

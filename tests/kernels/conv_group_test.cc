@@ -83,7 +83,7 @@ TEST(GroupConv, SplitByChannels) {
   std::vector<ConvCase> cases;
   for (const int64_t group : {2, 4, 8}) {
     for (const int64_t stride : {1, 2}) {
-      ConvCase test = Grouped(7, 7, group, 200 / group, 3, stride);
+      ConvCase test = Grouped(5, 7, group, 200 / group, 3, stride);
       test.src_extra = 8;
       cases.push_back(test);
       test.prologue = true;
