@@ -2,8 +2,10 @@
 #include "graph/memory_block.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 
 namespace crease {
@@ -12,6 +14,13 @@ namespace {
 constexpr size_t kAlignment = 64, kHugePage = size_t{2} << 20;
 
 }  // namespace
+
+void DropPages(std::span<const std::byte> part) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(part.data()), end = begin + part.size();
+  const uintptr_t from = (begin + page - 1) / page * page, to = end / page * page;
+  if (from < to) static_cast<void>(::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED));
+}
 
 std::shared_ptr<std::byte> AllocateBlock(size_t bytes) {
   const bool large = bytes >= 2 * kHugePage;

@@ -41,6 +41,7 @@ class MatrixVectorKernel final : public Kernel {
   std::string Describe() const override { return "matrix times vector, in place"; }
   // The matrix is read where it lies, through a tensor of its own: no aligned copy of it is wanted.
   bool ReadsConstant(size_t src) const override { return src == 0; }
+  bool KeepsConstant(size_t src) const override { return src != 0; }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     const bool residual = product_.epilogue.residual != Residual::kNone;

@@ -72,6 +72,8 @@ class Kernel {
   // Whether Run reads the data of constant source `src`. Where it does not (packed, or copied, when the
   // kernel was made) the view's data is null and the file's pages need not stay in memory.
   virtual bool ReadsConstant(size_t /*src*/) const { return true; }
+  // Whether the kernel has kept the tensor of constant source `src`, to read it in Run though not through the view.
+  virtual bool KeepsConstant(size_t /*src*/) const { return false; }
   // src and dst are as in the request, with data; the residual, if any, is the last src. A constant
   // input's view may have null data where the kernel packed it at creation. The same inputs give the
   // same bits at any number of workers: work is split by output, no reduction by thread.

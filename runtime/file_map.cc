@@ -2,13 +2,13 @@
 #include "runtime/file_map.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
 
 #include "graph/graph.h"
+#include "graph/memory_block.h"
 #include "graph/onnx/file_bytes.h"
 
 namespace crease {
@@ -39,13 +39,13 @@ Result<MappedModel> ImportMapped(const std::string& path, ImportOptions options)
   return MappedModel{std::move(file), std::move(graph).value()};
 }
 
+bool FileMap::Holds(std::span<const std::byte> part) const {
+  const auto begin = reinterpret_cast<uintptr_t>(part.data()), first = reinterpret_cast<uintptr_t>(data_);
+  return begin >= first && begin + part.size() <= first + size_;
+}
+
 void FileMap::Release(std::span<const std::byte> part) const {
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(part.data()), end = begin + part.size();
-  const auto first = reinterpret_cast<uintptr_t>(data_);
-  if (part.empty() || begin < first || end > first + size_) return;
-  const uintptr_t from = (begin + page - 1) / page * page, to = end / page * page;
-  if (from < to) static_cast<void>(::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED));
+  if (Holds(part)) DropPages(part);
 }
 
 }  // namespace crease

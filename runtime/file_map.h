@@ -21,6 +21,7 @@ class FileMap {
   FileMap& operator=(const FileMap&) = delete;
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  bool Holds(std::span<const std::byte> part) const;
   // Gives back the whole pages inside `part`, where that lies in the map; they are read from the file
   // again if someone touches them.
   void Release(std::span<const std::byte> part) const;

@@ -81,10 +81,12 @@ struct PlanOptions {
   bool exact = false;
   int64_t max_arena_bytes = int64_t{16} << 30;
   PackCache* packs = nullptr;
-  ConstantPool* constants = nullptr;          // never null
-  Executor* executor = nullptr;               // for packing
-  const Tuning* tuning = nullptr;             // may be null
-  std::function<void(const Tensor&)> packed;  // told of constants that no Run will read; may be empty
+  ConstantPool* constants = nullptr;  // never null
+  Executor* executor = nullptr;       // for packing
+  const Tuning* tuning = nullptr;     // may be null
+  // Told of constants, each may be empty: one whose view no Run of a kernel reads, when that is made; one that nothing
+  // in the plan reads any more in any way, no other constant of the same bytes either.
+  std::function<void(const Tensor&)> packed, spent;
 };
 
 // Errors: an operator that no kernel takes (with every reason), an arena over the limit.

@@ -36,6 +36,11 @@ Planner::Planner(Program program, const PlanOptions& options)
     const auto value = static_cast<ValueId>(id);
     uses_left_[id] = static_cast<int>(program_.users(value).size()) + (program_.is_output(value) ? 1 : 0);
   }
+  // Constants that several values show: nobody counts their readers together.
+  std::unordered_set<const std::byte*> seen;
+  for (const ProgramValue& value : program_.values) {
+    if (value.is_constant() && !seen.insert(value.constant.bytes()).second) read_later_.insert(value.constant.bytes());
+  }
 }
 
 Result<std::shared_ptr<const Plan>> Planner::Run() {
@@ -65,14 +70,20 @@ Result<std::shared_ptr<const Plan>> Planner::Run() {
 
 Result<void> Planner::AddOp(const ProgramOp& op) {
   CREASE_ASSIGN_OR_RETURN(const bool viewed, AddView(op));
-  if (!viewed) CREASE_RETURN_IF_ERROR(AddTunedOp(op));
+  if (!viewed) {
+    CREASE_RETURN_IF_ERROR(AddTunedOp(op));
+  } else if (const Tensor* constant = program_.constant(op.input(0))) {
+    read_later_.insert(constant->bytes());
+  }
   FinishUses(op);
   return {};
 }
 
 void Planner::FinishUses(const ProgramOp& op) {
   for (const ValueId id : op.node.inputs) {
-    if (id != kNone) --uses_left_[static_cast<size_t>(id)];
+    if (id == kNone || --uses_left_[static_cast<size_t>(id)] > 0) continue;
+    const Tensor* constant = program_.constant(id);
+    if (constant != nullptr && options_.spent && !read_later_.contains(constant->bytes())) options_.spent(*constant);
   }
   if (op.residual != kNone) --uses_left_[static_cast<size_t>(op.residual)];
 }
@@ -173,6 +184,9 @@ std::string LayoutName(const PlanTensor& tensor) {
 
 Result<void> Planner::AddReorder(int src, int dst, const std::string& name) {
   const Operand from = OperandOf(plan_->tensors[static_cast<size_t>(src)]);
+  if (const Tensor* constant = program_.constant(plan_->tensors[static_cast<size_t>(src)].value)) {
+    read_later_.insert(constant->bytes());
+  }
   const Operand to = OperandOf(plan_->tensors[static_cast<size_t>(dst)]);
   Node node;
   node.op_type = "Reorder";
@@ -223,8 +237,10 @@ Result<void> Planner::Emit(const ProgramOp& op, Choice choice, double flops) {
     bool reads = true;
     if (id != kNone) {
       if (program_.constant(id)) {
+        const Tensor& constant = *program_.constant(id);
         reads = choice.kernel->ReadsConstant(step.src.size());
-        if (!reads && options_.packed) options_.packed(*program_.constant(id));
+        if (reads || choice.kernel->KeepsConstant(step.src.size())) read_later_.insert(constant.bytes());
+        if (!reads && options_.packed) options_.packed(constant);
       }
       CREASE_ASSIGN_OR_RETURN(tensor, TensorIn(id, SourceLayout(id, choice)));
       step.bytes += static_cast<double>(program_.value(id).bytes());

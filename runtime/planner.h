@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "runtime/plan.h"
@@ -105,8 +106,10 @@ class Planner {
   Program program_;
   const PlanOptions& options_;
   std::shared_ptr<Plan> plan_;
-  std::vector<std::array<int, 2>> versions_;     // by value and Layout
-  std::vector<int> uses_left_;                   // by value: ops to come, and graph outputs
+  std::vector<std::array<int, 2>> versions_;  // by value and Layout
+  std::vector<int> uses_left_;                // by value: ops to come, and graph outputs
+  // Bytes of constants that some step reads when it runs, or that several values show.
+  std::unordered_set<const std::byte*> read_later_;
   std::vector<std::vector<ValueId>> values_in_;  // by buffer: values with a tensor in it
   std::vector<Slice> slice_of_;                  // by value
   std::vector<int> concat_tensor_;               // by op of the program: kNone, or its tensor

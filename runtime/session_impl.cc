@@ -59,12 +59,20 @@ Result<void> Session::Impl::Prepare() {
   }
   if (!options_.tuning_file.empty()) tuning_ = LoadTuning(options_.tuning_file, executor_->workers());
   if (options_.fold) {
-    CREASE_RETURN_IF_ERROR(RunPasses(graph_, PreparationPasses()));
-    CREASE_ASSIGN_OR_RETURN(pass_log_, RunPasses(graph_, FoldingPasses()));
-    CREASE_ASSIGN_OR_RETURN(const PassLog runtime_log, RunPasses(graph_, RuntimePasses()));
-    pass_log_.insert(pass_log_.end(), runtime_log.begin(), runtime_log.end());
     // What was folded has been read, and replaced by a copy; what was not is read again when it is packed.
-    if (file_) file_->Release(file_->bytes());
+    fold::Unrounded made([this](const Tensor& base) {
+      if (file_) file_->Release({base.bytes(), base.byte_size()});
+    });
+    DriverOptions options;
+    options.unrounded = &made;
+    CREASE_RETURN_IF_ERROR(RunPasses(graph_, PreparationPasses()));
+    CREASE_ASSIGN_OR_RETURN(pass_log_, RunPasses(graph_, FoldingPasses(), options));
+    CREASE_ASSIGN_OR_RETURN(const PassLog runtime_log, RunPasses(graph_, RuntimePasses(), options));
+    pass_log_.insert(pass_log_.end(), runtime_log.begin(), runtime_log.end());
+    if (file_) {
+      file_->Release(file_->bytes());
+      folded_weights_ = FoldedWeights(graph_, made, *file_);
+    }
   }
   CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph_));
   for (const ValueId id : RequiredInputs(graph_)) inputs_.push_back(SpecOf(graph_.value(id)));
@@ -112,6 +120,8 @@ Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::Find(std::span<co
   const std::lock_guard<std::mutex> planning(planning_mutex_);
   if (std::shared_ptr<Planned> planned = Cached(same)) return planned;  // made while we waited
 
+  // After another shape's plan.
+  if (folded_weights_.released_bytes() > 0) CREASE_RETURN_IF_ERROR(folded_weights_.Restore());
   CREASE_ASSIGN_OR_RETURN(Program program, Lower(graph_, input_shapes, constants_, {options_.limits, options_.fold}));
   PlanOptions plan_options;
   plan_options.workers = executor_->workers();
@@ -123,6 +133,7 @@ Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::Find(std::span<co
   plan_options.tuning = tuning_.empty() ? nullptr : &tuning_;
   if (file_) {
     plan_options.packed = [this](const Tensor& tensor) { file_->Release({tensor.bytes(), tensor.byte_size()}); };
+    plan_options.spent = [this](const Tensor& tensor) { folded_weights_.Release(tensor); };
   }
   auto planned = std::make_shared<Planned>();
   CREASE_ASSIGN_OR_RETURN(planned->plan, MakePlan(std::move(program), plan_options));
@@ -142,6 +153,11 @@ Result<std::shared_ptr<Session::Impl::Planned>> Session::Impl::Find(std::span<co
 Result<std::shared_ptr<const Plan>> Session::Impl::PlanFor(std::span<const Shape> input_shapes) const {
   CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<Planned> planned, Find(input_shapes));
   return planned->plan;
+}
+
+size_t Session::Impl::released_bytes() const {
+  const std::lock_guard<std::mutex> planning(planning_mutex_);
+  return folded_weights_.released_bytes();
 }
 
 Result<void> Session::Impl::CheckShape(const TensorSpec& spec, const Shape& shape) const {

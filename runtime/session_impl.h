@@ -14,6 +14,7 @@
 #include "kernels/kernel.h"
 #include "runtime/call_context.h"
 #include "runtime/file_map.h"
+#include "runtime/folded_weights.h"
 #include "runtime/plan.h"
 #include "runtime/thread_pool.h"
 #include "runtime/tuning.h"
@@ -31,6 +32,8 @@ class Session::Impl {
   const PassLog& pass_log() const { return pass_log_; }  // what folding did and refused
   const Options& options() const { return options_; }
   int workers() const { return executor_->workers(); }
+  // Of folded weights, given back since they are packed.
+  size_t released_bytes() const;
   const std::vector<TensorSpec>& inputs() const { return inputs_; }
   const std::vector<TensorSpec>& outputs() const { return outputs_; }
 
@@ -70,7 +73,8 @@ class Session::Impl {
   Tuning tuning_;
   mutable PackCache packs_;
   mutable ConstantPool constants_;
-  mutable std::mutex planning_mutex_;  // one plan is made at a time
+  mutable FoldedWeights folded_weights_;  // guarded by planning_mutex_
+  mutable std::mutex planning_mutex_;     // one plan is made at a time
   mutable std::mutex plans_mutex_;
   mutable std::vector<std::shared_ptr<Planned>> plans_;
   mutable uint64_t uses_ = 0;

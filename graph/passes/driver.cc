@@ -12,7 +12,7 @@ struct Run {
   const DriverOptions& options;
   PassLog log;
   int steps = 0;
-  fold::Unrounded unrounded;
+  fold::Unrounded& unrounded;
 
   bool stopped() const { return options.max_steps >= 0 && steps >= options.max_steps; }
 
@@ -44,7 +44,8 @@ struct Run {
 }  // namespace
 
 Result<PassLog> RunPasses(Graph& graph, std::span<const Pass> passes, const DriverOptions& options) {
-  Run run{graph, options, {}, 0, {}};
+  fold::Unrounded own;
+  Run run{graph, options, {}, 0, options.unrounded != nullptr ? *options.unrounded : own};
   PassLog refusals;
   bool changed = true;
   for (int round = 0; changed && round < options.max_rounds && !run.stopped(); ++round) {

@@ -15,6 +15,10 @@
 
 namespace crease {
 
+namespace fold {
+class Unrounded;
+}
+
 // A rewrite or a refusal, with a stable reason code. `fold --explain`, `inspect` and `lint` print it.
 struct LogEntry {
   std::string pass;         // "fold_batchnorm"
@@ -30,10 +34,6 @@ struct LogEntry {
 
 using PassLog = std::vector<LogEntry>;
 
-namespace fold {
-class Unrounded;
-}
-
 struct PassContext {
   const InferredTypes& types;
   PassLog& log;
@@ -48,6 +48,8 @@ struct Pass {
 struct DriverOptions {
   int max_rounds = 1000;
   int max_steps = -1;  // stop after this many applied patches (for bisecting); < 0: no stop
+  // Where to keep what folds made of which constants, for a caller who wants to know; null: nowhere.
+  fold::Unrounded* unrounded = nullptr;
 };
 
 // Runs each pass until it has no edit, in order, and the whole again until none has one. The log keeps

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -50,9 +51,15 @@ struct Rounded {
   ScaledTensor exact;
 };
 
-// By value. Lives as long as the passes run over one graph; ids of a patch count from its application.
+// By value. Of one graph; ids of a patch count from its application.
 class Unrounded {
  public:
+  // Told of the base of each constant once it has been read and rounded.
+  using OnRead = std::function<void(const Tensor& base)>;
+
+  Unrounded() = default;
+  explicit Unrounded(OnRead on_read) : on_read_(std::move(on_read)) {}
+
   // Null: nothing is known but the constant itself.
   const ScaledTensor* Find(ValueId id) const {
     const auto found = exact_.find(id);
@@ -61,11 +68,14 @@ class Unrounded {
   ValueId AddConstant(Patch& patch, std::string_view name, const Rounded& constant) {
     const ValueId id = patch.AddConstant(name, constant.tensor);
     exact_[id] = constant.exact;
+    if (on_read_) on_read_(constant.exact.base);
     return id;
   }
+  const std::map<ValueId, ScaledTensor>& all() const { return exact_; }
 
  private:
   std::map<ValueId, ScaledTensor> exact_;
+  OnRead on_read_;
 };
 
 }  // namespace crease::fold

@@ -225,6 +225,20 @@ Outcome<Rounded> ScaleWeights(const Weights& w, const WeightView& view, const Af
   return Rounded{std::move(rounded).value(), std::move(exact)};
 }
 
+Outcome<Tensor> RoundAgain(const ScaledTensor& exact) {
+  Weights before{exact.base, exact.factors, DType::kFloat32};
+  const Factor last = std::move(before.factors.back());
+  before.factors.pop_back();
+  Affine map;
+  map.scale = last.scale;
+  // What was not refused then is not now.
+  const std::vector<double> any_bias(static_cast<size_t>(last.view.channels()),
+                                     std::numeric_limits<double>::infinity());
+  Outcome<Rounded> made = ScaleWeights(before, last.view, map, any_bias);
+  if (!made.ok()) return made.refusal();
+  return std::move(made->tensor);
+}
+
 std::vector<double> ShiftThroughWeights(const Weights& w, const WeightView& input_view, const WeightView& output_view,
                                         const Affine& map) {
   std::vector<double> sums(static_cast<size_t>(output_view.channels()), 0.0);

@@ -28,6 +28,9 @@ struct Weights {
 Outcome<Rounded> ScaleWeights(const Weights& w, const WeightView& view, const Affine& map,
                               std::span<const double> biases = {});
 
+// The constant that ScaleWeights rounded `exact` to, once more; of float32.
+Outcome<Tensor> RoundAgain(const ScaledTensor& exact);
+
 // sums[o] = sum over the input channels of w * shift: for a consumer whose channels are seen by
 // `input_view` (summed over) and `output_view`, the bias that a shift on the input makes. Needs inner
 // summed too: valid where every output sees every tap.

@@ -30,8 +30,9 @@ struct Options {
   bool fold = true;       // fold batch-norms and run graph passes
   bool exact = false;     // direct convolution only: no Winograd
   bool profile = false;   // keep per-node times (Session::profile)
-  // Map the model's files instead of reading them: pages go once weights are packed. A mapped file that
-  // someone truncates raises SIGBUS when it is touched; hosts that cannot trust the folder turn it off.
+  // Map the model's files instead of reading them: pages go once weights are packed, and what folding made of them
+  // until a second input shape asks for it again. The files must stay as they are while the session lives: a mapped
+  // file that someone truncates raises SIGBUS when it is touched; hosts that cannot trust the folder turn it off.
   bool map_files = true;
   // What `crease tune` measured: which kernel is fastest for which operator on this machine at this number
   // of threads. Empty, or a file of another machine, version or thread count: a static rule decides.

@@ -40,9 +40,8 @@ class Net {
     }
     return builder_.AddInput(name, type);
   }
-  ValueId Weights(Shape shape, float scale) {
-    return builder_.AddConstant(Name("w"), RandomTensor(random_, std::move(shape), scale));
-  }
+  ValueId Constant(Tensor value) { return builder_.AddConstant(Name("w"), std::move(value)); }
+  ValueId Weights(Shape shape, float scale) { return Constant(RandomTensor(random_, std::move(shape), scale)); }
   ValueId Ints(std::vector<int64_t> values) {
     const auto size = static_cast<int64_t>(values.size());
     return builder_.AddConstant(Name("i"), Tensor::From<int64_t>({size}, std::span<const int64_t>(values)));
@@ -60,6 +59,13 @@ class Net {
               {MakeAttr("kernel_shape", std::vector<int64_t>{kernel, kernel}),
                MakeAttr("strides", std::vector<int64_t>{stride, stride}),
                MakeAttr("pads", std::vector<int64_t>{pad, pad, pad, pad}), MakeAttr("group", groups)});
+  }
+  ValueId BatchNorm(ValueId x, int64_t channels) {
+    std::vector<float> variance(static_cast<size_t>(channels));
+    std::uniform_real_distribution<float> uniform(0.5f, 2.0f);
+    for (float& v : variance) v = uniform(random_);
+    const ValueId var = Constant(Tensor::From<float>({channels}, std::span<const float>(variance)));
+    return Op("BatchNormalization", {x, Weights({channels}, 1), Weights({channels}, 1), Weights({channels}, 1), var});
   }
   // A node with several outputs.
   std::vector<ValueId> Outputs(std::string_view type, std::vector<ValueId> inputs, int64_t count,
