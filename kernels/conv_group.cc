@@ -14,10 +14,10 @@ namespace {
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// 1 to 3 for groups of 2, 4 and 8; 0 for others.
+// 1 to 4 for groups of 2, 4, 8 and 16; 0 for others.
 int Log2Group(const ConvShape& s) {
   if (s.group_channels() != s.group_filters()) return 0;
-  for (int log2 = 1; log2 <= 3; ++log2) {
+  for (int log2 = 1; log2 < kGroupSizes; ++log2) {
     if (s.group_channels() == 1 << log2) return log2;
   }
   return 0;
@@ -67,7 +67,7 @@ class GroupKernel final : public Kernel {
 Result<GroupConv> GroupConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                   const Options& options) {
   const int log2 = Log2Group(shape);
-  if (log2 == 0) return Refuse("groups of other than 2, 4 or 8 channels and filters");
+  if (log2 == 0) return Refuse("groups of other than 2, 4, 8 or 16 channels and filters");
   GroupConv conv;
   conv.shape_ = shape;
   conv.epilogue_ = options.epilogue;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Grouped convolution with 2, 4 or 8 channels and as many filters in each group, channels-last: ResNeXt, RegNet.
+// Grouped convolution with 2, 4, 8 or 16 channels and as many filters in each group, channels-last: ResNeXt, RegNet.
 #pragma once
 
 #include <memory>

@@ -211,6 +211,7 @@ GroupOps MakeOps() {
   FillGroup<1>(ops);
   FillGroup<2>(ops);
   FillGroup<3>(ops);
+  FillGroup<4>(ops);
   return ops;
 }
 

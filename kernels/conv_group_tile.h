@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The micro-kernel of convolutions with few channels in each group: some neighbouring dst pixels x one vector of
-// filters that spans several groups. Inside a vector the groups' channels take turns, so that one load of as many
+// filters that spans one group or several. Inside a vector the groups' channels take turns, so that one load of as many
 // floats as there are groups, repeated over the vector, gives every lane its group's channel: no shuffles.
 #pragma once
 
@@ -13,6 +13,7 @@ namespace crease {
 
 inline constexpr std::array<int, 3> kGroupPixels = {4, 7, 8};
 inline constexpr int kMaxGroupRows = 3;
+inline constexpr int kGroupSizes = 5;  // powers of two; none for 1
 
 // Where the l-th filter of a vector of `lanes` in groups of `group` lies among the packed ones; channels likewise.
 inline int64_t GroupLane(int64_t l, int64_t group, int64_t lanes) { return l % group * (lanes / group) + l / group; }
@@ -54,12 +55,12 @@ using GroupFunctions = GroupFunction[kMaxGroupRows][kGroupPixels.size()];
 
 struct GroupOps {
   int lanes = 0;
-  // All by log2 of the group's size (1 to 3). `wide3`: kernel_w 3, dilation 1, stride 1; `wide3s2`: stride 2. Null
+  // All by log2 of the group's size (1 to 4). `wide3`: kernel_w 3, dilation 1, stride 1; `wide3s2`: stride 2. Null
   // where the group has more channels than a vector has lanes, and past the most rows that there is a kernel for.
-  GroupFunctions any[4] = {};
-  GroupFunctions wide3[4] = {};
-  GroupFunctions wide3s2[4] = {};
-  GroupPackFunction pack[4] = {};
+  GroupFunctions any[kGroupSizes] = {};
+  GroupFunctions wide3[kGroupSizes] = {};
+  GroupFunctions wide3s2[kGroupSizes] = {};
+  GroupPackFunction pack[kGroupSizes] = {};
 };
 
 // Of the instruction set in use.

@@ -7,7 +7,7 @@
 namespace crease {
 namespace {
 
-// Rounding of at most 200 products in f32, with a margin.
+// Rounding of at most 400 products in f32, with a margin.
 constexpr double kBound = 5e-6;
 
 // False where this instruction set has no kernel for the group's size.
@@ -47,7 +47,7 @@ ConvCase Grouped(int64_t h, int64_t w, int64_t group, int64_t groups, int64_t ke
 
 TEST(GroupConv, Shapes) {
   std::vector<ConvCase> cases;
-  for (const int64_t group : {2, 4, 8}) {
+  for (const int64_t group : {2, 4, 8, 16}) {
     for (const int64_t groups : {2, 3, 7}) {
       for (const int64_t kernel : {1, 3, 5}) {
         for (const int64_t stride : {1, 2, 3}) cases.push_back(Grouped(7, 11, group, groups, kernel, stride));
@@ -63,11 +63,11 @@ TEST(GroupConv, Shapes) {
 // Tiles take one to three rows, and pixels up to eight.
 TEST(GroupConv, RowsAndPixelsOfTiles) {
   std::vector<ConvCase> cases;
-  for (const int64_t group : {2, 4, 8}) {
+  for (const int64_t group : {2, 4, 8, 16}) {
     for (const int64_t stride : {1, 2}) {
       for (int64_t h = 1; h <= 9; ++h) {
         for (const int64_t w : {4, 13, 15, 16}) {
-          ConvCase test = Grouped(h, w, group, 24 / group, 3, stride);
+          ConvCase test = Grouped(h, w, group, 48 / group, 3, stride);
           test.epilogue.residual = h % 2 == 0 ? Residual::kNone : Residual::kAfterActivation;
           test.epilogue.activation = w % 2 == 0 ? Activation::kRelu : Activation::kSilu;
           cases.push_back(test);
@@ -81,9 +81,9 @@ TEST(GroupConv, RowsAndPixelsOfTiles) {
 // Few rows and many channels: each worker takes some of the channels.
 TEST(GroupConv, SplitByChannels) {
   std::vector<ConvCase> cases;
-  for (const int64_t group : {2, 4, 8}) {
+  for (const int64_t group : {2, 4, 8, 16}) {
     for (const int64_t stride : {1, 2}) {
-      ConvCase test = Grouped(5, 7, group, 200 / group, 3, stride);
+      ConvCase test = Grouped(5, 7, group, 208 / group, 3, stride);
       test.src_extra = 8;
       cases.push_back(test);
       test.prologue = true;
