@@ -97,7 +97,9 @@ Result<TransposedConv> TransposedConv::Make(const ConvShape& shape, const Tensor
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_) || options.epilogue.residual != Residual::kNone;
   if (conv.finish_) BoundsOf(Epilogue{}, conv.lo_, conv.hi_);
   conv.bias_.assign(static_cast<size_t>(s.filters + kMaxLanes), 0.0f);
-  if (bias != nullptr) std::copy_n(bias->data<float>(), s.filters, conv.bias_.begin());
+  for (int64_t k = 0; bias != nullptr && k < s.filters; ++k) {
+    conv.bias_[static_cast<size_t>(k)] = bias->elements<float>()[k];
+  }
   conv.pixel_ = RoundUp(s.taps() * s.filters, kLineFloats);
   if (conv.pixel_ % kAliasFloats == 0) conv.pixel_ += kLineFloats;
   CREASE_RETURN_IF_ERROR(conv.PlanRows(options.workers));

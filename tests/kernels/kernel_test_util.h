@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -220,6 +222,13 @@ inline const KernelEntry* FindEntry(std::string_view op_type, std::string_view k
   return nullptr;
 }
 
+// The same values at an odd address, as a file's weights may lie.
+inline Tensor AtOddAddress(const Tensor& tensor) {
+  const auto bytes = std::make_shared<std::vector<std::byte>>(tensor.byte_size() + 1);
+  if (tensor.byte_size() > 0) std::memcpy(bytes->data() + 1, tensor.bytes(), tensor.byte_size());
+  return Tensor::View(tensor.dtype(), tensor.shape(), {bytes->data() + 1, tensor.byte_size()}, bytes).value();
+}
+
 // The outputs of one run, or the refusal.
 inline Result<std::vector<Tensor>> RunOnce(const KernelCase& c, std::string_view kernel_name,
                                            const std::vector<Tensor>& expected, int workers) {
@@ -232,6 +241,7 @@ inline Result<std::vector<Tensor>> RunOnce(const KernelCase& c, std::string_view
   std::vector<Tensor> inputs = c.inputs;
   if (c.residual) inputs.push_back(*c.residual);
   for (size_t i = 0; i < inputs.size(); ++i) {
+    if (constant(i) && inputs[i].defined()) inputs[i] = AtOddAddress(inputs[i]);
     const Tensor& t = inputs[i];
     const Layout own = c.mixed && i == 0 ? c.src_layout_override : constant(i) ? Layout::kPlain : layout;
     src.emplace_back(t.defined() ? t.shape() : Shape{}, t.defined() ? t.dtype() : DType::kFloat32, own, c.src_extra);
