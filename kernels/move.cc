@@ -24,12 +24,7 @@ struct Part {
 
 class MoveKernel final : public Kernel {
  public:
-  explicit MoveKernel(const KernelRequest& request) {
-    for (const Operand& operand : request.src) {
-      constants_.push_back(operand.constant != nullptr ? *operand.constant : Tensor());
-    }
-    element_size_ = ByteSize(request.dst[0].dtype);
-  }
+  explicit MoveKernel(const KernelRequest& request) : element_size_(ByteSize(request.dst[0].dtype)) {}
 
   void Add(size_t src, size_t dst, const LoopNest& nest, int64_t dst_offset = 0, int64_t src_offset = 0) {
     parts_.push_back({src, dst, StridedCopy(nest, dst_offset, src_offset, element_size_)});
@@ -50,16 +45,12 @@ class MoveKernel final : public Kernel {
            std::span<const TensorView> dst) const override {
     if (fill_) fill_->Run(context, &fill_value_, dst[0].data);
     for (const Part& part : parts_) {
-      if (dst[part.dst].data == nullptr) continue;
-      const Tensor& constant = constants_[part.src];
-      const void* from = constant.defined() ? constant.bytes() : src[part.src].data;
-      part.copy.Run(context, from, dst[part.dst].data);
+      if (dst[part.dst].data != nullptr) part.copy.Run(context, src[part.src].data, dst[part.dst].data);
     }
   }
 
  private:
   size_t element_size_;
-  std::vector<Tensor> constants_;
   std::vector<Part> parts_;
   uint64_t fill_value_ = 0;
   std::optional<StridedCopy> fill_;
