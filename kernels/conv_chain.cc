@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "kernels/conv_cache.h"
-#include "kernels/kernels.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -43,22 +43,6 @@ Result<ConvRequest> ReadStage(const KernelRequest& request) {
   if (s.span_h() < s.stride_h) return Refuse("skips rows");
   return conv;
 }
-
-class ConvChainKernel final : public Kernel {
- public:
-  ConvChainKernel(ConvChain chain, Epilogue epilogue) : chain_(std::move(chain)), epilogue_(epilogue) {}
-  std::string Describe() const override { return chain_.Describe(); }
-  size_t scratch_bytes(int workers) const override { return chain_.scratch_bytes(workers); }
-  bool ReadsConstant(size_t src) const override { return src == 0; }
-  void Run(const RunContext& context, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
-    chain_.Run(context, ReadConvOperands(epilogue_, src, dst));
-  }
-
- private:
-  ConvChain chain_;
-  Epilogue epilogue_;
-};
 
 }  // namespace
 
@@ -255,7 +239,7 @@ size_t ConvChainLength(std::span<const KernelRequest> requests) {
 
 KernelResult MakeConvChain(std::span<const KernelRequest> requests) {
   CREASE_ASSIGN_OR_RETURN(ConvChain chain, ConvChain::Make(requests));
-  return std::unique_ptr<Kernel>(std::make_unique<ConvChainKernel>(std::move(chain), requests.back().epilogue));
+  return WrapConv(std::move(chain), requests.back().epilogue);
 }
 
 }  // namespace crease

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "kernels/conv_cache.h"
-#include "kernels/kernels.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -45,22 +45,6 @@ std::shared_ptr<FloatBuffer> PackGroups(const ConvShape& s, const Tensor& weight
   }
   return packed;
 }
-
-class GroupKernel final : public Kernel {
- public:
-  GroupKernel(GroupConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
-  std::string Describe() const override { return conv_.Describe(); }
-  size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
-  bool ReadsConstant(size_t src) const override { return src == 0; }
-  void Run(const RunContext& context, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
-    conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
-  }
-
- private:
-  GroupConv conv_;
-  Epilogue epilogue_;
-};
 
 }  // namespace
 
@@ -230,7 +214,7 @@ KernelResult MakeGroupConv(const KernelRequest& request) {
   options.cache = request.packs;
   options.executor = request.executor;
   CREASE_ASSIGN_OR_RETURN(GroupConv made, GroupConv::Make(conv.shape, *conv.weights, conv.bias, options));
-  return std::unique_ptr<Kernel>(std::make_unique<GroupKernel>(std::move(made), request.epilogue));
+  return WrapConv(std::move(made), request.epilogue);
 }
 
 }  // namespace crease

@@ -2,11 +2,10 @@
 #include "kernels/conv_transpose.h"
 
 #include <algorithm>
-#include <memory>
 #include <utility>
 
 #include "kernels/conv_cache.h"
-#include "kernels/kernels.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -51,22 +50,6 @@ ConvShape Upright(ConvShape shape) {
   std::swap(shape.pad_top, shape.pad_left);
   return shape;
 }
-
-class ConvTransposeKernel final : public Kernel {
- public:
-  ConvTransposeKernel(TransposedConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
-  std::string Describe() const override { return conv_.Describe(); }
-  size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
-  bool ReadsConstant(size_t src) const override { return src == 0; }
-  void Run(const RunContext& context, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
-    conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
-  }
-
- private:
-  TransposedConv conv_;
-  Epilogue epilogue_;
-};
 
 }  // namespace
 
@@ -362,7 +345,7 @@ KernelResult MakeConvTranspose(const KernelRequest& request) {
   options.cache = request.packs;
   options.executor = request.executor;
   CREASE_ASSIGN_OR_RETURN(TransposedConv made, TransposedConv::Make(conv.shape, *conv.weights, conv.bias, options));
-  return std::unique_ptr<Kernel>(std::make_unique<ConvTransposeKernel>(std::move(made), request.epilogue));
+  return WrapConv(std::move(made), request.epilogue);
 }
 
 }  // namespace crease

@@ -2,13 +2,12 @@
 // ConvTranspose as one convolution for each phase: dst pixels that lie a stride apart take the same taps of
 // neighbouring source pixels.
 #include <algorithm>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "kernels/conv_gemm.h"
 #include "kernels/conv_transpose.h"
-#include "kernels/kernels.h"
+#include "kernels/conv_wrapper.h"
 
 namespace crease {
 namespace {
@@ -98,38 +97,34 @@ bool Pays(const ConvShape& s, const std::vector<Phase>& phases) {
   return cost <= static_cast<double>(s.batch * s.height * s.width) * (products + sums);
 }
 
-class PhasesKernel final : public Kernel {
+class PhasedConv {
  public:
   struct Part {
     int64_t pixel = 0;  // the first of dst
     GemmConv conv;
   };
 
-  PhasesKernel(std::vector<Part> parts, Epilogue epilogue) : parts_(std::move(parts)), epilogue_(epilogue) {}
-  std::string Describe() const override {
+  explicit PhasedConv(std::vector<Part> parts) : parts_(std::move(parts)) {}
+  std::string Describe() const {
     return std::to_string(parts_.size()) + (parts_.size() == 1 ? " phase, " : " phases, ") +
            parts_.front().conv.Describe();
   }
-  size_t scratch_bytes(int workers) const override {
+  size_t scratch_bytes(int workers) const {
     size_t most = 0;
     for (const Part& part : parts_) most = std::max(most, part.conv.scratch_bytes(workers));
     return most;
   }
-  bool ReadsConstant(size_t src) const override { return src == 0; }
-  void Run(const RunContext& context, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
-    const ConvOperands all = ReadConvOperands(epilogue_, src, dst);
+  void Run(const RunContext& context, const ConvOperands& operands) const {
     for (const Part& part : parts_) {
-      ConvOperands own = all;
-      own.dst += part.pixel * all.dst_pitch;
-      if (own.residual != nullptr) own.residual += part.pixel * all.residual_pitch;
+      ConvOperands own = operands;
+      own.dst += part.pixel * operands.dst_pitch;
+      if (own.residual != nullptr) own.residual += part.pixel * operands.residual_pitch;
       part.conv.Run(context, own);
     }
   }
 
  private:
   std::vector<Part> parts_;
-  Epilogue epilogue_;
 };
 
 }  // namespace
@@ -147,14 +142,14 @@ KernelResult MakeConvTransposePhases(const KernelRequest& request) {
   options.cache = request.packs;
   options.executor = request.executor;
   options.lattice = {s.stride_h, s.stride_w, s.out_height, s.out_width};
-  std::vector<PhasesKernel::Part> parts;
+  std::vector<PhasedConv::Part> parts;
   for (Phase& phase : phases) {
     phase.matrix.values = conv.weights;
     phase.matrix.bias = conv.bias;
     CREASE_ASSIGN_OR_RETURN(GemmConv made, GemmConv::Make(phase.shape, phase.matrix, options));
     parts.push_back({phase.y * s.out_width + phase.x, std::move(made)});
   }
-  return std::unique_ptr<Kernel>(std::make_unique<PhasesKernel>(std::move(parts), request.epilogue));
+  return WrapConv(PhasedConv(std::move(parts)), request.epilogue);
 }
 
 }  // namespace crease

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "kernels/conv_cache.h"
-#include "kernels/kernels.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -37,22 +37,6 @@ int FirstTap(int64_t first, int64_t dilation, int64_t taps) {
 int EndTap(int64_t first, int64_t dilation, int64_t taps, int64_t size) {
   return static_cast<int>(std::clamp<int64_t>(DivideUp(size - first, dilation), 0, taps));
 }
-
-class DepthwiseKernel final : public Kernel {
- public:
-  DepthwiseKernel(DepthwiseConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
-  std::string Describe() const override { return conv_.Describe(); }
-  size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
-  bool ReadsConstant(size_t src) const override { return src == 0; }
-  void Run(const RunContext& context, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
-    conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
-  }
-
- private:
-  DepthwiseConv conv_;
-  Epilogue epilogue_;
-};
 
 }  // namespace
 
@@ -227,7 +211,7 @@ KernelResult MakeDepthwise(const KernelRequest& request) {
   if (request.prologue.scale != nullptr) return Refuse("prologue");
   CREASE_ASSIGN_OR_RETURN(DepthwiseConv made,
                           DepthwiseConv::Make(conv.shape, *conv.weights, conv.bias, request.epilogue, request.packs));
-  return std::unique_ptr<Kernel>(std::make_unique<DepthwiseKernel>(std::move(made), request.epilogue));
+  return WrapConv(std::move(made), request.epilogue);
 }
 
 }  // namespace crease

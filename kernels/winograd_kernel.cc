@@ -1,30 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conv by Winograd's minimal filtering, as a kernel, where an estimate says that it pays.
 #include <algorithm>
-#include <memory>
 #include <utility>
 
 #include "kernels/conv_winograd.h"
-#include "kernels/kernels.h"
+#include "kernels/conv_wrapper.h"
 
 namespace crease {
 namespace {
-
-class WinogradKernel final : public Kernel {
- public:
-  WinogradKernel(WinogradConv conv, Epilogue epilogue) : conv_(std::move(conv)), epilogue_(epilogue) {}
-  std::string Describe() const override { return conv_.Describe(); }
-  size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
-  bool ReadsConstant(size_t src) const override { return src == 0; }
-  void Run(const RunContext& context, std::span<const ConstTensorView> src,
-           std::span<const TensorView> dst) const override {
-    conv_.Run(context, ReadConvOperands(epilogue_, src, dst));
-  }
-
- private:
-  WinogradConv conv_;
-  Epilogue epilogue_;
-};
 
 // Costs in vector multiply-adds of one worker, whatever the number of workers: the choice decides the bits, which must
 // not depend on it. Measured where two issue a cycle: a transform of one tile of 36 points and one vector of channels
@@ -99,7 +82,7 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
   options.cache = request.packs;
   options.executor = request.executor;
   CREASE_ASSIGN_OR_RETURN(WinogradConv made, WinogradConv::Make(s, *conv.weights, conv.bias, options));
-  return std::unique_ptr<Kernel>(std::make_unique<WinogradKernel>(std::move(made), request.epilogue));
+  return WrapConv(std::move(made), request.epilogue);
 }
 
 }  // namespace

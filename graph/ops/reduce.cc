@@ -28,9 +28,8 @@ Result<void> InferReduce(InferContext& context) {
     if (keepdims != 0) SetOutput(context, 0, TensorType::OfRank(input.dtype, input.rank()));
     return {};
   }
-  const Shape placeholder(input.dims.size(), 1);
-  CREASE_ASSIGN_OR_RETURN(const ReducePlan plan,
-                          ResolveReduce(context.node, context.opset, placeholder, context.constant(1)));
+  const Shape ones(input.dims.size(), 1);  // the rank alone counts
+  CREASE_ASSIGN_OR_RETURN(const ReducePlan plan, ResolveReduce(context.node, context.opset, ones, context.constant(1)));
   std::vector<Dim> dims;
   for (size_t i = 0; i < input.dims.size(); ++i) {
     if (!plan.reduced[i]) dims.push_back(input.dims[i]);
