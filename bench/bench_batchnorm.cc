@@ -84,7 +84,7 @@ void StreamCopy(const RunContext& context, const Buffers& b) {
   args.scale = &one;
   args.shift = &zero;
   args.stream = true;
-  const AffinePlanes rows = FindAffinePlanes(DType::kFloat32, Activation::kNone, Residual::kNone);
+  const AffinePlanes rows = FindAffineRows(Activation::kNone, Residual::kNone).planes;
   const int64_t count = b.src.size();
   ParallelForCost(context, (count + 63) / 64, count,
                   [&](int64_t begin, int64_t end) { rows(args, 1, count, begin * 64, std::min(end * 64, count)); });

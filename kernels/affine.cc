@@ -58,8 +58,7 @@ class AffineKernel final : public Kernel {
  public:
   AffineKernel(const KernelRequest& request, Parameters parameters)
       : epilogue_(request.epilogue),
-        planes_(FindAffinePlanes(DType::kFloat32, epilogue_.activation, epilogue_.residual)),
-        pixels_(FindAffinePixels(DType::kFloat32, epilogue_.activation, epilogue_.residual)),
+        rows_(FindAffineRows(epilogue_.activation, epilogue_.residual)),
         parameters_(std::move(parameters)),
         period_(PatternPeriod(static_cast<int64_t>(parameters_.scale.size()))) {
     RepeatTo(period_, parameters_.scale);
@@ -86,12 +85,12 @@ class AffineKernel final : public Kernel {
     const int64_t pixels = x.batch() * x.spatial();
     const bool plain = x.layout == Layout::kPlain && x.spatial() > 1;
     if (plain) {
-      RunAffinePlain(context, planes_, args, x.dtype, x.batch(), channels, x.spatial());
+      RunAffinePlain(context, rows_.planes, args, x.dtype, x.batch(), channels, x.spatial());
     } else if (x.dense() && dst[0].dense() && (!has_residual || r.dense())) {
-      RunAffineDense(context, pixels_, args, x.dtype, period_, pixels * channels);
+      RunAffineDense(context, rows_.pixels, args, x.dtype, period_, pixels * channels);
     } else {
       const AffinePitches pitches = {PitchOf(x), has_residual ? PitchOf(r) : 0, PitchOf(dst[0])};
-      RunAffinePitched(context, pixels_, args, channels, pitches, pixels);
+      RunAffinePitched(context, rows_.pixels, args, channels, pitches, pixels);
     }
   }
 
@@ -101,8 +100,7 @@ class AffineKernel final : public Kernel {
   }
 
   Epilogue epilogue_;
-  AffinePlanes planes_;
-  AffinePixels pixels_;
+  AffineRows rows_;
   Parameters parameters_;  // repeated up to period_
   int64_t period_;
 };
@@ -166,7 +164,7 @@ KernelResult MakeAffine(const KernelRequest& request) {
   for (size_t i = 1; i < request.dst.size(); ++i) {
     if (request.dst[i].present) return Refuse("outputs beyond Y");
   }
-  if (FindAffinePlanes(DType::kFloat32, request.epilogue.activation, request.epilogue.residual) == nullptr) {
+  if (FindAffineRows(request.epilogue.activation, request.epilogue.residual).planes == nullptr) {
     return Refuse("this activation with a residual");
   }
   CREASE_ASSIGN_OR_RETURN(Parameters parameters, ParametersOf(request, x.shape[1]));

@@ -34,14 +34,17 @@ struct AffinePitches {
 using AffinePixels = void (*)(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin,
                               int64_t end);
 
-// Null for another dtype, for an epilogue on a dtype other than float32, and for a residual with an
-// activation other than Relu, Clip, LeakyRelu, HardSwish and Silu.
-AffinePlanes FindAffinePlanes(DType dtype, Activation activation, Residual residual);
-AffinePixels FindAffinePixels(DType dtype, Activation activation, Residual residual);
+// Both forms of one map; null where it is not compiled.
+struct AffineRows {
+  AffinePlanes planes = nullptr;
+  AffinePixels pixels = nullptr;
+};
 
-// The exact form, scale[c] * (x - pivot[c]) + shift[c], without an epilogue: with the mean as pivot
-// nothing cancels where the mean is large against the deviation.
-AffinePlanes FindExactPlanes(DType dtype);
-AffinePixels FindExactPixels(DType dtype);
+// float32. Null for a residual with an activation other than Relu, Clip, LeakyRelu, HardSwish and Silu.
+AffineRows FindAffineRows(Activation activation, Residual residual);
+
+// The exact form, scale[c] * (x - pivot[c]) + shift[c]: with the mean as pivot nothing cancels where the mean is large
+// against the deviation. Null for an activation other than those above, and for any epilogue on float64.
+AffineRows FindExactRows(DType dtype, Activation activation, Residual residual);
 
 }  // namespace crease

@@ -185,18 +185,18 @@ void Statistics(const RunContext& context, const NormTensor& t, Scratch& scratch
 
 template <typename T>
 void MapWith(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
-             std::span<const double> mean, std::span<const double> var) {
+             std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   const NormMapView<T> map = scratch.TakeMap<T>(t.channels);
   map.Set(parameters, mean, var);
-  ApplyMap(context, t, map);
+  ApplyMap(context, t, map, epilogue);
 }
 
 void MapAny(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
-            std::span<const double> mean, std::span<const double> var) {
+            std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   if (t.dtype == DType::kFloat64) {
-    MapWith<double>(context, t, parameters, scratch, mean, var);
+    MapWith<double>(context, t, parameters, scratch, mean, var, epilogue);
   } else {
-    MapWith<float>(context, t, parameters, scratch, mean, var);
+    MapWith<float>(context, t, parameters, scratch, mean, var, epilogue);
   }
 }
 
@@ -215,15 +215,19 @@ NormMap::NormMap(DType dtype, const NormParameters& parameters, std::span<const 
   dtype == DType::kFloat64 ? View(doubles_).Set(parameters, mean, var) : View(floats_).Set(parameters, mean, var);
 }
 
-void NormMap::Apply(const RunContext& context, const NormTensor& tensor) const {
+void NormMap::Apply(const RunContext& context, const NormTensor& tensor, const Epilogue& epilogue) const {
   if (tensor.values_per_channel() == 0) return;
   const auto apply = [&](const auto& values) {
     using T = std::remove_const_t<std::remove_reference_t<decltype(values[0])>>;
     const auto period = PatternPeriod(channels_);
     T* first = const_cast<T*>(values.data());
-    ApplyMap(context, tensor, NormMapView<T>{channels_, first, first + period, first + 2 * period});
+    ApplyMap(context, tensor, NormMapView<T>{channels_, first, first + period, first + 2 * period}, epilogue);
   };
   tensor.dtype == DType::kFloat64 ? apply(doubles_) : apply(floats_);
+}
+
+bool CanFuse(DType dtype, const Epilogue& epilogue) {
+  return FindExactRows(dtype, epilogue.activation, epilogue.residual).planes != nullptr;
 }
 
 size_t NormScratchBytes(const NormTensor& t) {
@@ -239,10 +243,10 @@ void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::s
 }
 
 void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
-                   std::span<const double> mean, std::span<const double> var) {
+                   std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   if (tensor.values_per_channel() == 0) return;
   Scratch scratch(context);
-  MapAny(context, tensor, parameters, scratch, mean, var);
+  MapAny(context, tensor, parameters, scratch, mean, var, epilogue);
 }
 
 void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
@@ -259,7 +263,7 @@ void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const
   }
   Scratch scratch(context);
   Statistics(context, tensor, scratch, mean, var);
-  MapAny(context, tensor, parameters, scratch, mean, var);
+  MapAny(context, tensor, parameters, scratch, mean, var, {});
 }
 
 }  // namespace crease

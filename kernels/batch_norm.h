@@ -15,11 +15,12 @@ namespace crease {
 // bfloat16) and layout; they may be the same memory.
 struct NormTensor {
   const void* src = nullptr;
+  const void* residual = nullptr;  // where an epilogue has one; as src, or the same memory as dst
   void* dst = nullptr;
   DType dtype = DType::kFloat32;
   Layout layout = Layout::kPlain;
   int64_t batch = 0, channels = 0, plane = 1;
-  int64_t src_pitch = 0, dst_pitch = 0;  // channels-last
+  int64_t src_pitch = 0, residual_pitch = 0, dst_pitch = 0;  // channels-last
 
   int64_t values_per_channel() const { return batch * plane; }
 };
@@ -37,8 +38,10 @@ class NormMap {
  public:
   // `dtype`: of the tensors.
   NormMap(DType dtype, const NormParameters& parameters, std::span<const double> mean, std::span<const double> var);
-  // The tensor must have as many channels, and that dtype.
-  void Apply(const RunContext& context, const NormTensor& tensor) const;
+  // The tensor must have as many channels, and that dtype; the epilogue must be one that CanFuse. It is applied before
+  // the rounding to the dtype: a bound on the results is the float32 one above, what the activation makes of it
+  // (kernels/activation-inl.h) and half a unit in the last place of the dtype.
+  void Apply(const RunContext& context, const NormTensor& tensor, const Epilogue& epilogue = {}) const;
 
  private:
   template <typename T>
@@ -49,12 +52,16 @@ class NormMap {
   std::vector<double> doubles_;  // for float64
 };
 
+// Whether NormMap::Apply takes this epilogue: a residual, Relu, Clip, LeakyRelu, HardSwish and Silu, for float32,
+// float16 and bfloat16; none for float64.
+bool CanFuse(DType dtype, const Epilogue& epilogue);
+
 // What the functions below need as context.scratch; they allocate nothing.
 size_t NormScratchBytes(const NormTensor& tensor);
 
 // As NormMap.
 void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
-                   std::span<const double> mean, std::span<const double> var);
+                   std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue = {});
 
 // The same with the batch's mean and biased variance, which it returns. The same bits at any number of
 // threads. Needs values_per_channel() >= 1.

@@ -48,24 +48,29 @@ inline bool HasPlanes(const NormTensor& t) { return t.layout == Layout::kPlain &
 
 // Rows of a tensor without planes.
 inline bool IsDense(const NormTensor& t) {
-  return t.layout == Layout::kPlain || (t.src_pitch == t.channels && t.dst_pitch == t.channels);
+  return t.layout == Layout::kPlain || (t.src_pitch == t.channels && t.dst_pitch == t.channels &&
+                                        (t.residual == nullptr || t.residual_pitch == t.channels));
 }
 
 template <typename T>
-void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<T>& map) {
+void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<T>& map, const Epilogue& epilogue) {
   AffineArgs args;
   args.src = t.src;
+  args.residual = t.residual;
   args.dst = t.dst;
   args.scale = map.scale;
   args.shift = map.shift;
   args.pivot = map.pivot;
+  args.a = epilogue.a;
+  args.b = epilogue.b;
+  const AffineRows rows = FindExactRows(t.dtype, epilogue.activation, epilogue.residual);
   if (HasPlanes(t)) {
-    RunAffinePlain(context, FindExactPlanes(t.dtype), args, t.dtype, t.batch, t.channels, t.plane);
+    RunAffinePlain(context, rows.planes, args, t.dtype, t.batch, t.channels, t.plane);
   } else if (IsDense(t)) {
     const int64_t count = t.batch * t.plane * t.channels;
-    RunAffineDense(context, FindExactPixels(t.dtype), args, t.dtype, PatternPeriod(t.channels), count);
+    RunAffineDense(context, rows.pixels, args, t.dtype, PatternPeriod(t.channels), count);
   } else {
-    RunAffinePitched(context, FindExactPixels(t.dtype), args, t.channels, {t.src_pitch, 0, t.dst_pitch},
+    RunAffinePitched(context, rows.pixels, args, t.channels, {t.src_pitch, t.residual_pitch, t.dst_pitch},
                      t.batch * t.plane);
   }
 }

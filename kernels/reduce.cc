@@ -49,8 +49,7 @@ class ReduceKernel final : public Kernel {
         reduce_rows_(FindReduceRows(op)),
         reduce_run_(FindReduceRun(op)),
         prologue_(prologue),
-        map_(prologue.scale != nullptr ? FindAffinePixels(DType::kFloat32, prologue.activation, Residual::kNone)
-                                       : nullptr) {
+        map_(prologue.scale != nullptr ? FindAffineRows(prologue.activation, Residual::kNone).pixels : nullptr) {
     if (!plan_.rows) return;
     blocks_ = (plan_.kept.inner() + kBlock - 1) / kBlock;
     if (map_ != nullptr || plan_.length * plan_.kept.inner() < 2 * kPartElements) return;

@@ -78,15 +78,50 @@ Result<Placement> Place(const Shape& shape, const Shape& strides, bool add_batch
   return p;
 }
 
-NormTensor TensorOf(const Placement& p, const void* src, void* dst, DType dtype) {
+NormTensor TensorOf(const Placement& p, DType dtype) {
   NormTensor t;
-  t.src = src;
-  t.dst = dst;
   t.dtype = dtype;
   t.batch = p.shape[0];
   t.channels = p.shape[1];
   t.plane = ops::Product(p.shape, 2, p.shape.size());
   return t;
+}
+
+Epilogue KernelEpilogue(const NormEpilogue& epilogue) {
+  const auto activation = [&] {
+    switch (epilogue.activation) {
+      case NormActivation::kIdentity:
+        break;
+      case NormActivation::kRelu:
+        return Activation::kRelu;
+      case NormActivation::kClip:
+        return Activation::kClip;
+      case NormActivation::kLeakyRelu:
+        return Activation::kLeakyRelu;
+      case NormActivation::kHardSwish:
+        return Activation::kHardSwish;
+      case NormActivation::kSilu:
+        return Activation::kSilu;
+    }
+    return Activation::kNone;
+  };
+  const Residual residual = epilogue.residual.data == nullptr ? Residual::kNone
+                            : epilogue.residual_last          ? Residual::kAfterActivation
+                                                              : Residual::kBeforeActivation;
+  return {activation(), epilogue.a, epilogue.b, residual};
+}
+
+// What StridedCopy does for elements of one shape.
+void CopyStrided(const RunContext& context, const Shape& shape, DType dtype, const void* src, const Shape& src_strides,
+                 void* dst, const Shape& dst_strides) {
+  StridedCopy(MakeLoopNest(shape, std::array{dst_strides, src_strides}), 0, 0, ByteSize(dtype)).Run(context, src, dst);
+}
+
+Result<Tensor> DenseCopy(const RunContext& context, const Placement& p, const void* data, DType dtype) {
+  CREASE_ASSIGN_OR_RETURN(Tensor dense, Tensor::Allocate(dtype, p.shape));
+  CopyStrided(context, p.shape, dtype, data, p.strides, dense.mutable_data<std::byte>(),
+              StorageStrides(p.shape, Layout::kPlain, 0));
+  return dense;
 }
 
 }  // namespace
@@ -103,8 +138,12 @@ struct BatchNorm::Impl {
 
   Result<void> CheckShapes(const ConstArray& x, const Array& y) const;
   Result<void> CheckVariance() const;
-  Result<void> Forward(const ConstArray& x, const Array& y);
-  Result<void> Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics);
+  Result<void> CheckEpilogue(const ConstArray& x, const NormEpilogue& epilogue) const;
+  Result<void> Forward(const ConstArray& x, const Array& y, const NormEpilogue& epilogue);
+  Result<void> ForwardDense(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue,
+                            const Placement& from, const Placement& added, const Placement& to);
+  Result<void> Normalize(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue);
+  bool batch_statistics() const { return training || !options.track_running_stats; }
   Result<std::shared_ptr<const NormMap>> EvalMap();
   void Track(std::span<const double> mean, std::span<const double> var, int64_t count);
 };
@@ -131,6 +170,24 @@ Result<void> BatchNorm::Impl::CheckShapes(const ConstArray& x, const Array& y) c
   }
   if (x.shape != y.shape) {
     return Invalid(ops::StrCat("expected y of x's shape, ", ToString(x.shape), ", got ", ToString(y.shape)));
+  }
+  return {};
+}
+
+Result<void> BatchNorm::Impl::CheckEpilogue(const ConstArray& x, const NormEpilogue& epilogue) const {
+  const Epilogue wanted = KernelEpilogue(epilogue);
+  if (wanted.empty()) return {};
+  if (batch_statistics()) return Invalid("epilogue: expected running statistics in eval mode, got batch statistics");
+  if (!CanFuse(x.dtype, wanted)) {
+    return Invalid(ops::StrCat("epilogue: expected float32, float16 or bfloat16, got ", Name(x.dtype)));
+  }
+  if (wanted.activation == Activation::kClip && !(wanted.a <= wanted.b)) {
+    return Invalid(ops::StrCat("epilogue: expected bounds in order, got ", wanted.a, " and ", wanted.b));
+  }
+  const ConstArray& r = epilogue.residual;
+  if (wanted.residual != Residual::kNone && (r.dtype != x.dtype || r.shape != x.shape)) {
+    return Invalid(ops::StrCat("expected a residual of x's dtype and shape, ", Name(x.dtype), " ", ToString(x.shape),
+                               ", got ", Name(r.dtype), " ", ToString(r.shape)));
   }
   return {};
 }
@@ -168,11 +225,11 @@ Result<std::shared_ptr<const NormMap>> BatchNorm::Impl::EvalMap() {
   return eval_map;
 }
 
-Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& tensor, bool batch_statistics) {
+Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue) {
   RunContext context{executor, nullptr};
-  if (!batch_statistics) {
+  if (!batch_statistics()) {
     CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<const NormMap> map, EvalMap());
-    map->Apply(context, tensor);
+    map->Apply(context, tensor, epilogue);
     return {};
   }
   const NormParameters parameters{state.weight, state.bias, options.eps};
@@ -189,40 +246,58 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
   return {};
 }
 
-Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y) {
+// Strides that no kernel takes: through dense copies.
+Result<void> BatchNorm::Impl::ForwardDense(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue,
+                                           const Placement& from, const Placement& added, const Placement& to) {
+  const RunContext context{executor, nullptr};
+  CREASE_ASSIGN_OR_RETURN(Tensor dense, DenseCopy(context, from, tensor.src, tensor.dtype));
+  NormTensor own = tensor;
+  own.src = own.dst = dense.mutable_data<std::byte>();
+  Tensor residual;
+  if (tensor.residual != nullptr) {
+    CREASE_ASSIGN_OR_RETURN(residual, DenseCopy(context, added, tensor.residual, tensor.dtype));
+    own.residual = residual.bytes();
+  }
+  CREASE_RETURN_IF_ERROR(Normalize(executor, own, epilogue));
+  CopyStrided(context, to.shape, tensor.dtype, own.dst, StorageStrides(to.shape, Layout::kPlain, 0), tensor.dst,
+              to.strides);
+  return {};
+}
+
+Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y, const NormEpilogue& epilogue) {
   CREASE_RETURN_IF_ERROR(CheckShapes(x, y));
+  CREASE_RETURN_IF_ERROR(CheckEpilogue(x, epilogue));
   const bool unbatched = static_cast<int>(x.shape.size()) == spatial_rank + 1 && spatial_rank == 2;
   CREASE_ASSIGN_OR_RETURN(const Placement from, Place(x.shape, x.strides, unbatched, "x"));
   CREASE_ASSIGN_OR_RETURN(const Placement to, Place(y.shape, y.strides, unbatched, "y"));
-  NormTensor tensor = TensorOf(from, x.data, y.data, x.dtype);
-  const bool batch_statistics = training || !options.track_running_stats;
+  const Epilogue wanted = KernelEpilogue(epilogue);
+  Placement added;
+  if (wanted.residual != Residual::kNone) {
+    CREASE_ASSIGN_OR_RETURN(added, Place(x.shape, epilogue.residual.strides, unbatched, "residual"));
+  }
+  const Placement& third = wanted.residual != Residual::kNone ? added : from;
+  NormTensor tensor = TensorOf(from, x.dtype);
+  tensor.src = x.data;
+  tensor.residual = epilogue.residual.data;
+  tensor.dst = y.data;
   const int64_t values = tensor.values_per_channel();
-  if (batch_statistics && values <= 1) {
+  if (batch_statistics() && values <= 1) {
     return Invalid(ops::StrCat("batch statistics: expected more than one value a channel, got ", values));
   }
   if (values == 0) return {};
   // Waking the pool takes longer than such a tensor does.
-  const bool small = ops::Product(from.shape, 0, from.shape.size()) < (batch_statistics ? kWorthPool / 4 : kWorthPool);
+  const bool small = values * tensor.channels < (batch_statistics() ? kWorthPool / 4 : kWorthPool);
   PoolRequest request(host || small ? nullptr : pool.get());
   Executor& executor = host ? static_cast<Executor&>(*host) : request.executor();
-  if (from.plain && to.plain) return Normalize(executor, tensor, batch_statistics);
-  if (from.channels_last && to.channels_last) {
+  if (from.plain && to.plain && third.plain) return Normalize(executor, tensor, wanted);
+  if (from.channels_last && to.channels_last && third.channels_last) {
     tensor.layout = Layout::kChannelsLast;
     tensor.src_pitch = from.pitch;
+    tensor.residual_pitch = third.pitch;
     tensor.dst_pitch = to.pitch;
-    return Normalize(executor, tensor, batch_statistics);
+    return Normalize(executor, tensor, wanted);
   }
-  // Any other strides: through a dense copy.
-  CREASE_ASSIGN_OR_RETURN(Tensor dense, Tensor::Allocate(x.dtype, from.shape));
-  auto* data = dense.mutable_data<std::byte>();
-  const RunContext context{executor, nullptr};
-  const std::vector<int64_t> plain = StorageStrides(from.shape, Layout::kPlain, 0);
-  const size_t size = ByteSize(x.dtype);
-  StridedCopy(MakeLoopNest(from.shape, std::array{plain, from.strides}), 0, 0, size).Run(context, x.data, data);
-  tensor.src = tensor.dst = data;
-  CREASE_RETURN_IF_ERROR(Normalize(executor, tensor, batch_statistics));
-  StridedCopy(MakeLoopNest(from.shape, std::array{to.strides, plain}), 0, 0, size).Run(context, data, y.data);
-  return {};
+  return ForwardDense(executor, tensor, wanted, from, added, to);
 }
 
 BatchNorm::BatchNorm(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -235,7 +310,11 @@ bool BatchNorm::training() const { return impl_->training; }
 void BatchNorm::train() { impl_->training = true; }
 void BatchNorm::eval() { impl_->training = false; }
 
-Result<void> BatchNorm::forward(const ConstArray& x, const Array& y) { return impl_->Forward(x, y); }
+Result<void> BatchNorm::forward(const ConstArray& x, const Array& y) { return impl_->Forward(x, y, {}); }
+
+Result<void> BatchNorm::forward(const ConstArray& x, const Array& y, const NormEpilogue& epilogue) {
+  return impl_->Forward(x, y, epilogue);
+}
 
 Result<std::vector<double>> BatchNorm::state(std::string_view name) const {
   const std::vector<double>* values = impl_->state.Find(name);

@@ -34,6 +34,22 @@ struct Array {
   Shape strides;
 };
 
+// What eval mode does to its results before they are rounded to y's dtype.
+enum class NormActivation : uint8_t {
+  kIdentity,
+  kRelu,
+  kClip,       // min(max(y, a), b), a <= b, either may be infinite; ReLU6 is 0 and 6
+  kLeakyRelu,  // y < 0 ? a * y : y
+  kHardSwish,  // y * min(max(y / 6 + 1/2, 0), 1)
+  kSilu,       // y / (1 + exp(-y))
+};
+struct NormEpilogue {
+  NormActivation activation = NormActivation::kIdentity;
+  float a = 0, b = 0;
+  ConstArray residual = {};    // of x's shape and dtype, in any strides; no data: none
+  bool residual_last = false;  // activation(y) + residual in place of activation(y + residual)
+};
+
 struct BatchNormOptions {
   int64_t num_features = 0;              // channels
   double eps = 1e-5;                     // finite, >= 0
@@ -69,6 +85,12 @@ class BatchNorm {
   // Errors (kInvalidArgument): rank, channels, dtype, y unlike x, strides; batch statistics with one
   // value a channel; var + eps <= 0 or not finite (names the channel). kOutOfMemory.
   Result<void> forward(const ConstArray& x, const Array& y);
+
+  // The same with an epilogue in the same pass over memory: eval mode with running statistics, float32, float16 and
+  // bfloat16. Rounded once, where three operators one after the other would round three times. y may also be the
+  // residual (the same memory and strides). Errors (kInvalidArgument) besides those above: batch statistics, float64,
+  // a residual unlike x, bounds of kClip that are NaN or in the wrong order.
+  Result<void> forward(const ConstArray& x, const Array& y, const NormEpilogue& epilogue);
 
   // State: "weight" and "bias" (if affine), "running_mean", "running_var" (if tracked), num_features
   // values each. Errors: no such name, another length.

@@ -66,7 +66,7 @@ TEST(Affine, RangesOfPlanesPastTheCaches) {
     const Tensor x = RandomTensor({count}, 1), scale = RandomTensor({kChannels}, 2),
                  shift = RandomTensor({kChannels}, 3);
     ForEachTarget([&](const char* target) {
-      const AffinePlanes rows = FindAffinePlanes(DType::kFloat32, Activation::kNone, Residual::kNone);
+      const AffinePlanes rows = FindAffineRows(Activation::kNone, Residual::kNone).planes;
       AffineArgs args;
       args.src = x.bytes();
       args.scale = scale.bytes();

@@ -166,6 +166,93 @@ TEST(BatchNormFunctions, LargeMeanCancelsNothing) {
   }
 }
 
+constexpr Activation kFusedActivations[] = {Activation::kNone,      Activation::kRelu,      Activation::kClip,
+                                            Activation::kLeakyRelu, Activation::kHardSwish, Activation::kSilu};
+
+// Half a unit in the last place of the dtype, relative to the value.
+double HalfUnit(DType dtype) {
+  return dtype == DType::kFloat16 ? 0x1p-11 : dtype == DType::kBFloat16 ? 0x1p-8 : 0x1p-24;
+}
+
+// The map with an epilogue against double precision, out of place and into the residual's memory. Bound: the map's own
+// error and the sum's, which HardSwish makes 1.5 times as large; the activation's; one rounding to the dtype.
+void CheckEpilogue(const NormCase& c, const Epilogue& epilogue, const Tensor& x, const Tensor& r, const char* target) {
+  const bool added = epilogue.residual != Residual::kNone;
+  std::vector<double> weight, bias, mean, var;
+  for (int64_t i = 0; i < c.channels; ++i) {
+    weight.push_back(0.5 + 0.125 * static_cast<double>(i % 9));
+    bias.push_back(static_cast<double>(i % 7) - 3);
+    mean.push_back(0.25 * static_cast<double>(i % 5));
+    var.push_back(1 + 0.5 * static_cast<double>(i % 3));
+  }
+  const NormMap map(c.dtype, {weight, bias, 1e-5}, mean, var);
+  Tensor y = Tensor::Allocate(c.dtype, x.shape()).value(), again = r.ConvertedTo(c.dtype).value();
+  NormTensor t{
+      x.bytes(), added ? r.bytes() : nullptr, y.mutable_data<std::byte>(), c.dtype, c.layout, c.batch, c.channels,
+      c.plane};
+  t.src_pitch = t.residual_pitch = t.dst_pitch = c.channels + c.extra;
+  ThreadsOf executor(3);
+  map.Apply({executor}, t, epilogue);
+  for (int64_t n = 0; n < c.batch; ++n) {
+    for (int64_t i = 0; i < c.plane * c.channels; ++i) {
+      const int64_t channel = i % c.channels, at = Offset(c, n, channel, i / c.channels);
+      const auto k = static_cast<size_t>(channel);
+      const double product = (x.AsDouble(at) - mean[k]) * weight[k] / std::sqrt(var[k] + 1e-5);
+      const double residual = added ? r.AsDouble(at) : 0, sum = product + bias[k];
+      const bool before = epilogue.residual == Residual::kBeforeActivation;
+      const double want =
+          before ? ActivateExactly(epilogue, sum + residual) : ActivateExactly(epilogue, sum) + residual;
+      const double size = std::max({std::fabs(product), std::fabs(bias[k]), std::fabs(residual), std::fabs(want)});
+      ASSERT_NEAR(y.AsDouble(at), want, HalfUnit(c.dtype) * std::fabs(want) + 1e-6 * size + 0x1p-25)
+          << target << " " << Name(c.dtype) << " " << Name(epilogue.activation) << " residual "
+          << static_cast<int>(epilogue.residual) << " plane " << c.plane << " at " << n << ", " << channel << ", " << i;
+    }
+  }
+  if (!added) return;
+  t.residual = t.dst = again.mutable_data<std::byte>();
+  map.Apply({executor}, t, epilogue);
+  for (int64_t n = 0; n < c.batch; ++n) {
+    for (int64_t i = 0; i < c.plane * c.channels; ++i) {
+      const int64_t at = Offset(c, n, i % c.channels, i / c.channels);
+      ASSERT_EQ(again.AsDouble(at), y.AsDouble(at)) << target << " in place at " << at;
+    }
+  }
+}
+
+void CheckEpilogues(const NormCase& c) {
+  const Shape shape = {c.batch * c.plane * (c.channels + (c.layout == Layout::kPlain ? 0 : c.extra))};
+  const Tensor x = RandomTensor(shape, 1).ConvertedTo(c.dtype).value();
+  const Tensor r = RandomTensor(shape, 2).ConvertedTo(c.dtype).value();
+  ForEachTarget([&](const char* target) {
+    for (const Activation activation : kFusedActivations) {
+      for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
+        Epilogue epilogue{activation, 0, 6, residual};
+        if (activation == Activation::kLeakyRelu) epilogue.a = 0.1f;
+        CheckEpilogue(c, epilogue, x, r, target);
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  });
+}
+
+TEST(BatchNormEpilogues, AwkwardSizesOfEveryType) {
+  for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
+    for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
+      for (const int64_t channels : {1, 3, 16, 37}) {
+        for (const int64_t plane : {1, 2, 7, 16, 49, 131}) CheckEpilogues({2, channels, plane, layout, dtype});
+      }
+    }
+    CheckEpilogues({2, 19, 50, Layout::kChannelsLast, dtype, 0, 1, 5});
+    CheckEpilogues({1, 7, 9001, Layout::kPlain, dtype});
+  }
+}
+
+TEST(BatchNormEpilogues, WhatIsNotFused) {
+  EXPECT_FALSE(CanFuse(DType::kFloat64, {Activation::kRelu}));
+  EXPECT_FALSE(CanFuse(DType::kFloat32, {Activation::kMish}));
+  EXPECT_TRUE(CanFuse(DType::kFloat64, {}));
+}
+
 KernelCase Training(const Shape& shape, int opset) {
   KernelCase c;
   c.opset = opset;

@@ -268,6 +268,127 @@ TEST(BatchNorm, RefusesMixedTypesStridesAndBadVariance) {
   EXPECT_FALSE(norm.state("gamma").ok());
 }
 
+double Activate(NormActivation activation, double a, double b, double y) {
+  switch (activation) {
+    case NormActivation::kIdentity:
+      break;
+    case NormActivation::kRelu:
+      return std::fmax(y, 0);
+    case NormActivation::kClip:
+      return std::fmin(std::fmax(y, a), b);
+    case NormActivation::kLeakyRelu:
+      return y < 0 ? a * y : y;
+    case NormActivation::kHardSwish:
+      return y * std::fmin(std::fmax(y / 6 + 0.5, 0), 1);
+    case NormActivation::kSilu:
+      return y / (1 + std::exp(-y));
+  }
+  return y;
+}
+
+constexpr int64_t kFusedChannels = 5;
+const Shape kFusedShape = {2, kFusedChannels, 7, 3};
+
+Tensor Wave(DType dtype, double step) {
+  Tensor wide = Tensor::Allocate(DType::kFloat64, kFusedShape).value();
+  for (int64_t i = 0; i < wide.size(); ++i) {
+    wide.mutable_data<double>()[i] = 5 * std::sin(step * static_cast<double>(i));
+  }
+  return wide.ConvertedTo(dtype).value();
+}
+
+BatchNorm2d FusedNorm(DType dtype) {
+  BatchNormOptions options;
+  options.num_features = kFusedChannels;
+  options.dtype = dtype;
+  options.threads = 2;
+  auto norm = BatchNorm2d::create(options).value();
+  EXPECT_TRUE(norm.set_state("weight", std::vector<double>{1, -1, 0.5, 2, 1.5}).ok());
+  EXPECT_TRUE(norm.set_state("bias", std::vector<double>{0, 1, -1, 2, 0.5}).ok());
+  EXPECT_TRUE(norm.set_state("running_mean", std::vector<double>{0.5, 1, -2, 0, 1}).ok());
+  EXPECT_TRUE(norm.set_state("running_var", std::vector<double>{4, 1, 2, 9, 0.25}).ok());
+  norm.eval();
+  return norm;
+}
+
+// x and y as `memory` says, the residual dense or as x lies; against double precision. Bound: half a unit of the dtype,
+// and 2e-6 of values up to 20 for float32.
+void RunFused(DType dtype, Memory memory, NormEpilogue epilogue, bool residual_dense) {
+  BatchNorm2d norm = FusedNorm(dtype);
+  const Tensor x = Wave(dtype, 0.7), r = Wave(dtype, 0.3);
+  const Shape strides = StridesFor(memory, kFusedShape, false, false);
+  Placed from(kFusedShape, dtype, strides), to(kFusedShape, dtype, StridesFor(memory, kFusedShape, false, true));
+  Placed added(kFusedShape, dtype, residual_dense ? StridesFor(Memory::kDense, kFusedShape, false, false) : strides);
+  from.Write(x);
+  added.Write(r);
+  const bool has_residual = epilogue.residual_last || residual_dense;
+  if (has_residual) epilogue.residual = {added.bytes.data(), dtype, kFusedShape, added.strides};
+  const auto result = norm.forward({from.bytes.data(), dtype, kFusedShape, from.strides},
+                                   {to.bytes.data(), dtype, kFusedShape, to.strides}, epilogue);
+  ASSERT_TRUE(result.ok()) << result.error().ToString();
+  const Tensor y = to.Read(kFusedShape, dtype);
+  const auto weight = *norm.state("weight"), bias = *norm.state("bias"), mean = *norm.state("running_mean"),
+             var = *norm.state("running_var");
+  for (int64_t i = 0; i < y.size(); ++i) {
+    const auto c = static_cast<size_t>(i / 21 % kFusedChannels);
+    const double plain = (x.AsDouble(i) - mean[c]) / std::sqrt(var[c] + 1e-5) * weight[c] + bias[c];
+    const double extra = has_residual ? r.AsDouble(i) : 0;
+    const double before = epilogue.residual_last ? plain : plain + extra;
+    const double want =
+        Activate(epilogue.activation, static_cast<double>(epilogue.a), static_cast<double>(epilogue.b), before) +
+        (epilogue.residual_last ? extra : 0);
+    const double half = dtype == DType::kFloat32 ? 0 : dtype == DType::kFloat16 ? 0x1p-11 : 0x1p-8;
+    ASSERT_NEAR(y.AsDouble(i), want, half * std::fabs(want) + 4e-5)
+        << Name(dtype) << " memory " << static_cast<int>(memory) << " activation "
+        << static_cast<int>(epilogue.activation) << " at " << i;
+  }
+}
+
+TEST(BatchNorm, EpiloguesInEveryMemory) {
+  ForEachTarget([&](const char*) {
+    for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
+      for (const Memory memory : {Memory::kDense, Memory::kChannelsLast, Memory::kPitched, Memory::kReversed}) {
+        for (int a = 0; a <= static_cast<int>(NormActivation::kSilu); ++a) {
+          NormEpilogue epilogue{static_cast<NormActivation>(a), 0, 6, {}};
+          if (epilogue.activation == NormActivation::kLeakyRelu) epilogue.a = 0.125f;
+          RunFused(dtype, memory, epilogue, false);
+          RunFused(dtype, memory, epilogue, true);
+          epilogue.residual_last = true;
+          RunFused(dtype, memory, epilogue, false);
+          RunFused(dtype, memory, epilogue, true);
+        }
+      }
+    }
+  });
+}
+
+TEST(BatchNorm, RefusesEpilogues) {
+  BatchNorm2d norm = FusedNorm(DType::kFloat32);
+  std::vector<float> data(210);
+  const auto message = [&](BatchNorm& own, DType dtype, const NormEpilogue& epilogue) {
+    std::vector<double> room(210);
+    const auto result =
+        own.forward({room.data(), dtype, kFusedShape, {}}, {room.data(), dtype, kFusedShape, {}}, epilogue);
+    return result.ok() ? std::string() : result.error().message;
+  };
+  NormEpilogue relu{NormActivation::kRelu};
+  EXPECT_EQ(message(norm, DType::kFloat32, relu), "");
+  EXPECT_EQ(message(norm, DType::kFloat32, {NormActivation::kClip, 6, 0, {}}),
+            "epilogue: expected bounds in order, got 6 and 0");
+  relu.residual = {data.data(), DType::kFloat32, {1, 5, 7, 6}, {}};
+  EXPECT_EQ(message(norm, DType::kFloat32, relu),
+            "expected a residual of x's dtype and shape, float32 (2, 5, 7, 3), got float32 (1, 5, 7, 6)");
+  relu.residual = {data.data(), DType::kFloat32, kFusedShape, {1}};
+  EXPECT_EQ(message(norm, DType::kFloat32, relu), "residual: expected 4 strides, got 1");
+  norm.train();
+  EXPECT_EQ(message(norm, DType::kFloat32, {NormActivation::kRelu}),
+            "epilogue: expected running statistics in eval mode, got batch statistics");
+  BatchNorm2d wide = FusedNorm(DType::kFloat64);
+  EXPECT_EQ(message(wide, DType::kFloat64, {}), "");
+  EXPECT_EQ(message(wide, DType::kFloat64, {NormActivation::kRelu}),
+            "epilogue: expected float32, float16 or bfloat16, got float64");
+}
+
 TEST(BatchNorm, StateSurvivesFiles) {
   for (const char* name : {"state.npz", "state.safetensors"}) {
     for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// The per-channel map over planes and over channels-last rows, with an epilogue, as functions to point to. Per-target
+// header.
+#include "kernels/affine_rows.h"
+#include "kernels/targets.h"
+
+#if defined(CREASE_KERNELS_AFFINE_MAPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CREASE_KERNELS_AFFINE_MAPS_INL_H_
+#undef CREASE_KERNELS_AFFINE_MAPS_INL_H_
+#else
+#define CREASE_KERNELS_AFFINE_MAPS_INL_H_
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/affine_plane-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace crease {
+namespace HWY_NAMESPACE {
+
+template <typename T, Activation A, Residual R, bool kExact>
+void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
+  MapPlanes<T, A, R, kExact>(args, channels, plane, begin, end);
+  if (args.stream) hwy::FlushStream();
+}
+
+// kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from memory.
+template <size_t kRows, typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t step,
+                       bool stream) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d);
+  const auto* scale = static_cast<const Wide<T>*>(args.scale);
+  const auto* shift = static_cast<const Wide<T>*>(args.shift);
+  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
+  const T* src = static_cast<const T*>(args.src) + row * pitches.src;
+  [[maybe_unused]] const T* residual = static_cast<const T*>(args.residual) + row * pitches.residual;
+  T* dst = static_cast<T*>(args.dst) + row * pitches.dst;
+  size_t c = 0;
+  for (; c + lanes <= n; c += lanes) {
+    const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
+    for (size_t k = 0; k < kRows; ++k) {
+      const int64_t at = static_cast<int64_t>(k) * step;
+      V y = Map<kExact>(LoadWide(d, src + at * pitches.src + c), s, t, p);
+      const V r = R == Residual::kNone ? y : LoadWide(d, residual + at * pitches.residual + c);
+      y = Finish<A, R>(d, y, r, args);
+      if (stream) {
+        StreamWide(y, d, dst + at * pitches.dst + c);
+      } else {
+        if constexpr (A == Activation::kNone && R == Residual::kNone) {
+          __builtin_prefetch(dst + at * pitches.dst + c + kStoreAhead, 1, 3);
+        }
+        StoreWide(y, d, dst + at * pitches.dst + c);
+      }
+    }
+  }
+  if (c == n) return;
+  const size_t left = n - c;
+  const V s = hn::LoadN(d, scale + c, left), t = hn::LoadN(d, shift + c, left);
+  const V p = kExact ? hn::LoadN(d, pivot + c, left) : s;
+  for (size_t k = 0; k < kRows; ++k) {
+    const int64_t at = static_cast<int64_t>(k) * step;
+    const V y = Map<kExact>(LoadWideN(d, src + at * pitches.src + c, left), s, t, p);
+    const V r = R == Residual::kNone ? y : LoadWideN(d, residual + at * pitches.residual + c, left);
+    StoreWideN(Finish<A, R>(d, y, r, args), d, dst + at * pitches.dst + c, left);
+  }
+}
+
+template <typename T, Activation A, Residual R, bool kExact>
+void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin, int64_t end) {
+  const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
+  const auto n = static_cast<size_t>(channels);
+  constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
+  const bool stream = kBare && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
+                      reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
+  int64_t row = begin;
+  if (kBare) {
+    constexpr auto kRows = static_cast<int64_t>(kStreams);
+    const int64_t step =
+        stream ? std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src)) : 1;
+    for (; row + kRows * step <= end; row += kRows * step) {
+      for (int64_t i = row; i < row + step; ++i) RowsOf<kStreams, T, A, R, kExact>(args, n, pitches, i, step, stream);
+    }
+  }
+  for (; row < end; ++row) RowsOf<1, T, A, R, kExact>(args, n, pitches, row, 0, stream);
+  if (stream) hwy::FlushStream();
+}
+
+// A residual is fused with the activations that networks use around one.
+constexpr bool IsCommon(Activation a) {
+  return a == Activation::kNone || a == Activation::kRelu || a == Activation::kClip || a == Activation::kLeakyRelu ||
+         a == Activation::kHardSwish || a == Activation::kSilu;
+}
+
+template <typename T, Activation A, Residual R, bool kExact>
+AffineRows RowsWith() {
+  return {Planes<T, A, R, kExact>, Pixels<T, A, R, kExact>};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace crease
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard that reopens for every target
