@@ -116,6 +116,11 @@ Array ArrayOf(const BenchShape& s, Layout layout, DType dtype, Tensor& tensor) {
   return array;
 }
 
+ConstArray ConstArrayOf(const BenchShape& s, Layout layout, DType dtype, Tensor& tensor) {
+  const Array array = ArrayOf(s, layout, dtype, tensor);
+  return {array.data, array.dtype, array.shape, array.strides};
+}
+
 BatchNorm2d MakeNorm(int64_t channels, bool training, DType dtype, int threads) {
   BatchNormOptions options;
   options.num_features = channels;
@@ -149,12 +154,12 @@ class Contender {
         pool_(ThreadPool::Shared(threads)),
         buffers_(BuffersFor(shape, dtype)),
         norm_(MakeNorm(shape.c, what == What::kTrain, dtype, threads)),
-        x_(ArrayOf(shape, layout, dtype, buffers_.src)),
+        x_(ConstArrayOf(shape, layout, dtype, buffers_.src)),
         y_(ArrayOf(shape, layout, dtype, buffers_.dst)) {}
 
   bool Run() {
     if (what_ == What::kEval || what_ == What::kTrain) {
-      return norm_.forward({x_.data, x_.dtype, x_.shape, x_.strides}, y_).ok();
+      return norm_.forward(x_, y_).ok();
     }
     PoolRequest request(PoolFor(buffers_.src.size()));
     const RunContext context{request.executor(), nullptr};
@@ -173,7 +178,8 @@ class Contender {
   std::shared_ptr<ThreadPool> pool_;
   Buffers& buffers_;
   BatchNorm2d norm_;
-  Array x_, y_;
+  ConstArray x_;
+  Array y_;
 };
 
 void Run(benchmark::State& state, BenchShape shape, What what, Layout layout, DType dtype, int threads) {

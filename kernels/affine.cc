@@ -23,6 +23,12 @@ constexpr int64_t kVector = 16;
 // workers write the same cache line of an aligned tensor.
 constexpr int64_t kGrain = 64;
 
+// For a result of so many bytes, with sources as large.
+void DecideWrites(int64_t bytes, AffineArgs& args) {
+  args.stream = ShouldStream(bytes);
+  args.fetch = 4 * bytes > L2Bytes();
+}
+
 struct Parameters {
   std::vector<float> scale, shift;
 };
@@ -114,6 +120,14 @@ int64_t PatternPeriod(int64_t channels) {
   return whole > kMaxPeriod ? channels : whole * std::max<int64_t>(1, 256 / whole);
 }
 
+int64_t L2Bytes() {
+  static const int64_t bytes = [] {
+    const auto l2 = static_cast<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE));
+    return l2 > 0 ? l2 : int64_t{1} << 20;
+  }();
+  return bytes;
+}
+
 bool ShouldStream(int64_t bytes) {
   static const int64_t limit = [] {
     // Source and result together past the last-level cache; of a large shared one, as servers report
@@ -128,7 +142,7 @@ bool ShouldStream(int64_t bytes) {
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,
                     int64_t channels, int64_t plane) {
   const int64_t count = batch * channels * plane;
-  args.stream = ShouldStream(count * static_cast<int64_t>(ByteSize(dtype)));
+  DecideWrites(count * static_cast<int64_t>(ByteSize(dtype)), args);
   ParallelForCost(context, (count + kGrain - 1) / kGrain, count, [&](int64_t begin, int64_t end) {
     rows(args, channels, plane, begin * kGrain, std::min(end * kGrain, count));
   });
@@ -136,13 +150,13 @@ void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs arg
 
 void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t period,
                     int64_t count) {
-  args.stream = ShouldStream(count * static_cast<int64_t>(ByteSize(dtype)));
+  DecideWrites(count * static_cast<int64_t>(ByteSize(dtype)), args);
   const AffinePitches pitches = {period, period, period};
   const int64_t whole = count / period;
   ParallelForCost(context, whole, count, [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
   if (whole * period == count) return;
   const int64_t done = whole * period * static_cast<int64_t>(ByteSize(dtype));
-  args.stream = false;
+  args.stream = args.fetch = false;
   args.src = static_cast<const std::byte*>(args.src) + done;
   args.dst = static_cast<std::byte*>(args.dst) + done;
   if (args.residual != nullptr) args.residual = static_cast<const std::byte*>(args.residual) + done;

@@ -24,7 +24,7 @@ void RepeatTo(int64_t period, std::vector<T>& values) {
   for (auto i = channels; i < static_cast<size_t>(period); ++i) values.push_back(values[i - channels]);
 }
 
-// Plain NCHW: batch * channels planes of `plane` elements. args.stream is decided here.
+// Plain NCHW: batch * channels planes of `plane` elements. args.stream and args.fetch are decided here.
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,
                     int64_t channels, int64_t plane);
 
@@ -36,6 +36,9 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
 // Channels-last of `pixels` rows with pitches.
 void RunAffinePitched(const RunContext& context, AffinePixels rows, const AffineArgs& args, int64_t channels,
                       const AffinePitches& pitches, int64_t pixels);
+
+// Bytes of a core's second-level cache.
+int64_t L2Bytes();
 
 // Whether a result of so many bytes, with sources as large, is better written past the caches.
 bool ShouldStream(int64_t bytes);

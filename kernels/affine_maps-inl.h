@@ -25,39 +25,37 @@ namespace HWY_NAMESPACE {
 
 template <typename T, Activation A, Residual R, bool kExact>
 void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  MapPlanes<T, A, R, kExact>(args, channels, plane, begin, end);
+  const PlanePattern<Wide<T>> pattern(plane, end - begin);
+  MapPlanes<T, A, R, kExact>(args, pattern, channels, plane, begin, end);
   if (args.stream) hwy::FlushStream();
 }
 
 // kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from memory.
-template <size_t kRows, typename T, Activation A, Residual R, bool kExact>
-HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t step,
-                       bool stream) {
+template <size_t kRows, Write kWrite, typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t step) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
   [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  const T* src = static_cast<const T*>(args.src) + row * pitches.src;
-  [[maybe_unused]] const T* residual = static_cast<const T*>(args.residual) + row * pitches.residual;
-  T* dst = static_cast<T*>(args.dst) + row * pitches.dst;
+  const T* src[kRows];
+  [[maybe_unused]] const T* residual[kRows];
+  T* dst[kRows];
+  for (size_t k = 0; k < kRows; ++k) {
+    const int64_t at = row + static_cast<int64_t>(k) * step;
+    src[k] = static_cast<const T*>(args.src) + at * pitches.src;
+    residual[k] = R == Residual::kNone ? nullptr : static_cast<const T*>(args.residual) + at * pitches.residual;
+    dst[k] = static_cast<T*>(args.dst) + at * pitches.dst;
+  }
   size_t c = 0;
   for (; c + lanes <= n; c += lanes) {
     const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
     for (size_t k = 0; k < kRows; ++k) {
-      const int64_t at = static_cast<int64_t>(k) * step;
-      V y = Map<kExact>(LoadWide(d, src + at * pitches.src + c), s, t, p);
-      const V r = R == Residual::kNone ? y : LoadWide(d, residual + at * pitches.residual + c);
+      V y = Map<kExact>(LoadWide(d, src[k] + c), s, t, p);
+      const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + c);
       y = Finish<A, R>(d, y, r, args);
-      if (stream) {
-        StreamWide(y, d, dst + at * pitches.dst + c);
-      } else {
-        if constexpr (A == Activation::kNone && R == Residual::kNone) {
-          __builtin_prefetch(dst + at * pitches.dst + c + kStoreAhead, 1, 3);
-        }
-        StoreWide(y, d, dst + at * pitches.dst + c);
-      }
+      WriteWide<kWrite>(y, d, dst[k] + c);
     }
   }
   if (c == n) return;
@@ -65,31 +63,39 @@ HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pi
   const V s = hn::LoadN(d, scale + c, left), t = hn::LoadN(d, shift + c, left);
   const V p = kExact ? hn::LoadN(d, pivot + c, left) : s;
   for (size_t k = 0; k < kRows; ++k) {
-    const int64_t at = static_cast<int64_t>(k) * step;
-    const V y = Map<kExact>(LoadWideN(d, src + at * pitches.src + c, left), s, t, p);
-    const V r = R == Residual::kNone ? y : LoadWideN(d, residual + at * pitches.residual + c, left);
-    StoreWideN(Finish<A, R>(d, y, r, args), d, dst + at * pitches.dst + c, left);
+    const V y = Map<kExact>(LoadWideN(d, src[k] + c, left), s, t, p);
+    const V r = R == Residual::kNone ? y : LoadWideN(d, residual[k] + c, left);
+    StoreWideN(Finish<A, R>(d, y, r, args), d, dst[k] + c, left);
   }
+}
+
+template <Write kWrite, typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void RowsFrom(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+  // Only the bare map runs at the speed of memory; with an epilogue this would but multiply the code.
+  constexpr int64_t kRows = A == Activation::kNone && R == Residual::kNone ? kStreams : 1;
+  const int64_t step =
+      kWrite == Write::kStream
+          ? std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src))
+          : 1;
+  for (; row + kRows * step <= end; row += kRows * step) {
+    for (int64_t i = row; i < row + step; ++i) RowsOf<kRows, kWrite, T, A, R, kExact>(args, n, pitches, i, step);
+  }
+  for (; row < end; ++row) RowsOf<1, kWrite, T, A, R, kExact>(args, n, pitches, row, 0);
 }
 
 template <typename T, Activation A, Residual R, bool kExact>
 void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitches, int64_t begin, int64_t end) {
   const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
   const auto n = static_cast<size_t>(channels);
-  constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
-  const bool stream = kBare && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
-                      reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0;
-  int64_t row = begin;
-  if (kBare) {
-    constexpr auto kRows = static_cast<int64_t>(kStreams);
-    const int64_t step =
-        stream ? std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src)) : 1;
-    for (; row + kRows * step <= end; row += kRows * step) {
-      for (int64_t i = row; i < row + step; ++i) RowsOf<kStreams, T, A, R, kExact>(args, n, pitches, i, step, stream);
+  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+    if (kIsWide<T> && args.stream && n % lanes == 0 && pitches.dst % static_cast<int64_t>(lanes) == 0 &&
+        reinterpret_cast<uintptr_t>(args.dst) % (lanes * sizeof(T)) == 0) {
+      RowsFrom<Write::kStream, T, A, R, kExact>(args, n, pitches, begin, end);
+      return hwy::FlushStream();
     }
+    if (args.fetch) return RowsFrom<Write::kFetch, T, A, R, kExact>(args, n, pitches, begin, end);
   }
-  for (; row < end; ++row) RowsOf<1, T, A, R, kExact>(args, n, pitches, row, 0, stream);
-  if (stream) hwy::FlushStream();
+  RowsFrom<Write::kPlain, T, A, R, kExact>(args, n, pitches, begin, end);
 }
 
 // A residual is fused with the activations that networks use around one.

@@ -49,6 +49,20 @@ constexpr size_t kStreamElements = 1024;
 // Elements ahead of a plain store whose line is fetched: 276 us for 3 MB from L3 and back, 298 without.
 constexpr size_t kStoreAhead = 512;
 
+// How results reach memory: as they are, with their lines fetched before, or past the caches.
+enum class Write : uint8_t { kPlain, kFetch, kStream };
+
+template <Write kWrite, class D, typename T>
+HWY_INLINE void WriteWide(hn::Vec<D> v, D d, T* dst) {
+  if constexpr (kWrite == Write::kStream) {
+    StreamWide(v, d, dst);
+  } else {
+    // An address past the tensor's end is never read.
+    if constexpr (kWrite == Write::kFetch) __builtin_prefetch(dst + kStoreAhead, 1, 3);
+    StoreWide(v, d, dst);
+  }
+}
+
 // One run of n elements of one channel.
 template <typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T> scale, Wide<T> shift, Wide<T> pivot,
@@ -166,22 +180,95 @@ void MapLines(const AffineArgs& args, int64_t channels, int64_t plane, int64_t b
   if (i < end) partial(cursor, i, end - i);
 }
 
+// How the borders of planes of one size lie in vectors: after group() planes a plane begins where a vector does. Which
+// plane of the group a lane belongs to is looked up, so that no branch depends on where borders are: in L2, planes of
+// 49 elements take 6.4 us where a loop that asks takes 8.1 (memcpy 5.9).
+template <typename W>
+class PlanePattern {
+ public:
+  using D = hn::ScalableTag<W>;
+  using DI = hn::RebindToSigned<D>;
+  // Lanes are looked up by one instruction from AVX2 on.
+  static constexpr bool kFast = HWY_MAX_LANES_D(D) >= 8;
+  static constexpr int64_t kMaxVectors = 128;  // 8 KiB, which leave L1 to the data
+  static constexpr int64_t kWorth = 4;         // groups
+
+  // For planes of `plane` elements, `count` in all.
+  PlanePattern(int64_t plane, int64_t count) : plane_(plane) {
+    const auto lanes = static_cast<int64_t>(hn::Lanes(D()));
+    const int64_t step = std::min(lanes, plane & -plane);  // their greatest common divisor: lanes is a power of two
+    group_ = lanes / step;
+    vectors_ = plane / step;
+    // Planes that are whole vectors need none; finding it takes about as long as mapping a group.
+    usable_ = kFast && group_ > 1 && vectors_ <= kMaxVectors && count >= kWorth * group_ * plane;
+    if (!usable_) return;
+    const D d;
+    const DI di;
+    // Halves never round to the wrong side: lanes * vectors_ is far below 2^23.
+    const auto inverse = hn::Set(d, W{1} / static_cast<W>(plane)), half = hn::Set(d, W{0.5});
+    for (int64_t v = 0; v < vectors_; ++v) {
+      const auto element = hn::Iota(d, static_cast<W>(v * lanes));
+      hn::Store(hn::ConvertTo(di, hn::Mul(hn::Add(element, half), inverse)), di, owner_ + v * lanes);
+    }
+  }
+
+  bool usable() const { return usable_; }
+  int64_t plane() const { return plane_; }
+  int64_t group() const { return group_; }
+  int64_t vectors() const { return vectors_; }
+  HWY_INLINE auto Owner(int64_t vector) const {
+    const DI di;
+    return hn::IndicesFromVec(D(), hn::Load(di, owner_ + vector * static_cast<int64_t>(hn::Lanes(di))));
+  }
+
+ private:
+  int64_t plane_, group_, vectors_;
+  bool usable_;
+  HWY_ALIGN hn::TFromD<DI> owner_[static_cast<size_t>(kMaxVectors) * HWY_MAX_LANES_D(D)];
+};
+
+// Maps groups of planes from plane `first` on, a multiple of pattern.group(), while they end before element `end`;
+// where that was.
+template <typename T, Activation A, Residual R, bool kExact>
+int64_t MapGroups(const AffineArgs& args, const PlanePattern<Wide<T>>& pattern, int64_t channels, int64_t first,
+                  int64_t end) {
+  using W = Wide<T>;
+  const hn::ScalableTag<W> d;
+  using V = hn::Vec<decltype(d)>;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t group = pattern.group(), vectors = pattern.vectors();
+  int64_t channel = first % channels, i = first * pattern.plane();
+  for (; i + vectors * lanes <= end; i += vectors * lanes) {
+    // The parameters of the group's planes, lane by lane; a batch goes on with channel 0.
+    const auto gather = [&](const void* from) HWY_ATTR {
+      const W* values = static_cast<const W*>(from);
+      if (channel + lanes <= channels) return hn::LoadU(d, values + channel);
+      HWY_ALIGN W own[HWY_MAX_LANES_D(decltype(d))] = {};
+      for (int64_t k = 0; k < group; ++k) own[k] = values[(channel + k) % channels];
+      return hn::Load(d, own);
+    };
+    const V scale = gather(args.scale), shift = gather(args.shift), pivot = kExact ? gather(args.pivot) : scale;
+    const T* src = static_cast<const T*>(args.src) + i;
+    [[maybe_unused]] const T* residual = static_cast<const T*>(args.residual) + (R == Residual::kNone ? 0 : i);
+    T* dst = static_cast<T*>(args.dst) + i;
+    for (int64_t v = 0; v < vectors; ++v) {
+      const auto owner = pattern.Owner(v);
+      const auto of = [&](V values) HWY_ATTR { return hn::TableLookupLanes(values, owner); };
+      const V y = Map<kExact>(LoadWide(d, src + v * lanes), of(scale), of(shift), kExact ? of(pivot) : pivot);
+      const V r = R == Residual::kNone ? y : LoadWide(d, residual + v * lanes);
+      StoreWide(Finish<A, R>(d, y, r, args), d, dst + v * lanes);
+    }
+    channel += group;
+    if (channel >= channels) channel %= channels;
+  }
+  return i;
+}
+
 // Planes of fewer vectors than this, and no whole number of them, are written as they lie.
 constexpr int64_t kSmallPlane = 64;
 
-// What AffinePlanes does; FlushStream is left to the caller.
 template <typename T, Activation A, Residual R, bool kExact>
-HWY_INLINE void MapPlanes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  // Only the bare map runs at the speed of memory; with an epilogue this would but multiply the code.
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
-    const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
-    if (kIsWide<T> && args.stream && plane >= lanes) {
-      return MapLines<T, kExact, true>(args, channels, plane, begin, end);
-    }
-    if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0) {
-      return MapLines<T, kExact, false>(args, channels, plane, begin, end);
-    }
-  }
+HWY_INLINE void MapPlaneByPlane(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
   const auto* src = static_cast<const T*>(args.src);
   const auto* residual = static_cast<const T*>(args.residual);
   auto* dst = static_cast<T*>(args.dst);
@@ -198,6 +285,32 @@ HWY_INLINE void MapPlanes(const AffineArgs& args, int64_t channels, int64_t plan
     stop += plane;
     if (++channel == channels) channel = 0;
   }
+}
+
+// What AffinePlanes does; FlushStream is left to the caller. `pattern`: of such planes, usable or not.
+template <typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& pattern, int64_t channels, int64_t plane,
+                          int64_t begin, int64_t end) {
+  // Only the bare map runs at the speed of memory; with an epilogue its other forms would but multiply the code.
+  constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
+  if constexpr (kBare) {
+    if (kIsWide<T> && args.stream && plane >= lanes) {
+      return MapLines<T, kExact, true>(args, channels, plane, begin, end);
+    }
+  }
+  const bool aligned = reinterpret_cast<uintptr_t>(args.dst) % (static_cast<size_t>(lanes) * sizeof(T)) == 0;
+  if (PlanePattern<Wide<T>>::kFast && pattern.usable() && (aligned || !kBare)) {
+    const int64_t period = pattern.group() * plane, first = std::min(end, (begin + period - 1) / period * period);
+    MapPlaneByPlane<T, A, R, kExact>(args, channels, plane, begin, first);
+    begin = first < end ? MapGroups<T, A, R, kExact>(args, pattern, channels, first / plane, end) : end;
+  }
+  if constexpr (kBare) {
+    if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0 && begin < end) {
+      return MapLines<T, kExact, false>(args, channels, plane, begin, end);
+    }
+  }
+  MapPlaneByPlane<T, A, R, kExact>(args, channels, plane, begin, end);
 }
 
 }  // namespace HWY_NAMESPACE

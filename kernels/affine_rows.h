@@ -21,6 +21,7 @@ struct AffineArgs {
   const void* pivot = nullptr;  // for the exact form only
   float a = 0, b = 0;           // of the activation
   bool stream = false;          // write past the caches; ignored where lines would be written in parts
+  bool fetch = false;           // fetch lines before they are written: worth it where L2 does not hold them
 };
 
 // NCHW: elements [begin, end) of a dense tensor of planes of `plane` elements; plane p belongs to

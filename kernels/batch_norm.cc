@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/batch_norm.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -22,13 +20,7 @@ constexpr int64_t kMinChannels = 16;  // to split by; fewer would leave threads 
 
 // A channel up to this size is normalized while its values are still in L2, and the next one is fetched
 // meanwhile.
-int64_t CachedBytes() {
-  static const int64_t bytes = [] {
-    const auto l2 = static_cast<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE));
-    return (l2 > 0 ? l2 : int64_t{1} << 20) / 2;
-  }();
-  return bytes;
-}
+int64_t CachedBytes() { return L2Bytes() / 2; }
 
 // Rounded up, so that what follows is aligned.
 size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -34,7 +34,8 @@ struct NormMapView {
  private:
   // Fills up to the period.
   void Repeat() const {
-    for (int64_t i = channels; i < PatternPeriod(channels); ++i) {
+    const int64_t period = PatternPeriod(channels);
+    for (int64_t i = channels; i < period; ++i) {
       scale[i] = scale[i - channels];
       shift[i] = shift[i - channels];
       pivot[i] = pivot[i - channels];

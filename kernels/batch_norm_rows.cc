@@ -142,11 +142,12 @@ void NormalizePlanes(const ChannelRange& range) {
     }
     AffineArgs args{src, nullptr, dst, &scale, &shift, &pivot};
     args.stream = kStream;
+    const PlanePattern<Wide<T>> pattern(t.plane, t.plane);
     for (int64_t n = 0; n < t.batch; ++n) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
-      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, 1, t.plane, 0, t.plane);
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, 1, t.plane, 0, t.plane);
     }
   }
 }
@@ -160,6 +161,7 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes, 1, kMaxGroup);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
   const bool fetch = (range.end - range.begin) * channel_bytes > kFetchBytes;
+  const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane);
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
   AffineArgs args{nullptr, nullptr, nullptr, scale, shift, pivot};
@@ -181,7 +183,7 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
-      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, count, t.plane, 0, run);
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, count, t.plane, 0, run);
     }
   }
 }

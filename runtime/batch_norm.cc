@@ -22,18 +22,22 @@ Error Invalid(std::string message) { return Error{ErrorCode::kInvalidArgument, s
 // Elements that one thread maps in some 20 microseconds.
 constexpr int64_t kWorthPool = int64_t{1} << 17;
 
-// Shape and strides of x or y with a batch axis, and where its elements lie.
+// Shape and strides of an array with a batch axis, and how its elements lie. No memory of its own: a small tensor is
+// mapped in a few microseconds.
 struct Placement {
-  Shape shape;
-  Shape strides;
+  size_t rank = 0;
+  std::array<int64_t, 5> shape = {}, strides = {};
   bool plain = false;          // dense, row-major
   bool channels_last = false;  // channels adjacent, pixels `pitch` apart
   int64_t pitch = 0;
+
+  Shape Dims() const { return {shape.begin(), shape.begin() + static_cast<std::ptrdiff_t>(rank)}; }
+  Shape Steps() const { return {strides.begin(), strides.begin() + static_cast<std::ptrdiff_t>(rank)}; }
 };
 
 bool IsPlain(const Placement& p) {
   int64_t step = 1;
-  for (size_t i = p.shape.size(); i-- > 0;) {
+  for (size_t i = p.rank; i-- > 0;) {
     if (p.shape[i] != 1 && p.strides[i] != step) return false;
     step *= p.shape[i];
   }
@@ -44,7 +48,7 @@ bool IsPlain(const Placement& p) {
 int64_t PixelPitch(const Placement& p) {
   if (p.shape[1] != 1 && p.strides[1] != 1) return 0;
   int64_t pitch = 0, step = 0;
-  for (size_t i = p.shape.size(); i-- > 0;) {
+  for (size_t i = p.rank; i-- > 0;) {
     if (i == 1 || p.shape[i] == 1) continue;
     if (pitch == 0) {
       pitch = step = p.strides[i];
@@ -57,6 +61,7 @@ int64_t PixelPitch(const Placement& p) {
   return pitch >= p.shape[1] ? pitch : 0;
 }
 
+// `shape` has a rank that CheckShapes let pass.
 Result<Placement> Place(const Shape& shape, const Shape& strides, bool add_batch, const char* what) {
   Placement p;
   CREASE_RETURN_IF_ERROR(ElementCount(shape));
@@ -66,11 +71,14 @@ Result<Placement> Place(const Shape& shape, const Shape& strides, bool add_batch
   for (const int64_t stride : strides) {
     if (stride < 0) return Invalid(ops::StrCat(what, ": expected strides >= 0, got ", stride));
   }
-  p.shape = shape;
-  p.strides = strides.empty() ? StorageStrides(shape, Layout::kPlain, 0) : strides;
-  if (add_batch) {
-    p.shape.insert(p.shape.begin(), 1);
-    p.strides.insert(p.strides.begin(), 0);
+  const size_t first = add_batch ? 1 : 0;
+  p.rank = shape.size() + first;
+  p.shape[0] = 1;
+  std::copy(shape.begin(), shape.end(), p.shape.begin() + first);
+  int64_t step = 1;
+  for (size_t i = p.rank; i-- > first;) {
+    p.strides[i] = strides.empty() ? step : strides[i - first];
+    step *= p.shape[i];
   }
   p.plain = IsPlain(p);
   p.pitch = PixelPitch(p);
@@ -83,7 +91,7 @@ NormTensor TensorOf(const Placement& p, DType dtype) {
   t.dtype = dtype;
   t.batch = p.shape[0];
   t.channels = p.shape[1];
-  t.plane = ops::Product(p.shape, 2, p.shape.size());
+  for (size_t i = 2; i < p.rank; ++i) t.plane *= p.shape[i];
   return t;
 }
 
@@ -118,9 +126,10 @@ void CopyStrided(const RunContext& context, const Shape& shape, DType dtype, con
 }
 
 Result<Tensor> DenseCopy(const RunContext& context, const Placement& p, const void* data, DType dtype) {
-  CREASE_ASSIGN_OR_RETURN(Tensor dense, Tensor::Allocate(dtype, p.shape));
-  CopyStrided(context, p.shape, dtype, data, p.strides, dense.mutable_data<std::byte>(),
-              StorageStrides(p.shape, Layout::kPlain, 0));
+  const Shape shape = p.Dims();
+  CREASE_ASSIGN_OR_RETURN(Tensor dense, Tensor::Allocate(dtype, shape));
+  CopyStrided(context, shape, dtype, data, p.Steps(), dense.mutable_data<std::byte>(),
+              StorageStrides(shape, Layout::kPlain, 0));
   return dense;
 }
 
@@ -134,7 +143,7 @@ struct BatchNorm::Impl {
   std::shared_ptr<ThreadPool> pool;
   std::unique_ptr<HostExecutorAdapter> host;
   std::mutex map_mutex;                     // calls in eval mode come from several threads
-  std::shared_ptr<const NormMap> eval_map;  // of the running statistics; null once they have changed
+  std::unique_ptr<const NormMap> eval_map;  // of the running statistics; null once they have changed
 
   Result<void> CheckShapes(const ConstArray& x, const Array& y) const;
   Result<void> CheckVariance() const;
@@ -144,7 +153,7 @@ struct BatchNorm::Impl {
                             const Placement& from, const Placement& added, const Placement& to);
   Result<void> Normalize(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue);
   bool batch_statistics() const { return training || !options.track_running_stats; }
-  Result<std::shared_ptr<const NormMap>> EvalMap();
+  Result<const NormMap*> EvalMap();  // valid until they change
   void Track(std::span<const double> mean, std::span<const double> var, int64_t count);
 };
 
@@ -215,20 +224,20 @@ void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double
   }
 }
 
-Result<std::shared_ptr<const NormMap>> BatchNorm::Impl::EvalMap() {
+Result<const NormMap*> BatchNorm::Impl::EvalMap() {
   const std::lock_guard<std::mutex> lock(map_mutex);
   if (eval_map == nullptr) {
     CREASE_RETURN_IF_ERROR(CheckVariance());
     const NormParameters parameters{state.weight, state.bias, options.eps};
-    eval_map = std::make_shared<const NormMap>(options.dtype, parameters, state.running_mean, state.running_var);
+    eval_map = std::make_unique<const NormMap>(options.dtype, parameters, state.running_mean, state.running_var);
   }
-  return eval_map;
+  return eval_map.get();
 }
 
 Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue) {
   RunContext context{executor, nullptr};
   if (!batch_statistics()) {
-    CREASE_ASSIGN_OR_RETURN(const std::shared_ptr<const NormMap> map, EvalMap());
+    CREASE_ASSIGN_OR_RETURN(const NormMap* map, EvalMap());
     map->Apply(context, tensor, epilogue);
     return {};
   }
@@ -259,8 +268,8 @@ Result<void> BatchNorm::Impl::ForwardDense(Executor& executor, const NormTensor&
     own.residual = residual.bytes();
   }
   CREASE_RETURN_IF_ERROR(Normalize(executor, own, epilogue));
-  CopyStrided(context, to.shape, tensor.dtype, own.dst, StorageStrides(to.shape, Layout::kPlain, 0), tensor.dst,
-              to.strides);
+  const Shape shape = to.Dims();
+  CopyStrided(context, shape, tensor.dtype, own.dst, StorageStrides(shape, Layout::kPlain, 0), tensor.dst, to.Steps());
   return {};
 }
 
