@@ -11,7 +11,6 @@
 namespace crease {
 namespace {
 
-constexpr int64_t kLineFloats = 64 / sizeof(float);
 // Pixels this many floats apart fall into few sets of L1.
 constexpr int64_t kAliasFloats = 128;
 constexpr int64_t kMostLines = 8;
@@ -69,6 +68,7 @@ Result<ConvChain> ConvChain::Make(std::span<const KernelRequest> requests) {
       options.executor = request.executor;
       options.planar = stage.planar;
       options.near = !last;  // in a band
+      options.amx = !request.exact && !stage.planar && CanUseAmx(conv.shape);
       const MatrixSource matrix = stage.planar ? PlanarMatrix(conv.shape, *conv.weights, conv.bias)
                                                : ConvMatrix(conv.shape, *conv.weights, conv.bias);
       CREASE_ASSIGN_OR_RETURN(stage.gemm, GemmConv::Make(conv.shape, matrix, options));

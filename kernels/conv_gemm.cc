@@ -11,7 +11,6 @@ namespace {
 
 // Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
 constexpr int64_t kAliasFloats = 2048 / sizeof(float);
-constexpr int64_t kLineFloats = 64 / sizeof(float);
 // More tiles than these hide the wait for the next panel by themselves.
 constexpr int64_t kMostFetchingTiles = 16;
 // Longer sums are sums of pieces: rounding errors grow with the square root of a piece's length (864 products: 4.9e-7
@@ -19,23 +18,10 @@ constexpr int64_t kMostFetchingTiles = 16;
 constexpr int64_t kPieceFloats = 576;
 // Rates that only their ratio counts of: what a core computes and reads past its L2.
 constexpr double kFlopsPerSecond = 1e11;
+constexpr double kAmxFlopsPerSecond = 3.5e11;
 constexpr double kBytesPerSecond = 1.2e10;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// What a tile will read or write once its sums are done, on the way while they are: both often lie beyond L2.
-template <int kWrite>
-void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] int64_t stride, [[maybe_unused]] int rows,
-                  [[maybe_unused]] int64_t columns) {
-#if defined(__GNUC__)
-  static_assert(kMaxTileVectors * kMaxLanes <= 3 * kLineFloats);
-  for (int r = 0; r < rows; ++r, from += stride) {
-    __builtin_prefetch(from, kWrite, 3);
-    if (columns > kLineFloats) __builtin_prefetch(from + kLineFloats, kWrite, 3);
-    if (columns > 2 * kLineFloats) __builtin_prefetch(from + 2 * kLineFloats, kWrite, 3);
-  }
-#endif
-}
 
 // The largest of `workers` static shares of `count`, relative to a perfect one.
 double Imbalance(int64_t count, int workers) {
@@ -78,11 +64,16 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   conv.flat_ = !options.planar && !options.lattice && shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
                (shape.out_height - 1) * shape.stride_h < shape.height &&
                (shape.out_width - 1) * shape.stride_w < shape.width;
+  if (options.amx && conv.flat_ && shape.groups == 1) conv.amx_ = GetAmxOps();
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
   const int most = conv.ops_->max_rows[2];
   const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
   const int vectors = rows <= conv.ops_->max_rows[3] ? 3 : 2;
-  CREASE_ASSIGN_OR_RETURN(conv.packed_, PackGemm(matrix, *conv.ops_, vectors, options.cache, options.executor));
+  if (conv.amx_ != nullptr) {
+    CREASE_ASSIGN_OR_RETURN(conv.packed_, PackAmxGemm(matrix, options.cache, options.executor));
+  } else {
+    CREASE_ASSIGN_OR_RETURN(conv.packed_, PackGemm(matrix, *conv.ops_, vectors, options.cache, options.executor));
+  }
   conv.PlanBand(options);
   conv.PlanSplit(options.workers);
   conv.PlanPieces();
@@ -96,12 +87,13 @@ void GemmConv::PlanBand(const Options& options) {
   // Rows of the source as they are, though not all that dst lies between.
   const bool in_place = !flat_ && options.lattice && s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0 &&
                         s.out_height <= s.height && s.out_width <= s.width && s.stride_h == 1 && s.stride_w == 1;
-  copy_ = !(in_place || (flat_ && s.pointwise())) || options.prologue.scale != nullptr || alias;
+  const bool amx = amx_ != nullptr;
+  copy_ = amx || !(in_place || (flat_ && s.pointwise())) || options.prologue.scale != nullptr || alias;
   a_pitch_ = options.src_pitch;
   if (options.planar) {
     a_pitch_ = 1;
   } else if (copy_) {
-    a_pitch_ = s.channels;
+    a_pitch_ = amx ? DivideUp(s.channels, kAmxDepth) * kAmxChunkFloats : s.channels;
     if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
   }
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
@@ -115,6 +107,11 @@ void GemmConv::PlanBand(const Options& options) {
     const int64_t most = ops_->max_rows[2];
     const int64_t rows = (weights_stay_ ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
     unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay_ ? 4 : 1) * most, units_);
+    if (amx) {
+      grain_ = 2 * kAmxRows;
+      const int64_t most_rows = l2_floats / (weights_stay_ ? 4 : 3) / a_pitch_;
+      unit_block_ = std::min(std::max<int64_t>(most_rows / grain_, 2) * grain_, units_);
+    }
   } else {
     band_ = {s, a_pitch_, options.planar};
     units_ = s.batch * s.out_height;
@@ -125,7 +122,7 @@ void GemmConv::PlanBand(const Options& options) {
     unit_block_ = std::min(std::max<int64_t>(band_.LinesWithin(limit), 2), s.out_height);
   }
   if (copy_) {
-    const int64_t floats = flat_ ? unit_block_ * a_pitch_ : band_.floats(unit_block_);
+    const int64_t floats = amx ? AmxFloats() : flat_ ? unit_block_ * a_pitch_ : band_.floats(unit_block_);
     worker_floats_ = static_cast<size_t>(DivideUp(floats, kLineFloats) * kLineFloats);
   }
   PlanSegments();
@@ -181,8 +178,9 @@ void GemmConv::PlanSplit(int workers) {
   const double weights = 4.0 * static_cast<double>(s.filters * s.taps() * s.group_channels());
   const double source = 4.0 * static_cast<double>(s.batch * s.height * s.width * s.channels);
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
-  const double ideal = flops / workers / kFlopsPerSecond;
-  const double by_units = ideal * Imbalance(units_, workers) + (weights + source / workers) / kBytesPerSecond;
+  const double ideal = flops / workers / (amx_ != nullptr ? kAmxFlopsPerSecond : kFlopsPerSecond);
+  const double by_units =
+      ideal * Imbalance(DivideUp(units_, grain_), workers) + (weights + source / workers) / kBytesPerSecond;
   // Maps of many rows are shared by rows before and after: of the source and of dst, a worker then has its own share
   // only in its L2.
   const double dst = 4.0 * static_cast<double>(s.out_pixels() * s.filters);
@@ -194,7 +192,7 @@ void GemmConv::PlanSplit(int workers) {
 }
 
 std::string GemmConv::Describe() const {
-  std::string text = "gemm ";
+  std::string text = amx_ != nullptr ? "gemm of digits " : "gemm ";
   text += std::to_string(packed_->panels.front().vectors * ops_->lanes) + " wide";
   if (copy_) text += band_.planar ? ", from planes" : ", copied";
   text += by_columns_ ? ", split by channels" : ", split by pixels";
@@ -207,6 +205,7 @@ void GemmConv::Run(const RunContext& context, const ConvOperands& operands) cons
   const auto band = [&](int worker) { return scratch + static_cast<size_t>(worker) * worker_floats_; };
   if (by_columns_) {
     ParallelPieces(context, panels, [&](int worker, auto next) {
+      const AmxScope scope(amx_ != nullptr);
       const bool once = units_ <= unit_block_ && (flat_ || shape_.batch == 1);
       Block block;
       for (WorkShares::Range r = next(); !r.empty(); r = next()) {
@@ -219,16 +218,18 @@ void GemmConv::Run(const RunContext& context, const ConvOperands& operands) cons
       }
     });
   } else if (weights_stay_) {
-    ParallelPieces(context, units_, [&](int worker, auto next) {
+    ParallelPieces(context, DivideUp(units_, grain_), [&](int worker, auto next) {
+      const AmxScope scope(amx_ != nullptr);
       bool cold = true;
       for (WorkShares::Range r = next(); !r.empty(); r = next(), cold = false) {
-        RunRange(operands, {r.begin, r.end}, {0, panels}, cold, band(worker));
+        RunRange(operands, Units(r.begin, r.end), {0, panels}, cold, band(worker));
       }
     });
   } else {
     // Every piece would read all weights from beyond L2.
-    context.ParallelFor(units_, [&](int64_t begin, int64_t end, int worker) {
-      RunRange(operands, {begin, end}, {0, panels}, true, band(worker));
+    context.ParallelFor(DivideUp(units_, grain_), [&](int64_t begin, int64_t end, int worker) {
+      const AmxScope scope(amx_ != nullptr);
+      RunRange(operands, Units(begin, end), {0, panels}, true, band(worker));
     });
   }
 }
@@ -238,6 +239,7 @@ GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, float*
 }
 
 void GemmConv::RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const {
+  const AmxScope scope(amx_ != nullptr);
   RunRange(operands, {0, count}, {0, static_cast<int64_t>(packed_->panels.size())}, false, scratch);
 }
 
@@ -264,22 +266,12 @@ GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, f
   const ConvShape& s = shape_;
   Block block{pixels.begin, pixels.end - pixels.begin, 1, 0, operands.src + pixels.begin * operands.src_pitch};
   if (!copy_) return block;
+  if (amx_ != nullptr) return PackAmx(operands, pixels, scratch);
   block.a = scratch;
-  if (s.pointwise()) {
-    ops_->pack(operands.src + pixels.begin * operands.src_pitch, operands.src_pitch, block.line, s.channels, scratch,
-               a_pitch_, prologue_);
-    return block;
-  }
-  for (int64_t pixel = pixels.begin; pixel < pixels.end;) {
-    const int64_t row = pixel / s.out_width;
-    const int64_t x = pixel % s.out_width;
-    const int64_t count = std::min(s.out_width - x, pixels.end - pixel);
-    const int64_t y = row / s.out_height * s.height + row % s.out_height * s.stride_h;
-    ops_->pack(operands.src + (y * s.width + x * s.stride_w) * operands.src_pitch, s.stride_w * operands.src_pitch,
-               count, s.channels, scratch, a_pitch_, prologue_);
+  VisitPixels(operands, pixels, [&](const float* src, int64_t src_stride, int64_t count) {
+    ops_->pack(src, src_stride, count, s.channels, scratch, a_pitch_, prologue_);
     scratch += count * a_pitch_;
-    pixel += count;
-  }
+  });
   return block;
 }
 
@@ -298,6 +290,7 @@ GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, flo
 }
 
 void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const {
+  if (amx_ != nullptr) return RunAmxBlock(operands, block, panels, cold);
   for (int64_t p = panels.begin; p < panels.end; ++p) {
     const GemmPanel& panel = packed_->panels[static_cast<size_t>(p)];
     const int64_t most = ops_->max_rows[panel.vectors];

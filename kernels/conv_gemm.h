@@ -4,11 +4,13 @@
 // of rows that each worker copies with its padding, where kernel_w * channels are consecutive floats.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "kernels/amx.h"
 #include "kernels/conv_band.h"
 #include "kernels/conv_shape.h"
 #include "kernels/gemm_pack.h"
@@ -20,6 +22,10 @@ namespace crease {
 MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias);
 // The same of one group with the taps of a channel after each other.
 MatrixSource PlanarMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias);
+
+// Whether the convolution is 1x1 of one group, AMX is there and its tiles would be full enough to be faster than
+// vectors.
+bool CanUseAmx(const ConvShape& shape);
 
 class GemmConv {
  public:
@@ -40,6 +46,7 @@ class GemmConv {
     bool planar = false;
     std::optional<Lattice> lattice;  // not with `planar`; none: dst has nothing else
     bool near = false;               // dst and residual stay in L2: a tile need not ask for them ahead
+    bool amx = false;                // 1x1, one group: by AMX
   };
 
   // `matrix` holds shape.groups matrices of taps * group_channels x group_filters. Error: out of memory.
@@ -67,6 +74,7 @@ class GemmConv {
     int64_t lines = 0;
     int64_t line_step = 0;  // dst pixels from one line to the next
     const float* a = nullptr;
+    const float* row_scale = nullptr;  // AMX: by pixel
   };
 
   // Weights that a tile brings into L2 while it computes.
@@ -96,6 +104,29 @@ class GemmConv {
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x, int rows,
                const Ahead& ahead) const;
+  // visit(src, src_stride, count) for runs of the dst pixels' sources, of a flat shape.
+  template <typename Visit>
+  void VisitPixels(const ConvOperands& operands, Range pixels, const Visit& visit) const {
+    const ConvShape& s = shape_;
+    if (s.pointwise()) {
+      visit(operands.src + pixels.begin * operands.src_pitch, operands.src_pitch, pixels.end - pixels.begin);
+      return;
+    }
+    for (int64_t pixel = pixels.begin; pixel < pixels.end;) {
+      const int64_t row = pixel / s.out_width;
+      const int64_t x = pixel % s.out_width;
+      const int64_t count = std::min(s.out_width - x, pixels.end - pixel);
+      const int64_t y = row / s.out_height * s.height + row % s.out_height * s.stride_h;
+      visit(operands.src + (y * s.width + x * s.stride_w) * operands.src_pitch, s.stride_w * operands.src_pitch, count);
+      pixel += count;
+    }
+  }
+  // kernels/conv_gemm_amx.cc
+  int64_t AmxFloats() const;
+  Block PackAmx(const ConvOperands& operands, Range pixels, float* scratch) const;
+  void RunAmxBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
+  // Units by grains.
+  Range Units(int64_t begin, int64_t end) const { return {begin * grain_, std::min(end * grain_, units_)}; }
   Block Pack(const ConvOperands& operands, Range units, float* scratch) const;
   Block PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const;
   Block PackRows(const ConvOperands& operands, Range rows, float* scratch) const;
@@ -104,6 +135,7 @@ class GemmConv {
   Epilogue epilogue_;
   Prologue prologue_;
   const GemmOps* ops_ = nullptr;
+  const AmxOps* amx_ = nullptr;  // null: by vectors
   std::shared_ptr<const PackedGemm> packed_;
   Lattice lattice_;
   bool flat_ = false;                   // lines of a block follow each other in a: units are pixels, else dst rows
@@ -111,6 +143,7 @@ class GemmConv {
   bool weights_stay_ = false;           // in L2
   bool by_columns_ = false;             // workers share the panels, else the units
   int64_t units_ = 0, unit_block_ = 0;  // in all; in one block
+  int64_t grain_ = 1;                   // units that workers take at once
   int64_t a_pitch_ = 0;                 // floats from one pixel to the next in a
   ConvBand band_;                       // unless flat
   int64_t row_stride_ = 0;              // floats of a from one dst pixel to the next

@@ -7,8 +7,9 @@
 
 namespace crease {
 
-KernelResult MakeConvGemm(const KernelRequest& request) {
-  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+namespace {
+
+KernelResult MakeChannelsLast(const KernelRequest& request, const ConvRequest& conv, bool amx) {
   GemmConv::Options options;
   options.epilogue = request.epilogue;
   options.prologue = request.prologue;
@@ -16,9 +17,25 @@ KernelResult MakeConvGemm(const KernelRequest& request) {
   options.workers = request.workers;
   options.cache = request.packs;
   options.executor = request.executor;
+  options.amx = amx;
   CREASE_ASSIGN_OR_RETURN(GemmConv made,
                           GemmConv::Make(conv.shape, ConvMatrix(conv.shape, *conv.weights, conv.bias), options));
   return WrapConv(std::move(made), request.epilogue);
+}
+
+}  // namespace
+
+KernelResult MakeConvGemm(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+  return MakeChannelsLast(request, conv, false);
+}
+
+KernelResult MakeConvAmx(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+  if (request.exact) return Refuse("exact results asked for");
+  if (GetAmxOps() == nullptr) return Refuse("no AMX");
+  if (!CanUseAmx(conv.shape)) return Refuse("not 1x1 of one group, or tiles mostly empty");
+  return MakeChannelsLast(request, conv, true);
 }
 
 KernelResult MakeConvPlanes(const KernelRequest& request) {

@@ -11,7 +11,6 @@
 namespace crease {
 namespace {
 
-constexpr int64_t kLineFloats = 64 / sizeof(float);
 // Pixels this many floats apart fall into few sets of L1.
 constexpr int64_t kAliasFloats = 128;
 // Dst pixels that wait for an epilogue that is more than bounds.

@@ -9,7 +9,6 @@
 namespace crease {
 namespace {
 
-constexpr int64_t kLineFloats = 64 / sizeof(float);
 constexpr int kPanelVectors = 2;
 constexpr int64_t kPageAliasFloats = 1024 / sizeof(float);
 

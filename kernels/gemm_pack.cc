@@ -2,9 +2,15 @@
 #include "kernels/gemm_pack.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <string>
+#include <utility>
 
+#include "kernels/amx.h"
 #include "kernels/weight_memory.h"
 
 namespace crease {
@@ -16,8 +22,9 @@ float ReadFloat(const std::byte* bytes, int64_t index) {
   return value;
 }
 
-// Panels of at most `widest` vectors; no panel of one vector where two of fewer can share.
-std::vector<GemmPanel> PlanPanels(const MatrixSource& source, int lanes, int widest) {
+// Panels of `depth` rows and the bias, of at most `widest` vectors; no panel of one vector where two of fewer can
+// share.
+std::vector<GemmPanel> PlanPanels(const MatrixSource& source, int64_t depth, int lanes, int widest) {
   std::vector<GemmPanel> panels;
   size_t offset = 0;
   for (int64_t g = 0; g < source.groups; ++g) {
@@ -35,7 +42,7 @@ std::vector<GemmPanel> PlanPanels(const MatrixSource& source, int lanes, int wid
       panel.last = static_cast<int>(width - int64_t{vectors - 1} * lanes);
       panel.offset = offset;
       panels.push_back(panel);
-      offset += static_cast<size_t>((source.depth() + 1) * vectors * lanes);
+      offset += static_cast<size_t>((depth + 1) * vectors * lanes);
       offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
       column += width;
     }
@@ -107,8 +114,7 @@ void PackPanel(const MatrixSource& source, const GemmPanel& panel, const GemmOps
   }
 }
 
-std::string Key(const MatrixSource& source, int lanes, int vectors) {
-  std::string key = "gemm";
+std::string Key(std::string key, const MatrixSource& source, int lanes, int vectors) {
   const auto add = [&key](auto value) { key += ' ' + std::to_string(value); };
   add(reinterpret_cast<uintptr_t>(source.values->bytes()));
   add(source.bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(source.bias->bytes()));
@@ -123,6 +129,61 @@ std::string Key(const MatrixSource& source, int lanes, int vectors) {
   return key;
 }
 
+constexpr int kLeastBalance = -100;
+
+// What AmxOps multiplies each channel of a by: the power of two at or below its largest weight's share of all's
+// largest; zero for a channel without weights.
+std::vector<float> Balance(const MatrixSource& source, const AmxOps& ops) {
+  std::vector<float> largest(static_cast<size_t>(source.channels), 0.0f);
+  std::vector<float> row(static_cast<size_t>(source.channels));
+  for (int64_t j = 0; j < source.columns; ++j) {
+    const int64_t from = source.column_offset(j);
+    if (source.channel_stride == 1) {
+      std::memcpy(row.data(), source.values->bytes() + static_cast<size_t>(from) * sizeof(float),
+                  row.size() * sizeof(float));
+    } else {
+      for (int64_t k = 0; k < source.channels; ++k) {
+        row[static_cast<size_t>(k)] = ReadFloat(source.values->bytes(), from + k * source.channel_stride);
+      }
+    }
+    ops.largest(row.data(), source.channels, largest.data());
+  }
+  float most = 0;
+  for (float& x : largest) most = std::max(most, x);
+  for (float& x : largest) x = x == 0 ? 0 : std::ldexp(1.0f, std::max(std::ilogb(x) - std::ilogb(most), kLeastBalance));
+  return largest;
+}
+
+// `pack` fills a panel; false if it lacked memory. Null in that case.
+template <typename Pack>
+std::shared_ptr<PackedGemm> PackPanels(std::vector<GemmPanel> panels, int64_t depth, int lanes, Executor* executor,
+                                       const Pack& pack) {
+  const GemmPanel& end = panels.back();
+  const size_t count = end.offset + static_cast<size_t>((depth + 1) * end.vectors * lanes);
+  auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
+  if (packed->values.data() == nullptr) return nullptr;
+  SerialExecutor serial;
+  Executor& on = executor == nullptr ? serial : *executor;
+  std::atomic<bool> done = true;
+  on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel, int) {
+    for (int64_t i = begin; i < end_panel; ++i) {
+      const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
+      if (!pack(panel, packed->values.data() + panel.offset)) done = false;
+    }
+  });
+  if (!done) return nullptr;
+  return packed;
+}
+
+template <typename Make>
+Result<std::shared_ptr<const PackedGemm>> Cached(PackCache* cache, std::string kind, const MatrixSource& source,
+                                                 int lanes, int vectors, const Make& make) {
+  const PackCache::Packed packed =
+      cache == nullptr ? make() : cache->GetOrMake(Key(std::move(kind), source, lanes, vectors), make);
+  if (packed == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
+  return std::static_pointer_cast<const PackedGemm>(packed);
+}
+
 }  // namespace
 
 FloatBuffer::FloatBuffer(size_t count)
@@ -131,24 +192,37 @@ FloatBuffer::FloatBuffer(size_t count)
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
                                                    PackCache* cache, Executor* executor) {
   const auto make = [&]() -> PackCache::Packed {
-    std::vector<GemmPanel> panels = PlanPanels(source, ops.lanes, vectors);
-    const GemmPanel& end = panels.back();
-    const size_t count = end.offset + static_cast<size_t>((source.depth() + 1) * end.vectors * ops.lanes);
-    auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
-    if (packed->values.data() == nullptr) return nullptr;
-    SerialExecutor serial;
-    Executor& on = executor == nullptr ? serial : *executor;
-    on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel, int) {
-      for (int64_t i = begin; i < end_panel; ++i) {
-        const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
-        PackPanel(source, panel, ops, packed->values.data() + panel.offset);
-      }
-    });
+    return PackPanels(PlanPanels(source, source.depth(), ops.lanes, vectors), source.depth(), ops.lanes, executor,
+                      [&](const GemmPanel& panel, float* dst) {
+                        PackPanel(source, panel, ops, dst);
+                        return true;
+                      });
+  };
+  return Cached(cache, "gemm", source, ops.lanes, vectors, make);
+}
+
+Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source, PackCache* cache,
+                                                      Executor* executor) {
+  const AmxOps& ops = *GetAmxOps();
+  const int64_t chunks = (source.channels + kAmxDepth - 1) / kAmxDepth;
+  const int64_t rows = 1 + chunks * kAmxChunkFloats;  // of floats; the scales, the digits
+  const auto make = [&]() -> PackCache::Packed {
+    std::vector<float> balance = Balance(source, ops);
+    const auto pack = [&](const GemmPanel& panel, float* dst) {
+      const int64_t width = int64_t{panel.vectors} * kAmxColumns;
+      const auto count = static_cast<size_t>((source.channels + 1) * width);
+      const std::unique_ptr<float[]> floats(new (std::nothrow) float[count]);
+      if (floats == nullptr) return false;
+      PackPanel(source, panel, GetGemmOps(), floats.get());
+      std::copy_n(floats.get(), width, dst);
+      ops.pack_columns(floats.get() + width, source.channels, width, balance.data(), dst + width, dst + 2 * width);
+      return true;
+    };
+    auto packed = PackPanels(PlanPanels(source, rows, kAmxColumns, 2), rows, kAmxColumns, executor, pack);
+    if (packed != nullptr) packed->balance = std::move(balance);
     return packed;
   };
-  const PackCache::Packed packed = cache == nullptr ? make() : cache->GetOrMake(Key(source, ops.lanes, vectors), make);
-  if (packed == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
-  return std::static_pointer_cast<const PackedGemm>(packed);
+  return Cached(cache, "amx", source, kAmxColumns, 2, make);
 }
 
 }  // namespace crease

@@ -62,6 +62,22 @@ struct GemmOps {
                     int64_t width, float* dst, int64_t dst_stride) = nullptr;
 };
 
+inline constexpr int64_t kLineFloats = 64 / sizeof(float);
+
+// What a tile will read or write once its sums are done, on the way while they are: both often lie beyond L2.
+template <int kWrite>
+inline void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] int64_t stride, [[maybe_unused]] int rows,
+                         [[maybe_unused]] int64_t columns) {
+#if defined(__GNUC__)
+  static_assert(kMaxTileVectors * kMaxLanes <= 3 * kLineFloats);
+  for (int r = 0; r < rows; ++r, from += stride) {
+    __builtin_prefetch(from, kWrite, 3);
+    if (columns > kLineFloats) __builtin_prefetch(from + kLineFloats, kWrite, 3);
+    if (columns > 2 * kLineFloats) __builtin_prefetch(from + 2 * kLineFloats, kWrite, 3);
+  }
+#endif
+}
+
 // Of the instruction set in use.
 const GemmOps& GetGemmOps();
 

@@ -74,8 +74,10 @@ KernelResult MakeWinogradF2(const KernelRequest& request);
 // kernels/conv_group.cc: f32 channels-last convolutions with groups of 2, 4 or 8 channels and filters.
 KernelResult MakeGroupConv(const KernelRequest& request);
 
-// kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products.
+// kernels/conv_kernel.cc: f32 channels-last convolutions of any shape as matrix products; 1x1 ones by AMX
+// (kernels/amx.h).
 KernelResult MakeConvGemm(const KernelRequest& request);
+KernelResult MakeConvAmx(const KernelRequest& request);
 KernelResult MakeConvPlanes(const KernelRequest& request);
 
 // kernels/conv_transpose.cc: f32 channels-last transposed convolutions as matrix products and sums.

@@ -22,6 +22,7 @@ constexpr KernelEntry kDense[] = {
     {"Conv", "winograd_f2", LayoutRule::kChannelsLast, MakeWinogradF2},
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
     {"Conv", "planes", LayoutRule::kMixed, MakeConvPlanes},
+    {"Conv", "amx", LayoutRule::kChannelsLast, MakeConvAmx},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
     {"ConvTranspose", "phases", LayoutRule::kChannelsLast, MakeConvTransposePhases},
     {"ConvTranspose", "gemm", LayoutRule::kChannelsLast, MakeConvTranspose},

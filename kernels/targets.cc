@@ -6,9 +6,15 @@
 #include <cstdlib>
 #include <mutex>
 #include <string_view>
+#include <utility>
+
+#include "kernels/amx.h"
 
 namespace crease {
 namespace {
+
+// By the cap, and by the target that a test has set.
+bool may_use_amx = true;
 
 // Bits below the cap's are better targets of x86; 0 for no cap.
 int64_t TargetsAbove([[maybe_unused]] std::string_view cap) {
@@ -27,23 +33,34 @@ void InitTargets() {
   std::call_once(once, [] {
     const char* cap = std::getenv("CREASE_TARGET");
     if (cap == nullptr) return;
-    if (const int64_t above = TargetsAbove(cap); above != 0) hwy::DisableTargets(above);
+    if (const int64_t above = TargetsAbove(cap); above != 0) {
+      hwy::DisableTargets(above);
+      may_use_amx = false;
+    }
   });
 }
 
+bool MayUseAmx() {
+  InitTargets();
+  return may_use_amx && (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0;
+}
+
 const char* TargetName() {
+  if (GetAmxOps() != nullptr) return "AMX";
   const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
   return usable == 0 ? "none" : hwy::TargetName(usable & -usable);
 }
 
 void ForEachTarget(const std::function<void(const char* name)>& f) {
-  InitTargets();
+  if (GetAmxOps() != nullptr) f("AMX");
+  const bool amx = std::exchange(may_use_amx, false);
   for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0; left &= left - 1) {
     const int64_t target = left & -left;
     hwy::SetSupportedTargetsForTest(target);
     f(hwy::TargetName(target));
   }
   hwy::SetSupportedTargetsForTest(0);
+  may_use_amx = amx;
 }
 
 }  // namespace crease

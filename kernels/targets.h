@@ -15,11 +15,14 @@
 namespace crease {
 
 // Reads the environment variable CREASE_TARGET once: "avx3", "avx2" or "sse2" caps the instruction set
-// that kernels use; anything else changes nothing. Thread-safe. Kernels of one process use one target:
-// call it before making the first one.
+// that kernels use, none of which has AMX; anything else changes nothing. Thread-safe. Kernels of one process use one
+// target: call it before making the first one.
 void InitTargets();
 
-// The instruction set in use: "AVX3", "AVX2", "SSE2", or Highway's name of another.
+// Whether kernels may use AMX, if the machine has it, beside AVX-512.
+bool MayUseAmx();
+
+// The instruction set in use: "AMX", "AVX3", "AVX2", "SSE2", or Highway's name of another.
 const char* TargetName();
 
 // For tests: calls f under each target that is compiled and runs here, best first. Kernels must be

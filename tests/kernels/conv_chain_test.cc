@@ -51,6 +51,7 @@ class ChainData {
         options.epilogue = stage.epilogue;
         options.src_pitch = stages[i].src_pitch;
         options.planar = stage.planar;
+        options.amx = !stage.planar && CanUseAmx(stage.shape);
         const MatrixSource matrix = stage.planar ? PlanarMatrix(stage.shape, stages[i].weights, bias)
                                                  : ConvMatrix(stage.shape, stages[i].weights, bias);
         const auto conv = GemmConv::Make(stage.shape, matrix, options);

@@ -22,6 +22,7 @@ void RunCase(const ConvCase& test, int workers, ConvData& data) {
   options.workers = workers;
   options.executor = &executor;
   options.planar = test.planar;
+  options.amx = !test.planar;  // where the target has it
   auto conv = GemmConv::Make(test.shape, matrix, options);
   ASSERT_TRUE(conv.ok());
   FloatBuffer scratch(conv->scratch_bytes(workers) / sizeof(float));
