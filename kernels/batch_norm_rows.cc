@@ -21,9 +21,10 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-constexpr int64_t kGroupBytes = 32 << 10;  // small channels that are done together stay in L1
-constexpr int64_t kMaxGroup = 64;
-constexpr int64_t kFetchBytes = 1 << 20;  // what a worker may well have in its L2
+// Small channels that are done together stay in L2, and are long enough for the prefetchers to follow.
+constexpr int64_t kGroupBytes = 256 << 10;
+constexpr int64_t kMaxGroup = kMaxColumns;
+constexpr int64_t kWorkerBytes = 1 << 20;  // what a worker may well have in its L2
 
 // The pivot is the mean rounded to T; the shift has what rounding took from it.
 template <typename T>
@@ -152,15 +153,26 @@ void NormalizePlanes(const ChannelRange& range) {
   }
 }
 
+// `inverse`: 1 / the number of values.
+template <typename T>
+HWY_INLINE void CopyMoments(const ColumnSums<T>& sums, int64_t count, double inverse, double* mean, double* var) {
+  const hn::ScalableTag<double> d;
+  const size_t lanes = hn::Lanes(d), n = static_cast<size_t>(count);
+  for (size_t c = 0; c < n; c += lanes) {
+    hn::StoreN(hn::Load(d, sums.mean + c), d, mean + c, n - c);
+    hn::StoreN(hn::Mul(hn::Load(d, sums.m2 + c), hn::Set(d, inverse)), d, var + c, n - c);
+  }
+}
+
 // Small planes: a group of channels at a time, so that sums across lanes, divisions and roots run as vectors and
-// results are written in whole lines. The next group is fetched meanwhile.
+// results are written in whole lines.
 template <typename T>
 void NormalizeSmallPlanes(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
   const int64_t channel_bytes = t.values_per_channel() * static_cast<int64_t>(sizeof(T));
-  const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes, 1, kMaxGroup);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
+  const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes / lanes * lanes, lanes, kMaxGroup);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
-  const bool fetch = (range.end - range.begin) * channel_bytes > kFetchBytes;
   const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane);
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
@@ -171,12 +183,8 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
     const T* src = static_cast<const T*>(t.src) + first * t.plane;
     T* dst = static_cast<T*>(t.dst) + first * t.plane;
     SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(t.plane), static_cast<size_t>(t.batch),
-                      static_cast<size_t>(t.channels * t.plane),
-                      fetch && first + count < range.end ? static_cast<size_t>(run) : 0, sums);
-    for (int64_t c = 0; c < count; ++c) {
-      range.mean[first + c] = sums.mean[c];
-      range.var[first + c] = sums.m2[c] * inverse;
-    }
+                      static_cast<size_t>(t.channels * t.plane), sums);
+    CopyMoments(sums, count, inverse, range.mean + first, range.var + first);
     range.Set(first, count, scale, shift, pivot);
     // Backwards: what was read last is nearest.
     for (int64_t n = t.batch; n-- > 0;) {
@@ -195,7 +203,9 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bo
   const bool lines =
       t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
   const ChannelRange range{t, parameters, stream, begin, end, mean, var};
-  if (t.plane <= static_cast<int64_t>(kMaxSmallPlane)) {
+  const int64_t vector_bytes =
+      t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
+  if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
     NormalizeSmallPlanes<T>(range);
   } else if (stream && lines && kIsWide<T>) {
     NormalizePlanes<T, true>(range);

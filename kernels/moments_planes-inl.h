@@ -97,23 +97,16 @@ HWY_INLINE void SumFour(const T* src, const size_t (&offset)[kFour], size_t n, s
 }
 
 // Of `channels` <= kMaxColumns planes of n <= kMaxSmallPlane elements, adjacent, in `batch` images: their moments, to
-// sums.mean and sums.m2. Unless it is 0, what lies `ahead` elements on is fetched into L2 meanwhile.
+// sums.mean and sums.m2.
 template <typename T>
-void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, size_t stride, size_t ahead,
-                       ColumnSums<T>& sums) {
+void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, size_t stride, ColumnSums<T>& sums) {
   // The last four repeat a channel where fewer are left: every channel is added up in the same way.
   const auto sum_all = [&](auto squares, size_t length, size_t image, size_t images) HWY_ATTR {
     for (size_t c = 0; c < channels; c += kFour) {
-      size_t offset[kFour];
-      for (size_t k = 0; k < kFour; ++k) offset[k] = std::min(c + k, channels - 1) * n;
-      const T* from = src + image * stride;
-      if (squares.value && ahead != 0) {
-        for (size_t run = 0; run < images; ++run) {
-          const T* first = from + run * stride + c * n + ahead;
-          for (size_t i = 0; i < kFour * n; i += 64 / sizeof(T)) __builtin_prefetch(first + i, 0, 2);
-        }
-      }
-      SumFour<squares.value>(from, offset, length, images, stride, sums.pivot + c, sums.sum + c, sums.square + c);
+      const size_t last = std::min(kFour, channels - c) - 1;
+      const size_t offset[kFour] = {0, std::min<size_t>(1, last) * n, std::min<size_t>(2, last) * n, last * n};
+      SumFour<squares.value>(src + image * stride + c * n, offset, length, images, stride, sums.pivot + c, sums.sum + c,
+                             sums.square + c);
     }
   };
   const hn::ScalableTag<Wide<T>> d;

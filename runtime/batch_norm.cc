@@ -215,13 +215,17 @@ void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double
   ++state.num_batches_tracked;
   const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
   const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
-  const auto rounded = [this](double value) {
-    return options.dtype == DType::kFloat64 ? value : static_cast<double>(static_cast<float>(value));
+  const auto move = [&](const auto& rounded) {
+    double* running_mean = state.running_mean.data();
+    double* running_var = state.running_var.data();
+    for (size_t c = 0; c < mean.size(); ++c)
+      running_mean[c] = rounded((1 - factor) * running_mean[c] + factor * mean[c]);
+    for (size_t c = 0; c < var.size(); ++c) {
+      running_var[c] = rounded((1 - factor) * running_var[c] + factor * unbiased * var[c]);
+    }
   };
-  for (size_t c = 0; c < mean.size(); ++c) {
-    state.running_mean[c] = rounded((1 - factor) * state.running_mean[c] + factor * mean[c]);
-    state.running_var[c] = rounded((1 - factor) * state.running_var[c] + factor * unbiased * var[c]);
-  }
+  if (options.dtype == DType::kFloat64) return move([](double value) { return value; });
+  move([](double value) { return static_cast<double>(static_cast<float>(value)); });
 }
 
 Result<const NormMap*> BatchNorm::Impl::EvalMap() {
@@ -242,7 +246,9 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
     return {};
   }
   const NormParameters parameters{state.weight, state.bias, options.eps};
-  std::vector<double> mean(static_cast<size_t>(tensor.channels)), var(mean.size());
+  const auto channels = static_cast<size_t>(tensor.channels);
+  const auto statistics = std::make_unique_for_overwrite<double[]>(2 * channels);
+  const std::span<double> mean(statistics.get(), channels), var(statistics.get() + channels, channels);
   const std::unique_ptr<std::byte[], decltype(&std::free)> scratch(
       static_cast<std::byte*>(std::aligned_alloc(64, NormScratchBytes(tensor))), &std::free);
   if (scratch == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for partial sums", "BatchNorm"};
