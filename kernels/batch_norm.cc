@@ -128,10 +128,9 @@ std::array<Columns, 2> ColumnsOf(const NormTensor& t) {
   return {Columns{0, rows, period, period}, Columns{done, pixels - done / t.channels, t.channels, t.channels}};
 }
 
-// Adds them to the channels' moments. partial_mean, partial_m2: in.moments() entries each.
-void ColumnStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> partial_mean,
-                      std::span<double> partial_m2, ColumnSet& channels) {
-  if (in.rows == 0) return;
+// The moments of each part of the rows: in.moments() entries each.
+void PartStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> mean,
+                    std::span<double> m2) {
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
   const int64_t column_parts = (in.columns + kMaxColumns - 1) / kMaxColumns;
   ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
@@ -139,9 +138,16 @@ void ColumnStatistics(const RunContext& context, const NormTensor& t, const Colu
       const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
       const int64_t at = i / column_parts * in.columns + column;
       moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
-                 std::min(kMaxColumns, in.columns - column), partial_mean.data() + at, partial_m2.data() + at);
+                 std::min(kMaxColumns, in.columns - column), mean.data() + at, m2.data() + at);
     }
   });
+}
+
+// Adds them to the channels' moments. partial_mean, partial_m2: in.moments() entries each.
+void ColumnStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> partial_mean,
+                      std::span<double> partial_m2, ColumnSet& channels) {
+  if (in.rows == 0) return;
+  PartStatistics(context, t, in, partial_mean, partial_m2);
   const auto columns = static_cast<size_t>(in.columns);
   ColumnSet all{static_cast<double>(std::min(kRowPart, in.rows)), partial_mean.first(columns),
                 partial_m2.first(columns)};
@@ -164,15 +170,20 @@ int64_t PartialCount(const NormTensor& t) {
 void Statistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
                 std::span<double> var) {
   if (HasPlanes(t)) return PlainStatistics(context, t, scratch, mean, var);
+  const std::array<Columns, 2> all = ColumnsOf(t);
+  const double inverse = 1 / static_cast<double>(t.values_per_channel());
+  if (all[0].moments() == t.channels && all[1].rows == 0) {
+    PartStatistics(context, t, all[0], mean, var);
+    for (double& m2 : var) m2 *= inverse;
+    return;
+  }
   const int64_t partial = PartialCount(t);
   const std::span<double> partial_mean = scratch.Take<double>(partial), partial_m2 = scratch.Take<double>(partial);
   std::fill(mean.begin(), mean.end(), 0.0);
   std::fill(var.begin(), var.end(), 0.0);
   ColumnSet channels{0, mean, var};
-  for (const Columns& columns : ColumnsOf(t)) {
-    ColumnStatistics(context, t, columns, partial_mean, partial_m2, channels);
-  }
-  for (double& m2 : var) m2 /= channels.count;
+  for (const Columns& columns : all) ColumnStatistics(context, t, columns, partial_mean, partial_m2, channels);
+  for (double& m2 : var) m2 *= inverse;
 }
 
 template <typename T>

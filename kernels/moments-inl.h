@@ -34,6 +34,8 @@ constexpr size_t kLongRun = kBlock / 2;
 // A pivot is good where the squares about it are at most so many times those about the mean: the
 // rounding error of their difference grows by as much.
 constexpr double kGoodPivot = 1.25;
+// Short sums have digits to spare. The mean of 8 independent values is always as good as this.
+constexpr double kGoodShortPivot = 4;
 
 // What is done beside the reading of a block, vector by vector: nothing. kApart: long runs are read as kChains streams,
 // as MapLines does; else in order. Sums differ in their last bits.

@@ -25,8 +25,6 @@ constexpr size_t kFour = 4;
 constexpr size_t kMaxSmallPlane = kShort;
 constexpr size_t kSmallBlock = 1024;  // terms of a sum; 4 lanes and one chain are to be enough for it
 constexpr size_t kSampled = 16;       // elements whose mean is the first pivot
-// Short sums have digits to spare. The mean of 16 of 49 values is always as good as this.
-constexpr double kGoodSmallPivot = 4;
 
 template <class D, class V>
 HWY_INLINE void StoreBlockSums(D d, V v, float* to) {
@@ -120,7 +118,7 @@ void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, si
   for (size_t image = 0; image < batch; image += images) {
     const size_t count = std::min(images, batch - image);
     for (size_t c = 0; image > 0 && c < channels; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
-    AddBlockOfColumns(kGoodSmallPivot, image * n, count * n, channels, sums,
+    AddBlockOfColumns(kGoodShortPivot, image * n, count * n, channels, sums,
                       [&]() HWY_ATTR { sum_all(std::true_type(), n, image, count); });
   }
 }

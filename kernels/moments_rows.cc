@@ -18,7 +18,7 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-constexpr size_t kFirstRows = 32;   // of the block that finds a pivot
+constexpr size_t kSampledRows = 8;  // whose mean is the first pivot
 constexpr size_t kBlockRows = 128;  // what one lane adds up in single precision
 constexpr size_t kRowStreams = 8;   // rows in turns, a page or a row apart, for the prefetchers
 constexpr size_t kPage = 1024;      // elements
@@ -81,11 +81,15 @@ void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, do
   const auto step = static_cast<size_t>(pitch);
   const T* from = static_cast<const T*>(src);
   ColumnSums<T> sums;
-  for (size_t c = 0; c < n; c += lanes) hn::Store(LoadColumns(from, c, n), d, sums.pivot + c);
+  std::fill_n(sums.pivot, n + lanes, Wide<T>{0});
+  const size_t sampled = std::min(kSampledRows, total);
+  AddDeviations(from, step, sampled, n, sums);
+  const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(sampled)));
+  for (size_t c = 0; c < n; c += lanes) hn::Store(hn::Mul(hn::Load(d, sums.sum + c), inverse), d, sums.pivot + c);
   for (size_t row = 0; row < total;) {
-    const size_t count = std::min(row == 0 ? kFirstRows : kBlockRows, total - row);
+    const size_t count = std::min(kBlockRows, total - row);
     for (size_t c = 0; row > 0 && c < n; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
-    AddBlockOfColumns(kGoodPivot, row, count, n, sums,
+    AddBlockOfColumns(row == 0 ? kGoodShortPivot : kGoodPivot, row, count, n, sums,
                       [&]() HWY_ATTR { AddDeviations(from + row * step, step, count, n, sums); });
     row += count;
   }
