@@ -239,6 +239,16 @@ size_t NormScratchBytes(const NormTensor& t) {
          3 * Aligned(static_cast<size_t>(PatternPeriod(t.channels)) * sizeof(double));
 }
 
+void TrackStatistics(DType dtype, double factor, int64_t count, std::span<const double> mean,
+                     std::span<const double> var, std::span<double> running_mean, std::span<double> running_var) {
+  const AverageRows move = FindMoveAverages();
+  const bool single = dtype != DType::kFloat64;
+  const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
+  const auto channels = static_cast<int64_t>(mean.size());
+  move(1 - factor, factor, single, channels, mean.data(), running_mean.data());
+  move(1 - factor, factor * unbiased, single, channels, var.data(), running_var.data());
+}
+
 void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,
                      std::span<double> var) {
   Scratch scratch(context);

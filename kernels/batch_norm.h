@@ -68,6 +68,11 @@ void NormalizeWith(const RunContext& context, const NormTensor& tensor, const No
 void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                       std::span<double> mean, std::span<double> var);
 
+// Running statistics, moved by `factor` towards those of a batch: (1 - factor) * running + factor * batch; the variance
+// towards the unbiased one of `count` > 1 values. Rounded to float32 unless the tensors' dtype is float64.
+void TrackStatistics(DType dtype, double factor, int64_t count, std::span<const double> mean,
+                     std::span<const double> var, std::span<double> running_mean, std::span<double> running_var);
+
 // Mean and biased variance alone.
 void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,
                      std::span<double> var);

@@ -21,6 +21,11 @@ using SetDoubleMap = void (*)(const MapArgs<double>& args, int64_t channels);
 SetFloatMap FindSetFloatMap();
 SetDoubleMap FindSetDoubleMap();
 
+// averages[c] = keep * averages[c] + factor * values[c]; `single`: rounded to float32.
+using AverageRows = void (*)(double keep, double factor, bool single, int64_t channels, const double* values,
+                             double* averages);
+AverageRows FindMoveAverages();
+
 // Channels [begin, end) of a plain tensor with planes, each by its own mean and biased variance, which go
 // to mean[] and var[]. Values of one channel are read from memory once if twice as many fit into L2.
 using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, bool stream, int64_t begin,

@@ -214,18 +214,7 @@ Result<void> BatchNorm::Impl::CheckVariance() const {
 void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double> var, int64_t count) {
   ++state.num_batches_tracked;
   const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
-  const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
-  const auto move = [&](const auto& rounded) {
-    double* running_mean = state.running_mean.data();
-    double* running_var = state.running_var.data();
-    for (size_t c = 0; c < mean.size(); ++c)
-      running_mean[c] = rounded((1 - factor) * running_mean[c] + factor * mean[c]);
-    for (size_t c = 0; c < var.size(); ++c) {
-      running_var[c] = rounded((1 - factor) * running_var[c] + factor * unbiased * var[c]);
-    }
-  };
-  if (options.dtype == DType::kFloat64) return move([](double value) { return value; });
-  move([](double value) { return static_cast<double>(static_cast<float>(value)); });
+  TrackStatistics(options.dtype, factor, count, mean, var, state.running_mean, state.running_var);
 }
 
 Result<const NormMap*> BatchNorm::Impl::EvalMap() {
