@@ -57,42 +57,53 @@ TEST(Affine, LargeTensorsOnThreads) {
 }
 
 // Elements [begin, end) of planes mapped in one go, past the caches or not, and those around them left alone; the
-// same bits as plane by plane.
-TEST(Affine, RangesOfPlanesPastTheCaches) {
+// same bits as plane by plane. T: of the dtype's size.
+template <typename T>
+void CheckRanges(DType dtype, int64_t plane) {
   constexpr int64_t kChannels = 3, kImages = 3;
-  constexpr float kUntouched = -77;
-  for (const int64_t plane : {2, 16, 17, 49, 64, 333, 784, 1024, 1031, 6000}) {
-    const int64_t count = kImages * kChannels * plane;
-    const Tensor x = RandomTensor({count}, 1), scale = RandomTensor({kChannels}, 2),
-                 shift = RandomTensor({kChannels}, 3);
-    ForEachTarget([&](const char* target) {
-      const AffinePlanes rows = FindAffineRows(Activation::kNone, Residual::kNone).planes;
-      AffineArgs args;
-      args.src = x.bytes();
-      args.scale = scale.bytes();
-      args.shift = shift.bytes();
-      std::vector<float> want(static_cast<size_t>(count));
-      args.dst = want.data();
-      for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
-      for (const bool stream : {false, true}) {
-        for (const int64_t begin : {int64_t{0}, int64_t{13}, plane + 1}) {
-          for (const int64_t end : {count, count - 7, std::min(count, begin + 5)}) {
-            if (begin >= end) continue;
-            std::vector<float> got(static_cast<size_t>(count), kUntouched);
-            args.dst = got.data();
-            args.stream = stream;
-            rows(args, kChannels, plane, begin, end);
-            args.stream = false;
-            for (int64_t i = 0; i < count; ++i) {
-              const auto k = static_cast<size_t>(i);
-              ASSERT_EQ(got[k], i < begin || i >= end ? kUntouched : want[k])
-                  << target << " plane " << plane << " stream " << stream << " [" << begin << ", " << end << ") at "
-                  << i;
-            }
+  constexpr T kUntouched = 77;
+  const int64_t count = kImages * kChannels * plane;
+  const Tensor x = RandomTensor({count}, 1).ConvertedTo(dtype).value(), scale = RandomTensor({kChannels}, 2),
+               shift = RandomTensor({kChannels}, 3), pivot = RandomTensor({kChannels}, 4);
+  ForEachTarget([&](const char* target) {
+    const AffinePlanes rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).planes;
+    AffineArgs args;
+    args.src = x.bytes();
+    args.scale = scale.bytes();
+    args.shift = shift.bytes();
+    args.pivot = pivot.bytes();
+    // Storage that is aligned as tensors are, so that lines can be written past the caches.
+    Tensor want_memory = Tensor::Allocate(dtype, {count}).value(),
+           got_memory = Tensor::Allocate(dtype, {count}).value();
+    auto* want = reinterpret_cast<T*>(want_memory.mutable_data<std::byte>());
+    auto* got = reinterpret_cast<T*>(got_memory.mutable_data<std::byte>());
+    args.dst = want;
+    for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
+    args.dst = got;
+    for (const bool stream : {false, true}) {
+      args.stream = stream;
+      for (const int64_t begin : {int64_t{0}, int64_t{13}, plane + 1}) {
+        for (const int64_t end : {count, count - 7, std::min(count, begin + 5)}) {
+          if (begin >= end) continue;
+          std::fill_n(got, count, kUntouched);
+          rows(args, kChannels, plane, begin, end);
+          for (int64_t i = 0; i < count; ++i) {
+            ASSERT_EQ(got[i], i < begin || i >= end ? kUntouched : want[i])
+                << target << " " << Name(dtype) << " plane " << plane << " stream " << stream << " [" << begin << ", "
+                << end << ") at " << i;
           }
         }
       }
-    });
+    }
+  });
+}
+
+TEST(Affine, RangesOfPlanesPastTheCaches) {
+  for (const int64_t plane : {2, 9, 16, 17, 49, 64, 100, 333, 784, 1024, 1031, 6000}) {
+    CheckRanges<float>(DType::kFloat32, plane);
+    CheckRanges<uint16_t>(DType::kBFloat16, plane);
+    CheckRanges<uint16_t>(DType::kFloat16, plane);
+    if (testing::Test::HasFatalFailure()) return;
   }
 }
 
