@@ -78,6 +78,29 @@ CREASE_AMX_ATTR inline __mmask16 MaskOf(int64_t left) {
   return static_cast<__mmask16>(left >= kLanes ? 0xffff : left <= 0 ? 0 : (1 << left) - 1);
 }
 
+// Four vectors of a row, balanced, from channel c on; kTail: of the channels that there are.
+template <bool kTail>
+CREASE_AMX_ATTR inline void LoadBalanced(const float* src, const float* balance, int64_t c, int64_t channels,
+                                         __m512 (&x)[4]) {
+  for (int i = 0; i < 4; ++i) {
+    const int64_t at = c + i * kLanes;
+    if constexpr (kTail) {
+      const __mmask16 mask = MaskOf(channels - at);
+      x[i] = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, src + at), _mm512_maskz_loadu_ps(mask, balance + at));
+    } else {
+      x[i] = _mm512_mul_ps(_mm512_loadu_ps(src + at), _mm512_loadu_ps(balance + at));
+    }
+  }
+}
+
+// A chunk's digits; zeros where nothing is finite.
+CREASE_AMX_ATTR inline void StoreChunk(const __m512 (&x)[4], __m512 inverse, __mmask16 finite, float* to) {
+  __m512i q[4];
+  for (int i = 0; i < 4; ++i) q[i] = _mm512_maskz_cvtps_epi32(finite, _mm512_mul_ps(x[i], inverse));
+  const Digits digits = DigitsOf(q);
+  for (int d = 0; d < kAmxDigits; ++d) _mm512_store_si512(to + d * kLanes, digits.d[d]);
+}
+
 CREASE_AMX_ATTR __attribute__((noinline)) void PackRows(const float* src, int64_t src_stride, int64_t count,
                                                         int64_t channels, const float* balance, float* dst,
                                                         int64_t dst_stride, float* row_scale) {
@@ -86,34 +109,34 @@ CREASE_AMX_ATTR __attribute__((noinline)) void PackRows(const float* src, int64_
     // The row after the next.
     for (int64_t c = 0; c < channels; c += kLanes) __builtin_prefetch(src + 2 * src_stride + c);
     __m512i largest[4] = {};
-    for (int64_t c = 0; c < channels; c += kAmxDepth) {
-      for (int i = 0; i < 4; ++i) {
-        const int64_t at = c + i * kLanes;
-        const __mmask16 mask = MaskOf(channels - at);
-        const __m512 x =
-            _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, src + at), _mm512_maskz_loadu_ps(mask, balance + at));
-        largest[i] = _mm512_max_epi32(largest[i], Magnitude(x));
-      }
+    __m512 x[4];
+    const auto compare = [&]() CREASE_AMX_ATTR {
+      for (int i = 0; i < 4; ++i) largest[i] = _mm512_max_epi32(largest[i], Magnitude(x[i]));
+    };
+    for (int64_t c = 0; c < whole; c += kAmxDepth) {
+      LoadBalanced<false>(src, balance, c, channels, x);
+      compare();
+    }
+    if (whole < channels) {
+      LoadBalanced<true>(src, balance, whole, channels, x);
+      compare();
     }
     const __m512i larger =
         _mm512_max_epi32(_mm512_max_epi32(largest[0], largest[1]), _mm512_max_epi32(largest[2], largest[3]));
     const int32_t bits = _mm512_reduce_max_epi32(larger);
-    const bool finite = bits < kInfinityBits;
+    const bool is_finite = bits < kInfinityBits;
+    const __mmask16 finite = is_finite ? 0xffff : 0;
     const float most = std::max(std::bit_cast<float>(bits), kSmallest);
-    row_scale[r] = finite ? most / kLargest : std::numeric_limits<float>::quiet_NaN();
-    const __m512 inverse = _mm512_set1_ps(finite ? kLargest / most : 0);
+    row_scale[r] = is_finite ? most * (1 / kLargest) : std::numeric_limits<float>::quiet_NaN();
+    const __m512 inverse = _mm512_set1_ps(kLargest / most);
     float* to = dst;
-    for (int64_t c = 0; c < channels; c += kAmxDepth, to += kAmxChunkFloats) {
-      __m512i q[4];
-      for (int i = 0; i < 4; ++i) {
-        const int64_t at = c + i * kLanes;
-        const __mmask16 mask = c < whole ? static_cast<__mmask16>(0xffff) : MaskOf(channels - at);
-        const __m512 x =
-            _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, src + at), _mm512_maskz_loadu_ps(mask, balance + at));
-        q[i] = _mm512_maskz_cvtps_epi32(finite ? mask : 0, _mm512_mul_ps(x, inverse));
-      }
-      const Digits digits = DigitsOf(q);
-      for (int d = 0; d < kAmxDigits; ++d) _mm512_store_si512(to + d * kLanes, digits.d[d]);
+    for (int64_t c = 0; c < whole; c += kAmxDepth, to += kAmxChunkFloats) {
+      LoadBalanced<false>(src, balance, c, channels, x);
+      StoreChunk(x, inverse, finite, to);
+    }
+    if (whole < channels) {
+      LoadBalanced<true>(src, balance, whole, channels, x);
+      StoreChunk(x, inverse, finite, to);
     }
   }
 }
