@@ -71,6 +71,9 @@ struct AmxOps {
   void (*largest)(const float* row, int64_t count, float* largest) = nullptr;
 };
 
+// Whether products of rows x channels with channels x columns take less time so than by vectors, if there is AMX.
+bool AmxPays(int64_t rows, int64_t channels, int64_t columns);
+
 // Null where CPU, system, compiler or InitTargets' cap don't have it. Asks the system once for the use of tiles.
 const AmxOps* GetAmxOps();
 

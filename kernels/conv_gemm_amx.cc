@@ -2,17 +2,11 @@
 // GemmConv by AMX.
 #include <algorithm>
 
+#include "kernels/amx_queue.h"
 #include "kernels/conv_gemm.h"
 
 namespace crease {
 namespace {
-
-// Nanoseconds of one core, hot: products of whole tiles by AMX, a number's digits, a result; and products of vectors.
-constexpr double kTileNs = 2.6e-3, kDigitsNs = 0.2, kResultNs = 0.09, kVectorNs = 15.4e-3;
-// What AMX must be faster by: a neighbour on the same core slows it more than vectors.
-constexpr double kLeastGain = 1.3;
-// Sums of three products of digits stay within 32 bits.
-constexpr int64_t kMostChannels = int64_t{1} << 15;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t value, int64_t unit) { return DivideUp(value, unit) * unit; }
@@ -21,12 +15,7 @@ int64_t RoundUp(int64_t value, int64_t unit) { return DivideUp(value, unit) * un
 
 bool CanUseAmx(const ConvShape& s) {
   const bool pointwise = s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0;
-  if (!pointwise || s.groups != 1 || s.channels > kMostChannels || GetAmxOps() == nullptr) return false;
-  const auto pixels = static_cast<double>(s.out_pixels()), rows = static_cast<double>(RoundUp(s.out_pixels(), kAmxRows));
-  const auto channels = static_cast<double>(s.channels), depth = static_cast<double>(RoundUp(s.channels, kAmxDepth));
-  const auto filters = static_cast<double>(s.filters), columns = static_cast<double>(RoundUp(s.filters, kAmxColumns));
-  const double tiles = rows * depth * columns * kTileNs + pixels * (depth * kDigitsNs + columns * kResultNs);
-  return tiles * kLeastGain < pixels * channels * filters * kVectorNs;
+  return pointwise && s.groups == 1 && GetAmxOps() != nullptr && AmxPays(s.out_pixels(), s.channels, s.filters);
 }
 
 // Digits for whole calls of a tile, the rows' scales, and a row after the prologue.
@@ -57,26 +46,17 @@ GemmConv::Block GemmConv::PackAmx(const ConvOperands& operands, Range pixels, fl
 }
 
 void GemmConv::RunAmxBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const {
-  alignas(64) int32_t sums[2][kAmxDigits * kAmxTileSums];
-  alignas(64) float values[kAmxTileSums];
-  // What one call leaves becomes the result while the next one computes.
-  AmxResult waiting;
-  FinishTile finish;
-  const auto write = [&] {
-    if (waiting.sums == nullptr) return;
-    amx_->result(waiting);
-    if (finish_) ops_->finish(finish, epilogue_);
-  };
-  int turn = 0;
+  AmxQueue queue(*amx_, *ops_);
   for (int64_t p = panels.begin; p < panels.end; ++p) {
     const GemmPanel& panel = packed_->panels[static_cast<size_t>(p)];
     const int64_t width = int64_t{panel.vectors} * kAmxColumns;
     const int64_t columns = width - kAmxColumns + panel.last;
     const int64_t step = amx_->rows[panel.vectors];
+    const float* bias = packed_->panel(panel);
     AmxTile tile;
     tile.row_stride = a_pitch_;
     tile.chunks = DivideUp(shape_.channels, kAmxDepth);
-    tile.b = packed_->panel(panel) + 2 * width;
+    tile.b = bias + 2 * width;
     int64_t ahead_floats = 0;
     if (cold && p + 1 < static_cast<int64_t>(packed_->panels.size())) {
       // Weights that come from beyond L2: the next panel's, dealt out over this panel's calls.
@@ -85,9 +65,8 @@ void GemmConv::RunAmxBlock(const ConvOperands& operands, const Block& block, Ran
       tile.ahead_lines = DivideUp(kAmxChunkFloats * width / kLineFloats, calls);
       ahead_floats = tile.ahead_lines * kLineFloats * tile.chunks;
     }
-    for (int64_t x = 0; x < block.line; x += step, turn ^= 1) {
+    for (int64_t x = 0; x < block.line; x += step) {
       tile.a = block.a + x * a_pitch_;
-      tile.sums = sums[turn];
       const int64_t pixel = block.pixel + x;
       const int rows = static_cast<int>(std::min(block.line - x, step));
       float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
@@ -97,26 +76,19 @@ void GemmConv::RunAmxBlock(const ConvOperands& operands, const Block& block, Ran
         PrefetchRows<1>(dst, operands.dst_pitch, rows, columns);
         if (residual != nullptr) PrefetchRows<0>(residual, operands.residual_pitch, rows, columns);
       }
-      amx_->tile[panel.vectors](tile);
+      AmxResult result;
+      result.row_scale = block.row_scale + x;
+      result.bias = bias;
+      result.column_scale = bias + width;
+      result.lo = lo_;
+      result.hi = hi_;
+      result.residual_last = epilogue_.residual == Residual::kAfterActivation;
+      result.out = {nullptr, 0, dst, operands.dst_pitch, residual, operands.residual_pitch, rows, columns};
+      queue.Push(tile, panel.vectors, result, finish_ ? &epilogue_ : nullptr);
       if (tile.ahead != nullptr) tile.ahead += ahead_floats;
-      write();
-      waiting.sums = tile.sums;
-      waiting.width = width;
-      waiting.row_scale = block.row_scale + x;
-      waiting.bias = packed_->panel(panel);
-      waiting.column_scale = waiting.bias + width;
-      waiting.out = {nullptr, 0, dst, operands.dst_pitch, residual, operands.residual_pitch, rows, columns};
-      waiting.residual_last = epilogue_.residual == Residual::kAfterActivation;
-      waiting.lo = lo_;
-      waiting.hi = hi_;
-      if (!finish_) continue;
-      finish = waiting.out;
-      finish.src = values;
-      finish.src_stride = width;
-      waiting.out = {nullptr, 0, values, width, nullptr, 0, rows, columns};
     }
   }
-  write();
+  queue.Flush();
 }
 
 }  // namespace crease

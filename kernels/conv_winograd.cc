@@ -2,6 +2,12 @@
 #include "kernels/conv_winograd.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <optional>
+#include <utility>
 
 #include "kernels/conv_cache.h"
 #include "kernels/work_shares.h"
@@ -17,7 +23,8 @@ int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
 
-std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t channels, int weights, int lanes) {
+// Panels of `rows` rows.
+std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t rows, int lanes) {
   std::vector<GemmPanel> panels;
   size_t offset = 0;
   for (int64_t column = 0; column < filters;) {
@@ -29,36 +36,85 @@ std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t channels, int weights
     panel.last = static_cast<int>(width - int64_t{panel.vectors - 1} * lanes);
     panel.offset = offset;
     panels.push_back(panel);
-    offset += static_cast<size_t>(weights * (channels + 1) * panel.vectors * lanes);
+    offset += static_cast<size_t>(rows * panel.vectors * lanes);
     offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
     column += width;
   }
   return panels;
 }
 
-PackCache::Packed PackFilters(const ConvShape& shape, const Tensor& weights, int lanes, const WinogradOps& ops,
-                              Executor* executor) {
-  std::vector<GemmPanel> panels = PlanPanels(shape.filters, shape.channels, ops.distinct_weights(), lanes);
+// Powers of two, by channel, that stand for the largest weights.
+std::vector<float> Balance(const ConvShape& shape, const Tensor& weights, const AmxOps& ops) {
+  std::vector<float> all(static_cast<size_t>(shape.channels * shape.taps()), 0.0f);
+  std::vector<float> filter(all.size());
+  for (int64_t k = 0; k < shape.filters; ++k) {
+    std::memcpy(filter.data(), weights.bytes() + static_cast<size_t>(k) * filter.size() * sizeof(float),
+                filter.size() * sizeof(float));
+    ops.largest(filter.data(), static_cast<int64_t>(filter.size()), all.data());
+  }
+  std::vector<float> largest(static_cast<size_t>(shape.channels));
+  const auto taps = static_cast<size_t>(shape.taps());
+  for (size_t c = 0; c < largest.size(); ++c) {
+    largest[c] = *std::max_element(&all[c * taps], &all[c * taps] + taps);
+  }
+  BalanceOf(largest);
+  return largest;
+}
+
+struct Filters {
+  const ConvShape& shape;
+  const Tensor& weights;
+  const WinogradOps& ops;
+  const AmxOps* amx;
+  int lanes;
+  int64_t rows;  // of a panel for one weight
+};
+
+// One panel, its floats at first by channels in `floats`; false if there is no memory.
+bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPanel& panel, float* dst) {
+  const size_t filter_bytes = static_cast<size_t>(f.shape.channels * f.shape.taps()) * sizeof(float);
+  WinogradWeights t;
+  t.weights = f.weights.bytes() + static_cast<size_t>(panel.column) * filter_bytes;
+  t.channels = f.shape.channels;
+  t.width = int64_t{panel.vectors} * f.lanes;
+  t.columns = t.width - f.lanes + panel.last;
+  t.dst = dst;
+  if (f.amx == nullptr) {
+    f.ops.weights(t);
+    return true;
+  }
+  const int64_t floats_of_weight = (t.channels + 1) * t.width;
+  const auto count = static_cast<size_t>(f.ops.distinct_weights() * floats_of_weight);
+  const std::unique_ptr<float[]> floats(new (std::nothrow) float[count]);
+  if (floats == nullptr) return false;
+  t.dst = floats.get();
+  f.ops.weights(t);
+  for (int i = 0; i < f.ops.distinct_weights(); ++i, dst += f.rows * t.width) {
+    std::fill_n(dst, t.width, 0.0f);
+    f.amx->pack_columns(floats.get() + i * floats_of_weight + t.width, t.channels, t.width, balance.data(),
+                        dst + t.width, dst + 2 * t.width);
+  }
+  return true;
+}
+
+PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
+  const int64_t rows = f.ops.distinct_weights() * f.rows;
+  std::vector<GemmPanel> panels = PlanPanels(f.shape.filters, rows, f.lanes);
   const GemmPanel& last = panels.back();
-  const size_t count =
-      last.offset + static_cast<size_t>(ops.distinct_weights() * (shape.channels + 1) * last.vectors * lanes);
+  const size_t count = last.offset + static_cast<size_t>(rows * last.vectors * f.lanes);
   auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
   if (packed->values.data() == nullptr) return nullptr;
+  if (f.amx != nullptr) packed->balance = Balance(f.shape, f.weights, *f.amx);
   SerialExecutor serial;
   Executor& on = executor == nullptr ? serial : *executor;
+  std::atomic<bool> done = true;
   on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
-      const size_t filter_bytes = static_cast<size_t>(shape.channels * shape.taps()) * sizeof(float);
-      WinogradWeights t;
-      t.weights = weights.bytes() + static_cast<size_t>(panel.column) * filter_bytes;
-      t.channels = shape.channels;
-      t.width = int64_t{panel.vectors} * lanes;
-      t.columns = t.width - lanes + panel.last;
-      t.dst = packed->values.data() + panel.offset;
-      ops.weights(t);
+      if (!PackPanel(f, packed->balance, panel, packed->values.data() + panel.offset)) done = false;
     }
   });
+  if (!done) return nullptr;
   return packed;
 }
 
@@ -75,11 +131,15 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
     return Refuse("no transform for this kernel, stride, dilation or grouping");
   }
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
+  conv.amx_ = options.amx ? GetAmxOps() : nullptr;
+  const int64_t chunks = DivideUp(shape.channels, kAmxDepth);
+  conv.weight_rows_ = conv.amx_ != nullptr ? 2 + chunks * kAmxChunkFloats : 1 + shape.channels;
   const int lanes = conv.gemm_->lanes;
-  const auto make = [&] { return PackFilters(shape, weights, lanes, *conv.ops_, options.executor); };
-  const std::string key = "winograd " + std::to_string(static_cast<int>(options.kind)) + " " +
-                          std::to_string(shape.stride_h) + " " + std::to_string(lanes) + " " +
-                          std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
+  const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, conv.weight_rows_};
+  const auto make = [&] { return PackFilters(filters, options.executor); };
+  const std::string key = (conv.amx_ != nullptr ? "winograd amx " : "winograd ") +
+                          std::to_string(static_cast<int>(options.kind)) + " " + std::to_string(shape.stride_h) + " " +
+                          std::to_string(lanes) + " " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
@@ -124,10 +184,12 @@ void WinogradConv::PlanBlocks(int workers) {
 
   tile_stride_ = DivideUp(s.channels, kMaxLanes) * kMaxLanes;
   // Rows of a micro-kernel's tile that are powers of two apart would share few sets of L1.
+  if (amx_ != nullptr) tile_stride_ = std::max(tile_stride_, DivideUp(s.channels, kAmxDepth) * kAmxChunkFloats);
   if (tile_stride_ % kPageAliasFloats == 0) tile_stride_ += kLineFloats;
 
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
-  const int64_t weight_bytes = ops_->distinct_weights() * s.channels * s.filters * static_cast<int64_t>(sizeof(float));
+  const int64_t weight_bytes =
+      ops_->distinct_weights() * weight_rows_ * s.filters * static_cast<int64_t>(sizeof(float));
   const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
   // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
   by_columns_ = workers > 1 && panels >= workers && (2 * weight_bytes > 3 * l2 || tiles_ < 8 * workers) &&
@@ -137,7 +199,7 @@ void WinogradConv::PlanBlocks(int workers) {
   const bool stay = weight_bytes <= l2 * 2 / 3;                                               // the weights, in L2
   const int64_t product_bytes = points * panel_width_ * static_cast<int64_t>(sizeof(float));  // of a tile and a panel
   const int64_t source_bytes = points * tile_stride_ * static_cast<int64_t>(sizeof(float));
-  const int64_t tile_rows = gemm_->max_rows[widest.vectors];
+  const int64_t tile_rows = amx_ != nullptr ? kAmxRows : gemm_->max_rows[widest.vectors];
   int64_t block = Block::kMaxTiles;
   if (weight_bytes > 5 * l2) {
     // Weights come from beyond L2 once a block: large blocks. The sources of one point then serve several panels
@@ -154,15 +216,20 @@ void WinogradConv::PlanBlocks(int workers) {
   const bool several = workers > 1 && !by_columns_ && stay;
   const int64_t pieces = several ? std::clamp<int64_t>(worker_tiles / tile_rows, 1, 4) : 1;
   tile_block_ = DivideUp(worker_tiles, std::max(DivideUp(worker_tiles, block), pieces));
+  // Full tiles.
+  if (amx_ != nullptr) tile_block_ = std::min(DivideUp(tile_block_, kAmxRows) * kAmxRows, tiles_);
   point_stride_ = OddLines(tile_block_ * tile_stride_);
   product_stride_ = OddLines(tile_block_ * panel_width_);
   panel_products_ = points * product_stride_;
-  worker_floats_ = static_cast<size_t>(points * point_stride_ + panel_group_ * panel_products_);
+  // The last tile of rows reads on past the last row.
+  scales_ = points * point_stride_ + (amx_ != nullptr ? 2 * kAmxRows * tile_stride_ : 0);
+  products_ = scales_ + (amx_ != nullptr ? DivideUp(points * tile_block_, kLineFloats) * kLineFloats : 0);
+  worker_floats_ = static_cast<size_t>(products_ + panel_group_ * panel_products_);
 }
 
 std::string WinogradConv::Describe() const {
   return "winograd f" + std::to_string(ops_->height.outputs) + "x" + std::to_string(ops_->width.outputs) +
-         ", blocks of " + std::to_string(tile_block_) + " tiles, " +
+         (amx_ != nullptr ? " of digits" : "") + ", blocks of " + std::to_string(tile_block_) + " tiles, " +
          (by_columns_ ? "split by channels" : "split by pixels");
 }
 
@@ -175,6 +242,7 @@ void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) 
     // Block by block: a worker transforms a block once for all the pieces that it takes.
     for (int64_t i = 0; i < blocks; ++i) {
       ParallelPieces(context, panels, [&](int worker, auto next) {
+        const AmxScope scope(amx_ != nullptr);
         Block block;
         for (WorkShares::Range r = next(); !r.empty(); r = next()) {
           if (block.count == 0) Transform(operands, i, block, own(worker));
@@ -184,6 +252,7 @@ void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) 
     }
   } else {
     ParallelPieces(context, blocks, [&](int worker, auto next) {
+      const AmxScope scope(amx_ != nullptr);
       Block block;
       for (WorkShares::Range r = next(); !r.empty(); r = next()) {
         for (int64_t i = r.begin; i < r.end; ++i) {
@@ -198,10 +267,11 @@ void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) 
 void WinogradConv::Transform(const ConvOperands& operands, int64_t index, Block& block, float* points) const {
   Collect({index * tile_block_, std::min((index + 1) * tile_block_, tiles_)}, block);
   TransformInput(operands, block, points);
+  if (amx_ != nullptr) MakeDigits(block, points);
 }
 
 void WinogradConv::RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const {
-  float* products = scratch + ops_->points() * point_stride_;
+  float* products = scratch + products_;
   for (int64_t p = panels.begin; p < panels.end; p += panel_group_) {
     const Range group{p, std::min(p + panel_group_, panels.end)};
     Multiply(block, group, scratch, products);
@@ -265,32 +335,80 @@ void WinogradConv::TransformInput(const ConvOperands& operands, const Block& blo
   }
 }
 
+WinogradConv::Range WinogradConv::TilesAt(const Block& block, int point) const {
+  const bool full_w = point % ops_->width.points >= ops_->width.reduced_points;
+  Range tiles{full_w ? block.first_w : 0, full_w ? block.end_w : block.count};
+  if (point / ops_->width.points >= ops_->height.reduced_points) tiles.end = std::min<int64_t>(tiles.end, block.full_h);
+  return tiles;
+}
+
+void WinogradConv::MakeDigits(const Block& block, float* points) const {
+  for (int point = 0; point < ops_->points(); ++point) {
+    const Range tiles = TilesAt(block, point);
+    float* rows = points + point * point_stride_ + tiles.begin * tile_stride_;
+    amx_->pack_rows(rows, tile_stride_, tiles.end - tiles.begin, shape_.channels, packed_->balance.data(), rows,
+                    tile_stride_, points + scales_ + point * tile_block_ + tiles.begin);
+  }
+}
+
 void WinogradConv::Multiply(const Block& block, Range panels, const float* points, float* products) const {
   const WinogradAxis &h = ops_->height, &w = ops_->width;
   const auto weight_at = [&](int point) {
     return h.weight_of[static_cast<size_t>(point / w.points)] * w.weights +
            w.weight_of[static_cast<size_t>(point % w.points)];
   };
+  std::optional<AmxQueue> queue;
+  if (amx_ != nullptr) queue.emplace(*amx_, *gemm_);
   const int count = ops_->points();
   for (int point = 0; point < count; ++point) {
-    // The last points are infinity's: only tiles that are full in that direction have them.
-    const bool full_w = point % w.points >= w.reduced_points;
-    const int begin = full_w ? block.first_w : 0;
-    int end = full_w ? block.end_w : block.count;
-    if (point / w.points >= h.reduced_points) end = std::min(end, block.full_h);
+    const Range tiles = TilesAt(block, point);
     const int weight = weight_at(point);
     const int next = point + 1 < count ? weight_at(point + 1) : ops_->distinct_weights();  // of the next panel
     for (int64_t i = panels.begin; i < panels.end; ++i) {
       const GemmPanel& panel = packed_->panels[static_cast<size_t>(i)];
-      const int64_t weight_stride = (shape_.channels + 1) * panel.vectors * gemm_->lanes;
-      const float* weights = packed_->panel(panel) + weight * weight_stride;
+      const int64_t weight_stride = weight_rows_ * panel.vectors * gemm_->lanes;
+      const PointWeights weights{packed_->panel(panel) + weight * weight_stride, (next - weight) * weight_stride};
+      const float* src = points + point * point_stride_;
       float* dst = products + (i - panels.begin) * panel_products_ + point * product_stride_;
-      MultiplyPoint(panel, {weights, (next - weight) * weight_stride}, begin, end, points + point * point_stride_, dst);
+      if (queue) {
+        MultiplyPoint(panel, weights, tiles, src, dst, points + scales_ + point * tile_block_, *queue);
+      } else {
+        MultiplyPoint(panel, weights, tiles, src, dst);
+      }
     }
+  }
+  if (queue) queue->Flush();
+}
+
+void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
+                                 float* products, const float* row_scale, AmxQueue& queue) const {
+  const int64_t width = int64_t{panel.vectors} * kAmxColumns;
+  const int64_t step = amx_->rows[panel.vectors];
+  const int64_t calls = std::max<int64_t>(DivideUp(tiles.end - tiles.begin, step), 1);
+  AmxTile tile;
+  tile.row_stride = tile_stride_;
+  tile.chunks = DivideUp(shape_.channels, kAmxDepth);
+  tile.b = weights.values + 2 * width;
+  // The weights of the panel's next point, dealt out over this point's calls.
+  tile.ahead = tile.b + weights.to_next;
+  tile.ahead_lines = DivideUp(kAmxChunkFloats * width / kLineFloats, calls);
+  AmxResult result;
+  result.bias = weights.values;
+  result.column_scale = weights.values + width;
+  BoundsOf(Epilogue{}, result.lo, result.hi);
+  for (int64_t first = tiles.begin; first < tiles.end; first += step) {
+    tile.a = points + first * tile_stride_;
+    result.row_scale = row_scale + first;
+    result.out.dst = products + first * panel_width_;
+    result.out.dst_stride = panel_width_;
+    result.out.rows = std::min(tiles.end - first, step);
+    result.out.columns = width;
+    queue.Push(tile, panel.vectors, result, nullptr);
+    tile.ahead += tile.ahead_lines * kLineFloats * tile.chunks;
   }
 }
 
-void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, int begin, int end, const float* points,
+void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
                                  float* products) const {
   constexpr int64_t kStart = 0;
   GemmTile t;
@@ -304,11 +422,11 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, i
   t.last = gemm_->lanes;
   BoundsOf(Epilogue{}, t.lo, t.hi);
   const int most = gemm_->max_rows[panel.vectors];
-  const int rows = std::max(end - begin, 0);
-  const int chunks = (rows + most - 1) / most;
-  for (int i = 0; i < chunks; ++i) {
-    const int first = begin + rows * i / chunks;
-    const int count = begin + rows * (i + 1) / chunks - first;
+  const int64_t rows = std::max<int64_t>(tiles.end - tiles.begin, 0);
+  const int64_t chunks = DivideUp(rows, most);
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t first = tiles.begin + rows * i / chunks;
+    const int64_t count = tiles.begin + rows * (i + 1) / chunks - first;
     t.a = points + first * tile_stride_;
     t.half_offset = (count + 1) / 2 * tile_stride_;
     t.dst = products + first * panel_width_;

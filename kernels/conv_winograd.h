@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/amx_queue.h"
 #include "kernels/conv_shape.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
@@ -23,6 +24,7 @@ class WinogradConv {
     int workers = 1;
     PackCache* cache = nullptr;
     Executor* executor = nullptr;
+    bool amx = false;  // products by AMX, if there is AMX
   };
 
   // Dilation 1, one group, a kernel and stride that FindWinogradOps knows; weights and bias (null: none) as ONNX has
@@ -50,7 +52,7 @@ class WinogradConv {
   // Tiles sorted by what they reduce: height full from 0 to full_h, width full from first_w to end_w, so that the tiles
   // that have a point are neighbours.
   struct Block {
-    static constexpr int kMaxTiles = 56;
+    static constexpr int kMaxTiles = 64;
     Tile tiles[kMaxTiles];
     int count = 0;
     int full_h = 0, first_w = 0, end_w = 0;
@@ -72,9 +74,15 @@ class WinogradConv {
   void Transform(const ConvOperands& operands, int64_t index, Block& block, float* points) const;
   void RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const;
   void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
+  // The tiles that have a point: the last points are infinity's, which only tiles that are full that way have.
+  Range TilesAt(const Block& block, int point) const;
+  // The points' numbers as digits, in their place.
+  void MakeDigits(const Block& block, float* points) const;
   void Multiply(const Block& block, Range panels, const float* points, float* products) const;
-  void MultiplyPoint(const GemmPanel& panel, PointWeights weights, int begin, int end, const float* points,
+  void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
                      float* products) const;
+  void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
+                     const float* row_scale, AmxQueue& queue) const;
   void TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
                        const float* products) const;
 
@@ -82,12 +90,16 @@ class WinogradConv {
   Options options_;
   const GemmOps* gemm_ = nullptr;
   const WinogradOps* ops_ = nullptr;
-  std::shared_ptr<const PackedGemm> packed_;  // by panel, weight: a zero row, then the channels
-  std::shared_ptr<const FloatBuffer> bias_;   // whole vectors by panel column
+  const AmxOps* amx_ = nullptr;  // null: products by vectors
+  std::shared_ptr<const PackedGemm>
+      packed_;               // by panel, weight: a row of zeros, then the channels, or scales and digits
+  int64_t weight_rows_ = 0;  // of a panel's floats for one weight
+  std::shared_ptr<const FloatBuffer> bias_;  // whole vectors by panel column
   std::vector<Span> vertical_, horizontal_;
   int64_t tiles_ = 0, tile_block_ = 0;
   int panel_width_ = 0;                         // of the widest
   int64_t tile_stride_ = 0, point_stride_ = 0;  // floats, of transformed sources
+  int64_t scales_ = 0, products_ = 0;           // where the rows' scales and the products begin
   int64_t product_stride_ = 0;                  // of products, from point to point
   int64_t panel_products_ = 0;                  // and from panel to panel
   int64_t panel_group_ = 1;                     // panels that are multiplied at one point before the next

@@ -131,8 +131,7 @@ std::string Key(std::string key, const MatrixSource& source, int lanes, int vect
 
 constexpr int kLeastBalance = -100;
 
-// What AmxOps multiplies each channel of a by: the power of two at or below its largest weight's share of all's
-// largest; zero for a channel without weights.
+// What AmxOps multiplies each channel of a by.
 std::vector<float> Balance(const MatrixSource& source, const AmxOps& ops) {
   std::vector<float> largest(static_cast<size_t>(source.channels), 0.0f);
   std::vector<float> row(static_cast<size_t>(source.channels));
@@ -148,9 +147,7 @@ std::vector<float> Balance(const MatrixSource& source, const AmxOps& ops) {
     }
     ops.largest(row.data(), source.channels, largest.data());
   }
-  float most = 0;
-  for (float& x : largest) most = std::max(most, x);
-  for (float& x : largest) x = x == 0 ? 0 : std::ldexp(1.0f, std::max(std::ilogb(x) - std::ilogb(most), kLeastBalance));
+  BalanceOf(largest);
   return largest;
 }
 
@@ -185,6 +182,11 @@ Result<std::shared_ptr<const PackedGemm>> Cached(PackCache* cache, std::string k
 }
 
 }  // namespace
+
+void BalanceOf(std::vector<float>& largest) {
+  const float most = *std::max_element(largest.begin(), largest.end());
+  for (float& x : largest) x = x == 0 ? 0 : std::ldexp(1.0f, std::max(std::ilogb(x) - std::ilogb(most), kLeastBalance));
+}
 
 FloatBuffer::FloatBuffer(size_t count)
     : data_(std::static_pointer_cast<float>(AllocateWeights(count * sizeof(float)))) {}

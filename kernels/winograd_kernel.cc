@@ -81,6 +81,9 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
   options.workers = request.workers;
   options.cache = request.packs;
   options.executor = request.executor;
+  const auto tiles = static_cast<int64_t>(s.batch) * ((s.out_height + ops->height.outputs - 1) / ops->height.outputs) *
+                     ((s.out_width + ops->width.outputs - 1) / ops->width.outputs);
+  options.amx = AmxPays(tiles, s.channels, s.filters);
   CREASE_ASSIGN_OR_RETURN(WinogradConv made, WinogradConv::Make(s, *conv.weights, conv.bias, options));
   return WrapConv(std::move(made), request.epilogue);
 }

@@ -21,6 +21,7 @@ void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& dat
   options.prologue = data.prologue;
   options.workers = workers;
   options.executor = &executor;
+  options.amx = true;  // where the target has it
   auto conv = WinogradConv::Make(test.shape, data.weights, test.bias ? &data.bias : nullptr, options);
   ASSERT_TRUE(conv.ok());
   FloatBuffer scratch(conv->scratch_bytes(workers) / sizeof(float));
