@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -73,7 +74,7 @@ class Tensor {
   static Result<Tensor> View(DType dtype, Shape shape, std::span<const std::byte> bytes,
                              std::shared_ptr<const void> owner);
 
-  // Owning copy of values; their count must be the shape's (a broken invariant otherwise).
+  // Owning copy of values; their count must be the shape's (a broken invariant otherwise). Throws std::bad_alloc.
   template <typename T>
   static Tensor From(Shape shape, std::span<const T> values);
   template <typename T>
@@ -141,7 +142,9 @@ class Tensor {
 template <typename T>
 Tensor Tensor::From(Shape shape, std::span<const T> values) {
   Result<Tensor> made = Allocate(DTypeOf<T>(), std::move(shape));
-  assert(made.ok() && made->size() == static_cast<int64_t>(values.size()));
+  assert(made.ok() || made.error().code == ErrorCode::kOutOfMemory);
+  if (!made.ok()) throw std::bad_alloc();
+  assert(made->size() == static_cast<int64_t>(values.size()));
   if (!values.empty()) std::memcpy(made->mutable_data<T>(), values.data(), values.size_bytes());
   return std::move(made).value();
 }

@@ -15,8 +15,6 @@ namespace {
 
 // Nanoseconds of one core, hot: products of whole tiles by AMX, a number's digits, a result; and products of vectors.
 constexpr double kTileNs = 2.6e-3, kDigitsNs = 0.2, kResultNs = 0.09, kVectorNs = 15.4e-3;
-// What AMX must be faster by: a neighbour on the same core slows it more than vectors.
-constexpr double kLeastGain = 1.3;
 // Sums of three products of digits stay within 32 bits.
 constexpr int64_t kMostChannels = int64_t{1} << 15;
 
@@ -24,13 +22,19 @@ double RoundUp(int64_t value, int64_t unit) { return static_cast<double>((value 
 
 }  // namespace
 
-bool AmxPays(int64_t rows, int64_t channels, int64_t columns) {
-  if (channels > kMostChannels) return false;
-  const auto some_rows = static_cast<double>(rows);
+double AmxNanoseconds(int64_t rows, int64_t channels, int64_t columns) {
   const double depth = RoundUp(channels, kAmxDepth), width = RoundUp(columns, kAmxColumns);
-  const double tiles =
-      RoundUp(rows, kAmxRows) * depth * width * kTileNs + some_rows * (depth * kDigitsNs + width * kResultNs);
-  return tiles * kLeastGain < some_rows * static_cast<double>(channels) * static_cast<double>(columns) * kVectorNs;
+  return RoundUp(rows, kAmxRows) * depth * width * kTileNs +
+         static_cast<double>(rows) * (depth * kDigitsNs + width * kResultNs);
+}
+
+double VectorNanoseconds(int64_t rows, int64_t channels, int64_t columns) {
+  return static_cast<double>(rows) * static_cast<double>(channels) * static_cast<double>(columns) * kVectorNs;
+}
+
+bool AmxPays(int64_t rows, int64_t channels, int64_t columns, double gain) {
+  return channels <= kMostChannels &&
+         AmxNanoseconds(rows, channels, columns) * gain < VectorNanoseconds(rows, channels, columns);
 }
 
 }  // namespace crease

@@ -71,8 +71,12 @@ struct AmxOps {
   void (*largest)(const float* row, int64_t count, float* largest) = nullptr;
 };
 
-// Whether products of rows x channels with channels x columns take less time so than by vectors, if there is AMX.
-bool AmxPays(int64_t rows, int64_t channels, int64_t columns);
+// Estimates for products of rows x channels with channels x columns, of one core, hot, in nanoseconds: by AMX with the
+// digits and the results, and by vectors.
+double AmxNanoseconds(int64_t rows, int64_t channels, int64_t columns);
+double VectorNanoseconds(int64_t rows, int64_t channels, int64_t columns);
+// Whether the second is at least `gain` times the first, and sums of digits stay within 32 bits.
+bool AmxPays(int64_t rows, int64_t channels, int64_t columns, double gain);
 
 // Null where CPU, system, compiler or InitTargets' cap don't have it. Asks the system once for the use of tiles.
 const AmxOps* GetAmxOps();

@@ -61,10 +61,11 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   conv.lattice_ = options.lattice.value_or(Lattice{1, 1, shape.out_height, shape.out_width});
   conv.ops_ = &GetGemmOps();
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
-  conv.flat_ = !options.planar && !options.lattice && shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
-               (shape.out_height - 1) * shape.stride_h < shape.height &&
-               (shape.out_width - 1) * shape.stride_w < shape.width;
-  if (options.amx && conv.flat_ && shape.groups == 1) conv.amx_ = GetAmxOps();
+  const bool one_tap = shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
+                       (shape.out_height - 1) * shape.stride_h < shape.height &&
+                       (shape.out_width - 1) * shape.stride_w < shape.width;
+  if (options.amx && shape.groups == 1 && !options.planar && !options.lattice) conv.amx_ = GetAmxOps();
+  conv.flat_ = conv.amx_ != nullptr || (one_tap && !options.planar && !options.lattice);
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
   const int most = conv.ops_->max_rows[2];
   const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
@@ -93,7 +94,7 @@ void GemmConv::PlanBand(const Options& options) {
   if (options.planar) {
     a_pitch_ = 1;
   } else if (copy_) {
-    a_pitch_ = amx ? DivideUp(s.channels, kAmxDepth) * kAmxChunkFloats : s.channels;
+    a_pitch_ = amx ? DivideUp(depth(), kAmxDepth) * kAmxChunkFloats : s.channels;
     if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
   }
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
@@ -109,7 +110,7 @@ void GemmConv::PlanBand(const Options& options) {
     unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay_ ? 4 : 1) * most, units_);
     if (amx) {
       grain_ = 2 * kAmxRows;
-      const int64_t most_rows = l2_floats / (weights_stay_ ? 4 : 3) / a_pitch_;
+      const int64_t most_rows = l2_floats / (weights_stay_ ? 4 : 2) / a_pitch_;
       unit_block_ = std::min(std::max<int64_t>(most_rows / grain_, 2) * grain_, units_);
     }
   } else {

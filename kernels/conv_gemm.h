@@ -46,7 +46,7 @@ class GemmConv {
     bool planar = false;
     std::optional<Lattice> lattice;  // not with `planar`; none: dst has nothing else
     bool near = false;               // dst and residual stay in L2: a tile need not ask for them ahead
-    bool amx = false;                // 1x1, one group: by AMX
+    bool amx = false;                // by AMX, if there is AMX: one group, not planar, no lattice
   };
 
   // `matrix` holds shape.groups matrices of taps * group_channels x group_filters. Error: out of memory.
@@ -104,7 +104,7 @@ class GemmConv {
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x, int rows,
                const Ahead& ahead) const;
-  // visit(src, src_stride, count) for runs of the dst pixels' sources, of a flat shape.
+  // visit(src, src_stride, count) for runs of the dst pixels' sources, of a flat shape with one tap.
   template <typename Visit>
   void VisitPixels(const ConvOperands& operands, Range pixels, const Visit& visit) const {
     const ConvShape& s = shape_;
@@ -122,7 +122,10 @@ class GemmConv {
     }
   }
   // kernels/conv_gemm_amx.cc
+  int64_t depth() const { return shape_.taps() * shape_.channels; }
   int64_t AmxFloats() const;
+  // All taps of dst pixel `pixel` after the prologue, tap by tap.
+  void GatherPatch(const ConvOperands& operands, int64_t pixel, float* patch) const;
   Block PackAmx(const ConvOperands& operands, Range pixels, float* scratch) const;
   void RunAmxBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   // Units by grains.

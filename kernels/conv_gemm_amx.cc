@@ -8,40 +8,64 @@
 namespace crease {
 namespace {
 
+// What AMX must be faster by: a neighbour on the same core slows it more than vectors.
+constexpr double kLeastGain = 1.3;
+
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t RoundUp(int64_t value, int64_t unit) { return DivideUp(value, unit) * unit; }
 
 }  // namespace
 
 bool CanUseAmx(const ConvShape& s) {
-  const bool pointwise = s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0;
-  return pointwise && s.groups == 1 && GetAmxOps() != nullptr && AmxPays(s.out_pixels(), s.channels, s.filters);
+  return s.groups == 1 && GetAmxOps() != nullptr &&
+         AmxPays(s.out_pixels(), s.taps() * s.channels, s.filters, kLeastGain);
 }
 
-// Digits for whole calls of a tile, the rows' scales, and a row after the prologue.
+// Digits for whole calls of a tile, the rows' scales, and a row of floats.
 int64_t GemmConv::AmxFloats() const {
   const int64_t rows = RoundUp(unit_block_, 2 * kAmxRows);
-  return rows * a_pitch_ + rows + (prologue_.scale == nullptr ? 0 : RoundUp(shape_.channels, kLineFloats));
+  return rows * a_pitch_ + rows + RoundUp(depth(), kLineFloats);
+}
+
+void GemmConv::GatherPatch(const ConvOperands& operands, int64_t pixel, float* patch) const {
+  const ConvShape& s = shape_;
+  const int64_t row = pixel / s.out_width;
+  const int64_t y = row % s.out_height * s.stride_h - s.pad_top;
+  const int64_t x = pixel % s.out_width * s.stride_w - s.pad_left;
+  const float* image = operands.src + row / s.out_height * s.height * s.width * operands.src_pitch;
+  for (int64_t i = 0; i < s.kernel_h; ++i) {
+    for (int64_t j = 0; j < s.kernel_w; ++j, patch += s.channels) {
+      const int64_t from_y = y + i * s.dilation_h, from_x = x + j * s.dilation_w;
+      if (from_y < 0 || from_y >= s.height || from_x < 0 || from_x >= s.width) {
+        std::fill_n(patch, s.channels, 0.0f);
+        continue;
+      }
+      ops_->pack(image + (from_y * s.width + from_x) * operands.src_pitch, operands.src_pitch, 1, s.channels, patch,
+                 s.channels, prologue_);
+    }
+  }
 }
 
 GemmConv::Block GemmConv::PackAmx(const ConvOperands& operands, Range pixels, float* scratch) const {
   const ConvShape& s = shape_;
   const int64_t rows = RoundUp(unit_block_, 2 * kAmxRows);
   float* row_scale = scratch + rows * a_pitch_;
-  float* filtered = row_scale + rows;
+  float* patch = row_scale + rows;
   const Block block{pixels.begin, pixels.end - pixels.begin, 1, 0, scratch, row_scale};
   const auto pack = [&](const float* src, int64_t src_stride, int64_t count) {
-    amx_->pack_rows(src, src_stride, count, s.channels, packed_->balance.data(), scratch, a_pitch_, row_scale);
+    amx_->pack_rows(src, src_stride, count, depth(), packed_->balance.data(), scratch, a_pitch_, row_scale);
     scratch += count * a_pitch_;
     row_scale += count;
   };
-  VisitPixels(operands, pixels, [&](const float* src, int64_t src_stride, int64_t count) {
-    if (prologue_.scale == nullptr) return pack(src, src_stride, count);
-    for (int64_t i = 0; i < count; ++i) {
-      ops_->pack(src + i * src_stride, src_stride, 1, s.channels, filtered, s.channels, prologue_);
-      pack(filtered, s.channels, 1);
+  const bool one_tap = s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0;
+  if (one_tap && prologue_.scale == nullptr) {
+    VisitPixels(operands, pixels, pack);
+  } else {
+    for (int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {
+      GatherPatch(operands, pixel, patch);
+      pack(patch, depth(), 1);
     }
-  });
+  }
   return block;
 }
 
@@ -55,7 +79,7 @@ void GemmConv::RunAmxBlock(const ConvOperands& operands, const Block& block, Ran
     const float* bias = packed_->panel(panel);
     AmxTile tile;
     tile.row_stride = a_pitch_;
-    tile.chunks = DivideUp(shape_.channels, kAmxDepth);
+    tile.chunks = DivideUp(depth(), kAmxDepth);
     tile.b = bias + 2 * width;
     int64_t ahead_floats = 0;
     if (cold && p + 1 < static_cast<int64_t>(packed_->panels.size())) {

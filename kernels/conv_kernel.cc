@@ -34,7 +34,7 @@ KernelResult MakeConvAmx(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   if (request.exact) return Refuse("exact results asked for");
   if (GetAmxOps() == nullptr) return Refuse("no AMX");
-  if (!CanUseAmx(conv.shape)) return Refuse("not 1x1 of one group, or too few channels or pixels to gain");
+  if (!CanUseAmx(conv.shape)) return Refuse("groups, or too few channels or pixels to gain");
   return MakeChannelsLast(request, conv, true);
 }
 

@@ -131,22 +131,30 @@ std::string Key(std::string key, const MatrixSource& source, int lanes, int vect
 
 constexpr int kLeastBalance = -100;
 
-// What AmxOps multiplies each channel of a by.
+// What AmxOps multiplies each of a row's numbers by.
 std::vector<float> Balance(const MatrixSource& source, const AmxOps& ops) {
-  std::vector<float> largest(static_cast<size_t>(source.channels), 0.0f);
-  std::vector<float> row(static_cast<size_t>(source.channels));
+  const auto depth = static_cast<size_t>(source.depth());
+  std::vector<float> all(depth, 0.0f), column(depth), largest(depth);
+  // A column's numbers in any order, then that of the rows.
+  const bool runs = source.column_taps == 1 && source.tap_columns == 0 &&
+                    ((source.tap_stride == 1 && source.channel_stride == source.taps) ||
+                     (source.taps == 1 && source.channel_stride == 1));
+  const auto at = [&](int64_t k) {
+    return source.tap_at(k / source.channels) + k % source.channels * source.channel_stride;
+  };
   for (int64_t j = 0; j < source.columns; ++j) {
     const int64_t from = source.column_offset(j);
-    if (source.channel_stride == 1) {
-      std::memcpy(row.data(), source.values->bytes() + static_cast<size_t>(from) * sizeof(float),
-                  row.size() * sizeof(float));
+    if (runs) {
+      std::memcpy(column.data(), source.values->bytes() + static_cast<size_t>(from) * sizeof(float),
+                  depth * sizeof(float));
     } else {
-      for (int64_t k = 0; k < source.channels; ++k) {
-        row[static_cast<size_t>(k)] = ReadFloat(source.values->bytes(), from + k * source.channel_stride);
+      for (size_t k = 0; k < depth; ++k) {
+        column[k] = ReadFloat(source.values->bytes(), from + at(static_cast<int64_t>(k)));
       }
     }
-    ops.largest(row.data(), source.channels, largest.data());
+    ops.largest(column.data(), source.depth(), all.data());
   }
+  for (size_t k = 0; k < depth; ++k) largest[k] = all[runs ? static_cast<size_t>(at(static_cast<int64_t>(k))) : k];
   BalanceOf(largest);
   return largest;
 }
@@ -206,18 +214,18 @@ Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, c
 Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source, PackCache* cache,
                                                       Executor* executor) {
   const AmxOps& ops = *GetAmxOps();
-  const int64_t chunks = (source.channels + kAmxDepth - 1) / kAmxDepth;
+  const int64_t chunks = (source.depth() + kAmxDepth - 1) / kAmxDepth;
   const int64_t rows = 1 + chunks * kAmxChunkFloats;  // of floats; the scales, the digits
   const auto make = [&]() -> PackCache::Packed {
     std::vector<float> balance = Balance(source, ops);
     const auto pack = [&](const GemmPanel& panel, float* dst) {
       const int64_t width = int64_t{panel.vectors} * kAmxColumns;
-      const auto count = static_cast<size_t>((source.channels + 1) * width);
+      const auto count = static_cast<size_t>((source.depth() + 1) * width);
       const std::unique_ptr<float[]> floats(new (std::nothrow) float[count]);
       if (floats == nullptr) return false;
       PackPanel(source, panel, GetGemmOps(), floats.get());
       std::copy_n(floats.get(), width, dst);
-      ops.pack_columns(floats.get() + width, source.channels, width, balance.data(), dst + width, dst + 2 * width);
+      ops.pack_columns(floats.get() + width, source.depth(), width, balance.data(), dst + width, dst + 2 * width);
       return true;
     };
     auto packed = PackPanels(PlanPanels(source, rows, kAmxColumns, 2), rows, kAmxColumns, executor, pack);

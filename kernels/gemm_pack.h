@@ -63,7 +63,7 @@ struct PackedGemm {
 
   std::vector<GemmPanel> panels;
   FloatBuffer values;
-  std::vector<float> balance;  // for AmxOps, by channel
+  std::vector<float> balance;  // for AmxOps, by row of the matrix
 };
 
 // Packs for tiles of `vectors` (the widest panel), once for each `key` and packing if there is a cache, on the
@@ -71,10 +71,10 @@ struct PackedGemm {
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
                                                    PackCache* cache, Executor* executor);
 
-// The largest weights of each channel, as powers of two at or below their share of the largest of all; zero stays.
+// The largest weights of each row, as powers of two at or below their share of the largest of all; zero stays.
 void BalanceOf(std::vector<float>& largest);
 
-// The same for AmxOps, for one group and one tap: panels of one or two tiles of columns, each with the bias, the
+// The same for AmxOps, for one group: panels of one or two tiles of columns, each with the bias, the
 // columns' scales, and their digits. Error: out of memory.
 Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source, PackCache* cache, Executor* executor);
 
