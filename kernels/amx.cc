@@ -218,7 +218,8 @@ CREASE_AMX_ATTR void Largest(const float* row, int64_t count, float* largest) {
   }
 }
 
-template <bool kResidual>
+// kPlain: without residual and bounds.
+template <bool kResidual, bool kPlain = false>
 CREASE_AMX_ATTR __attribute__((noinline)) void WriteResult(const AmxResult& result) {
   const AmxResult t = result;  // stores may alias its fields
   const __m512 lo = _mm512_set1_ps(t.lo), hi = _mm512_set1_ps(t.hi);
@@ -237,22 +238,27 @@ CREASE_AMX_ATTR __attribute__((noinline)) void WriteResult(const AmxResult& resu
       const __m512 sum =
           _mm512_fmadd_ps(_mm512_cvtepi32_ps(second), digit, _mm512_cvtepi32_ps(_mm512_load_si512(sums)));
       __m512 y = _mm512_fmadd_ps(_mm512_mul_ps(sum, scale), _mm512_set1_ps(t.row_scale[r]), bias);
-      __m512 added = _mm512_setzero_ps();
-      if constexpr (kResidual) {
-        added = _mm512_maskz_loadu_ps(mask, residual);
-        residual += t.out.residual_stride;
-        if (!t.residual_last) y = _mm512_add_ps(y, added);
+      if constexpr (!kPlain) {
+        __m512 added = _mm512_setzero_ps();
+        if constexpr (kResidual) {
+          added = _mm512_maskz_loadu_ps(mask, residual);
+          residual += t.out.residual_stride;
+          if (!t.residual_last) y = _mm512_add_ps(y, added);
+        }
+        // Bounds first: they let NaN through.
+        y = _mm512_min_ps(hi, _mm512_max_ps(lo, y));
+        if (kResidual && t.residual_last) y = _mm512_add_ps(y, added);
       }
-      // Bounds first: they let NaN through.
-      y = _mm512_min_ps(hi, _mm512_max_ps(lo, y));
-      if (kResidual && t.residual_last) y = _mm512_add_ps(y, added);
       _mm512_mask_storeu_ps(dst, mask, y);
     }
   }
 }
 
 void Write(const AmxResult& result) {
-  result.out.residual == nullptr ? WriteResult<false>(result) : WriteResult<true>(result);
+  if (result.out.residual != nullptr) return WriteResult<true>(result);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const bool plain = result.lo == -kInfinity && result.hi == kInfinity;
+  plain ? WriteResult<false, true>(result) : WriteResult<false>(result);
 }
 
 inline void FetchAhead(const float*& ahead, int64_t lines) {
