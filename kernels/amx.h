@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of f32 matrices on the tile unit of Intel's AMX, which multiplies integers of 8 bits.
 //
-// A row of a, and a column of b, becomes integers of 24 bits times one power-free scale, and each integer three digits
+// A row of a, and a column of b, becomes integers of 24 bits times one scale for all, and each integer three digits
 // of 8 bits: q = d0 * 2^16 + d1 * 2^8 + d2. Of the nine products of digits the six that weigh 2^16 and more count, each
 // a sum of integers without rounding (the Ozaki scheme: K. Ozaki et al., "Error-free transformations of matrix
 // multiplication", 2012; on integer units H. Ootomo et al., "DGEMM on integer matrix multiplication unit", 2024).
