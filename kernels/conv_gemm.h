@@ -23,8 +23,7 @@ MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Ten
 // The same of one group with the taps of a channel after each other.
 MatrixSource PlanarMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias);
 
-// Whether the convolution is 1x1 of one group, AMX is there and its tiles would be full enough to be faster than
-// vectors.
+// Whether the convolution has one group, and AMX is there and faster than vectors.
 bool CanUseAmx(const ConvShape& shape);
 
 class GemmConv {
@@ -104,7 +103,7 @@ class GemmConv {
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x, int rows,
                const Ahead& ahead) const;
-  // visit(src, src_stride, count) for runs of the dst pixels' sources, of a flat shape with one tap.
+  // visit(src, src_stride, count) for runs of the dst pixels' sources, where each has one tap.
   template <typename Visit>
   void VisitPixels(const ConvOperands& operands, Range pixels, const Visit& visit) const {
     const ConvShape& s = shape_;
@@ -121,8 +120,8 @@ class GemmConv {
       pixel += count;
     }
   }
-  // kernels/conv_gemm_amx.cc
   int64_t depth() const { return shape_.taps() * shape_.channels; }
+  // kernels/conv_gemm_amx.cc
   int64_t AmxFloats() const;
   // All taps of dst pixel `pixel` after the prologue, tap by tap.
   void GatherPatch(const ConvOperands& operands, int64_t pixel, float* patch) const;
@@ -141,6 +140,7 @@ class GemmConv {
   const AmxOps* amx_ = nullptr;  // null: by vectors
   std::shared_ptr<const PackedGemm> packed_;
   Lattice lattice_;
+  bool one_tap_ = false;                // each dst pixel reads one that exists
   bool flat_ = false;                   // lines of a block follow each other in a: units are pixels, else dst rows
   bool copy_ = false;                   // into the worker's band
   bool weights_stay_ = false;           // in L2

@@ -47,7 +47,6 @@ void GemmConv::GatherPatch(const ConvOperands& operands, int64_t pixel, float* p
 }
 
 GemmConv::Block GemmConv::PackAmx(const ConvOperands& operands, Range pixels, float* scratch) const {
-  const ConvShape& s = shape_;
   const int64_t rows = RoundUp(unit_block_, 2 * kAmxRows);
   float* row_scale = scratch + rows * a_pitch_;
   float* patch = row_scale + rows;
@@ -57,8 +56,7 @@ GemmConv::Block GemmConv::PackAmx(const ConvOperands& operands, Range pixels, fl
     scratch += count * a_pitch_;
     row_scale += count;
   };
-  const bool one_tap = s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0;
-  if (one_tap && prologue_.scale == nullptr) {
+  if (one_tap_ && prologue_.scale == nullptr) {
     VisitPixels(operands, pixels, pack);
   } else {
     for (int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {

@@ -6,7 +6,6 @@
 #include "kernels/conv_wrapper.h"
 
 namespace crease {
-
 namespace {
 
 KernelResult MakeChannelsLast(const KernelRequest& request, const ConvRequest& conv, bool amx) {

@@ -70,7 +70,7 @@ struct Filters {
   int64_t rows;  // of a panel for one weight
 };
 
-// One panel, its floats at first by channels in `floats`; false if there is no memory.
+// False if there is no memory.
 bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPanel& panel, float* dst) {
   const size_t filter_bytes = static_cast<size_t>(f.shape.channels * f.shape.taps()) * sizeof(float);
   WinogradWeights t;

@@ -89,6 +89,10 @@ TEST(ConvGemm, Spatial) {
   }
   cases.push_back({MakeConvShape(1, 10, 9, 8, 16, 1, 2)});
   cases.push_back({MakeConvShape(1, 10, 9, 8, 16, 1, 3, 1)});  // padded 1x1
+  ConvCase below{MakeConvShape(1, 10, 9, 70, 33, 1, 2)};       // and padded below and on the right alone
+  ++below.shape.out_height;
+  ++below.shape.out_width;
+  cases.push_back(below);
   ConvCase line{MakeConvShape(1, 1, 40, 6, 10, 3)};            // a 1-D convolution
   line.shape.kernel_h = line.shape.out_height = 1;
   line.shape.pad_top = 0;
