@@ -163,7 +163,8 @@ void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, 
                               .dst = result,
                               .epilogue = epilogue,
                               .prologue = {},
-                              .workers = threads};
+                              .workers = threads,
+                              .measured = true};  // all that can, not what a rule would choose
   const auto made = entry.make(request);
   if (!made.ok()) return state.SkipWithError(made.error().message.c_str());
   const Kernel& kernel = **made;

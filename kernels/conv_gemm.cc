@@ -67,9 +67,10 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   if (options.amx && shape.groups == 1 && !options.planar && !options.lattice) conv.amx_ = GetAmxOps();
   conv.flat_ = conv.amx_ != nullptr || (conv.one_tap_ && !options.planar && !options.lattice);
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
-  const int most = conv.ops_->max_rows[2];
+  const int wide = conv.ops_->wide;
+  const int most = conv.ops_->max_rows[wide];
   const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
-  const int vectors = rows <= conv.ops_->max_rows[3] ? 3 : 2;
+  const int vectors = wide < 3 && rows <= conv.ops_->max_rows[3] ? 3 : wide;
   if (conv.amx_ != nullptr) {
     CREASE_ASSIGN_OR_RETURN(conv.packed_, PackAmxGemm(matrix, options.cache, options.executor));
   } else {
@@ -105,7 +106,7 @@ void GemmConv::PlanBand(const Options& options) {
     // Weights that stay in L2 are read again for every block: small blocks, so that a and the lines of dst, which
     // are written panel by panel, stay close. Others come from beyond: as few blocks as L2 allows.
     const int64_t l1_floats = static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float));
-    const int64_t most = ops_->max_rows[2];
+    const int64_t most = ops_->max_rows[ops_->wide];
     const int64_t rows = (weights_stay_ ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
     unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay_ ? 4 : 1) * most, units_);
     if (amx) {
@@ -309,107 +310,126 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
       ahead = {packed_->panel(next), width / tiles,
                segment_length_ * static_cast<int64_t>(segments_.size()) * width / tiles};
     }
+    // Tiles of two sizes, the larger first.
     const int64_t least = block.line / chunks, rest = block.line % chunks;
+    const auto run = [&](const Tiles& some) {
+      if (some.count == 0) return;
+      RunTiles(operands, block, panel, some, ahead);
+      ahead.Advance(some.count);
+    };
     for (int64_t y = 0; y < block.lines; ++y) {
       if (pairs) {
         const bool two = y + 1 < block.lines;
-        RunTile(operands, block, panel, y, 0, static_cast<int>(block.line * (two ? 2 : 1)), ahead);
-        ahead.Advance();
+        run({y, 0, static_cast<int>(block.line * (two ? 2 : 1))});
         y += two;
         continue;
       }
-      // Chunk i ends at line * (i + 1) / chunks, without a division for each.
-      int64_t carry = 0;
-      for (int64_t x = 0; x < block.line;) {
-        carry += rest;
-        const int64_t rows = least + (carry >= chunks ? 1 : 0);
-        carry -= carry >= chunks ? chunks : 0;
-        RunTile(operands, block, panel, y, x, static_cast<int>(rows), ahead);
-        ahead.Advance();
-        x += rows;
-      }
+      run({y, 0, static_cast<int>(least + 1), rest});
+      run({y, rest * (least + 1), static_cast<int>(least), chunks - rest});
     }
   }
 }
 
-// The whole tile, piece by piece: each is added to the sum of those before, the first to a residual that comes before
-// the bounds. With one that comes after them, all in one piece.
-void GemmConv::RunPieces(GemmTileFunction run, const GemmTile& whole, int vectors) const {
-  if (pieces_.size() == 1 || (whole.residual != nullptr && whole.residual_last)) return run(whole);
-  GemmTile tile = whole;
+// Every tile piece by piece: each is added to the sum of those before, the first to a residual that comes before the
+// bounds. With one that comes after them, all in one piece.
+void GemmConv::RunPieces(GemmTileFunction run, const GemmTile& tiles, int rows, int vectors) const {
+  if (pieces_.size() == 1 || (tiles.residual != nullptr && tiles.residual_last)) return run(tiles);
   alignas(64) float total[kMaxTileRows * kMaxTileVectors * kMaxLanes];
   const int64_t width = int64_t{vectors} * ops_->lanes;
-  BoundsOf(Epilogue{}, tile.lo, tile.hi);
-  for (const Piece& piece : pieces_) {
-    tile.a = whole.a + piece.offset;
-    tile.segments = whole.segments + piece.first_segment;
-    tile.segment_count = piece.segments;
-    tile.segment_length = piece.length;
-    if (&piece == &pieces_.back()) {
-      tile.lo = whole.lo;
-      tile.hi = whole.hi;
-      tile.dst = whole.dst;
-      tile.dst_stride = whole.dst_stride;
-    } else {
-      tile.dst = total;
-      tile.dst_stride = width;
+  GemmTile whole = tiles;
+  whole.count = 1;
+  for (int64_t i = 0; i < tiles.count; ++i) {
+    GemmTile tile = whole;
+    BoundsOf(Epilogue{}, tile.lo, tile.hi);
+    for (const Piece& piece : pieces_) {
+      tile.a = whole.a + piece.offset;
+      tile.segments = whole.segments + piece.first_segment;
+      tile.segment_count = piece.segments;
+      tile.segment_length = piece.length;
+      if (&piece == &pieces_.back()) {
+        tile.lo = whole.lo;
+        tile.hi = whole.hi;
+        tile.dst = whole.dst;
+        tile.dst_stride = whole.dst_stride;
+      } else {
+        tile.dst = total;
+        tile.dst_stride = width;
+      }
+      run(tile);
+      const int64_t products = piece.segments * piece.length;
+      tile.b += products * width;
+      if (tile.ahead != nullptr) tile.ahead += products * tile.ahead_step;
+      tile.biased = false;
+      tile.residual = total;
+      tile.residual_stride = width;
     }
-    run(tile);
-    const int64_t products = piece.segments * piece.length;
-    tile.b += products * width;
-    if (tile.ahead != nullptr) tile.ahead += products * tile.ahead_step;
-    tile.biased = false;
-    tile.residual = total;
-    tile.residual_stride = width;
+    whole.a += rows * whole.row_stride;
+    whole.dst += rows * whole.dst_stride;
+    if (whole.residual != nullptr) whole.residual += rows * whole.residual_stride;
+    if (whole.ahead != nullptr) whole.ahead += whole.ahead_tile;
   }
 }
 
-// From dst pixel x of the block's line y on; rows past the line are those of the next line.
-void GemmConv::RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x,
-                       int rows, const Ahead& ahead) const {
+// The tiles' sums, as many as fit into a buffer at once, then what the epilogue has beyond bounds.
+void GemmConv::FinishTiles(GemmTileFunction run, GemmTile tile, const Tiles& tiles, const GemmPanel& panel) const {
+  constexpr int64_t kFloats = kMaxTileRows * kMaxTileVectors * kMaxLanes;
+  alignas(64) float sums[kFloats];
+  const int64_t width = int64_t{panel.vectors} * ops_->lanes;
+  const int64_t columns = width - ops_->lanes + panel.last;
+  FinishTile finish{sums, width, tile.dst, tile.dst_stride, tile.residual, tile.residual_stride, 0, columns};
+  tile.dst = sums;
+  tile.dst_stride = width;
+  tile.residual = nullptr;
+  tile.far = false;
+  const int64_t most = kFloats / (tiles.rows * width);
+  for (int64_t left = tiles.count; left > 0; left -= tile.count) {
+    tile.count = std::min(left, most);
+    finish.rows = static_cast<int>(tile.count * tiles.rows);
+    if (!near_) {
+      PrefetchRows<1>(finish.dst, finish.dst_stride, finish.rows, columns);
+      if (finish.residual != nullptr) PrefetchRows<0>(finish.residual, finish.residual_stride, finish.rows, columns);
+    }
+    RunPieces(run, tile, tiles.rows, panel.vectors);
+    ops_->finish(finish, epilogue_);
+    tile.a += finish.rows * tile.row_stride;
+    if (tile.ahead != nullptr) tile.ahead += tile.count * tile.ahead_tile;
+    finish.dst += finish.rows * finish.dst_stride;
+    if (finish.residual != nullptr) finish.residual += finish.rows * finish.residual_stride;
+  }
+}
+
+void GemmConv::RunTiles(const ConvOperands& operands, const Block& block, const GemmPanel& panel, const Tiles& tiles,
+                        const Ahead& ahead) const {
+  const bool within_line = tiles.x + tiles.rows <= block.line;
+  const int64_t pixel = block.pixel + tiles.y * block.line_step + tiles.x * lattice_.step_w;
   GemmTile tile;
-  tile.a = block.a + y * line_stride_ + x * row_stride_ + panel.group * shape_.group_channels();
+  tile.count = tiles.count;
+  tile.a = block.a + tiles.y * line_stride_ + tiles.x * row_stride_ + panel.group * shape_.group_channels();
   tile.row_stride = row_stride_;
-  tile.half_offset = x + rows > block.line ? line_stride_ : (rows + 1) / 2 * row_stride_;
+  tile.half_offset = within_line ? (tiles.rows + 1) / 2 * row_stride_ : line_stride_;
   tile.segments = segments_.data();
   tile.segment_count = static_cast<int64_t>(segments_.size());
   tile.segment_length = segment_length_;
   tile.b = packed_->panel(panel);
   tile.ahead = ahead.weights;
   tile.ahead_step = ahead.step;
+  tile.ahead_tile = ahead.tile;
+  tile.far = !near_;
+  tile.dst = operands.dst + pixel * operands.dst_pitch + panel.column;
+  tile.dst_stride = lattice_.step_w * operands.dst_pitch;
   tile.last = panel.last;
+  if (operands.residual != nullptr) tile.residual = operands.residual + pixel * operands.residual_pitch + panel.column;
+  tile.residual_stride = lattice_.step_w * operands.residual_pitch;
+  tile.residual_last = epilogue_.residual == Residual::kAfterActivation;
   tile.lo = lo_;
   tile.hi = hi_;
-  const int64_t pixel = block.pixel + y * block.line_step + x * lattice_.step_w;
-  const int64_t dst_stride = lattice_.step_w * operands.dst_pitch;
-  const int64_t residual_stride = lattice_.step_w * operands.residual_pitch;
-  float* dst = operands.dst + pixel * operands.dst_pitch + panel.column;
-  const float* residual =
-      operands.residual == nullptr ? nullptr : operands.residual + pixel * operands.residual_pitch + panel.column;
-  const int64_t columns = int64_t{panel.vectors - 1} * ops_->lanes + panel.last;
-  if (!near_) {
-    PrefetchRows<1>(dst, dst_stride, rows, columns);
-    if (residual != nullptr) PrefetchRows<0>(residual, residual_stride, rows, columns);
-  }
-  GemmTileFunction run = ops_->tile[panel.vectors][rows];
-  if (band_.planar && panel.vectors == 1 && row_stride_ <= kMostCloseStride && x + rows <= block.line) {
-    const GemmTileFunction found = ops_->close[row_stride_][rows];
+  GemmTileFunction run = ops_->tile[panel.vectors][tiles.rows];
+  if (band_.planar && panel.vectors == 1 && row_stride_ <= kMostCloseStride && within_line) {
+    const GemmTileFunction found = ops_->close[row_stride_][tiles.rows];
     if (found != nullptr) run = found;
   }
-  if (!finish_) {
-    tile.dst = dst;
-    tile.dst_stride = dst_stride;
-    tile.residual = residual;
-    tile.residual_stride = residual_stride;
-    tile.residual_last = epilogue_.residual == Residual::kAfterActivation;
-    return RunPieces(run, tile, panel.vectors);
-  }
-  alignas(64) float sums[kMaxTileRows * kMaxTileVectors * kMaxLanes];
-  tile.dst = sums;
-  tile.dst_stride = int64_t{panel.vectors} * ops_->lanes;
-  RunPieces(run, tile, panel.vectors);
-  FinishTile finish{sums, tile.dst_stride, dst, dst_stride, residual, residual_stride, rows, columns};
-  ops_->finish(finish, epilogue_);
+  if (finish_) return FinishTiles(run, tile, tiles, panel);
+  RunPieces(run, tile, tiles.rows, panel.vectors);
 }
 
 }  // namespace crease

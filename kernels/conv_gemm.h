@@ -76,13 +76,20 @@ class GemmConv {
     const float* row_scale = nullptr;  // AMX: by pixel
   };
 
-  // Weights that a tile brings into L2 while it computes.
+  // `count` tiles after each other in the block's line y.
+  struct Tiles {
+    int64_t y = 0, x = 0;
+    int rows = 0;  // of each; past the line they are those of the next line, for one tile
+    int64_t count = 1;
+  };
+
+  // Weights that tiles bring into L2 while they compute.
   struct Ahead {
     const float* weights = nullptr;
     int64_t step = 0, tile = 0;  // floats for each k; for each tile
 
-    void Advance() {
-      if (weights != nullptr) weights += tile;
+    void Advance(int64_t tiles) {
+      if (weights != nullptr) weights += tiles * tile;
     }
   };
 
@@ -94,15 +101,16 @@ class GemmConv {
 
   GemmConv() = default;
   void PlanPieces();
-  void RunPieces(GemmTileFunction run, const GemmTile& whole, int vectors) const;
+  void RunPieces(GemmTileFunction run, const GemmTile& tiles, int rows, int vectors) const;
   void PlanBand(const Options& options);
   void PlanSegments();
   void PlanSplit(int workers);
   // `cold`: the weights are not in L2 yet.
   void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
-  void RunTile(const ConvOperands& operands, const Block& block, const GemmPanel& panel, int64_t y, int64_t x, int rows,
-               const Ahead& ahead) const;
+  void RunTiles(const ConvOperands& operands, const Block& block, const GemmPanel& panel, const Tiles& tiles,
+                const Ahead& ahead) const;
+  void FinishTiles(GemmTileFunction run, GemmTile tile, const Tiles& tiles, const GemmPanel& panel) const;
   // visit(src, src_stride, count) for runs of the dst pixels' sources, where each has one tap.
   template <typename Visit>
   void VisitPixels(const ConvOperands& operands, Range pixels, const Visit& visit) const {

@@ -15,33 +15,12 @@
 namespace crease {
 namespace {
 
-constexpr int kPanelVectors = 2;
 constexpr int64_t kPageAliasFloats = 1024 / sizeof(float);
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
-
-// Panels of `rows` rows.
-std::vector<GemmPanel> PlanPanels(int64_t filters, int64_t rows, int lanes) {
-  std::vector<GemmPanel> panels;
-  size_t offset = 0;
-  for (int64_t column = 0; column < filters;) {
-    const int64_t left = filters - column;
-    GemmPanel panel;
-    panel.column = column;
-    panel.vectors = static_cast<int>(std::min<int64_t>(DivideUp(left, lanes), kPanelVectors));
-    const int64_t width = std::min<int64_t>(left, int64_t{panel.vectors} * lanes);
-    panel.last = static_cast<int>(width - int64_t{panel.vectors - 1} * lanes);
-    panel.offset = offset;
-    panels.push_back(panel);
-    offset += static_cast<size_t>(rows * panel.vectors * lanes);
-    offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
-    column += width;
-  }
-  return panels;
-}
 
 // Powers of two, by channel, that stand for the largest weights.
 std::vector<float> Balance(const ConvShape& shape, const Tensor& weights, const AmxOps& ops) {
@@ -99,7 +78,7 @@ bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPa
 
 PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   const int64_t rows = f.ops.distinct_weights() * f.rows;
-  std::vector<GemmPanel> panels = PlanPanels(f.shape.filters, rows, f.lanes);
+  std::vector<GemmPanel> panels = PlanPanels(1, f.shape.filters, rows, f.lanes, GetGemmOps().wide);
   const GemmPanel& last = panels.back();
   const size_t count = last.offset + static_cast<size_t>(rows * last.vectors * f.lanes);
   auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
@@ -421,20 +400,27 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, R
   t.dst_stride = panel_width_;
   t.last = gemm_->lanes;
   BoundsOf(Epilogue{}, t.lo, t.hi);
-  const int most = gemm_->max_rows[panel.vectors];
   const int64_t rows = std::max<int64_t>(tiles.end - tiles.begin, 0);
-  const int64_t chunks = DivideUp(rows, most);
-  for (int64_t i = 0; i < chunks; ++i) {
-    const int64_t first = tiles.begin + rows * i / chunks;
-    const int64_t count = tiles.begin + rows * (i + 1) / chunks - first;
-    t.a = points + first * tile_stride_;
-    t.half_offset = (count + 1) / 2 * tile_stride_;
-    t.dst = products + first * panel_width_;
-    // The weights of the panel's next point, dealt out over this point's calls.
-    t.ahead = t.b + weights.to_next + t.segment_length * width * i / chunks;
-    t.ahead_step = width / chunks;
-    gemm_->tile[panel.vectors][count](t);
-  }
+  if (rows == 0) return;
+  const int64_t chunks = DivideUp(rows, int64_t{gemm_->max_rows[panel.vectors]});
+  t.a = points + tiles.begin * tile_stride_;
+  t.dst = products + tiles.begin * panel_width_;
+  // The weights of the panel's next point, dealt out over this point's tiles.
+  t.ahead = t.b + weights.to_next;
+  t.ahead_step = width / chunks;
+  t.ahead_tile = t.segment_length * width / chunks;
+  // Tiles of two sizes, the larger first.
+  const auto run = [&](int64_t count, int64_t height) {
+    if (count == 0) return;
+    t.count = count;
+    t.half_offset = (height + 1) / 2 * tile_stride_;
+    gemm_->tile[panel.vectors][height](t);
+    t.a += count * height * tile_stride_;
+    t.dst += count * height * panel_width_;
+    t.ahead += count * t.ahead_tile;
+  };
+  run(rows % chunks, rows / chunks + 1);
+  run(chunks - rows % chunks, rows / chunks);
 }
 
 void WinogradConv::TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,

@@ -16,38 +16,12 @@
 namespace crease {
 namespace {
 
+int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 float ReadFloat(const std::byte* bytes, int64_t index) {
   float value;
   std::memcpy(&value, bytes + static_cast<size_t>(index) * sizeof(float), sizeof(float));
   return value;
-}
-
-// Panels of `depth` rows and the bias, of at most `widest` vectors; no panel of one vector where two of fewer can
-// share.
-std::vector<GemmPanel> PlanPanels(const MatrixSource& source, int64_t depth, int lanes, int widest) {
-  std::vector<GemmPanel> panels;
-  size_t offset = 0;
-  for (int64_t g = 0; g < source.groups; ++g) {
-    int64_t column = 0;
-    while (column < source.columns) {
-      const int64_t left = source.columns - column;
-      const int64_t vectors_left = (left + lanes - 1) / lanes;
-      int vectors = static_cast<int>(std::min<int64_t>(vectors_left, widest));
-      if (widest > 2 && vectors_left == widest + 1) vectors = widest - 1;
-      const int64_t width = std::min<int64_t>(left, int64_t{vectors} * lanes);
-      GemmPanel panel;
-      panel.column = g * source.columns + column;
-      panel.group = g;
-      panel.vectors = vectors;
-      panel.last = static_cast<int>(width - int64_t{vectors - 1} * lanes);
-      panel.offset = offset;
-      panels.push_back(panel);
-      offset += static_cast<size_t>((depth + 1) * vectors * lanes);
-      offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
-      column += width;
-    }
-  }
-  return panels;
 }
 
 // Some channels of every tap and column, gathered close together: sources may be powers of two apart.
@@ -161,10 +135,10 @@ std::vector<float> Balance(const MatrixSource& source, const AmxOps& ops) {
 
 // `pack` fills a panel; false if it lacked memory. Null in that case.
 template <typename Pack>
-std::shared_ptr<PackedGemm> PackPanels(std::vector<GemmPanel> panels, int64_t depth, int lanes, Executor* executor,
+std::shared_ptr<PackedGemm> PackPanels(std::vector<GemmPanel> panels, int64_t rows, int lanes, Executor* executor,
                                        const Pack& pack) {
   const GemmPanel& end = panels.back();
-  const size_t count = end.offset + static_cast<size_t>((depth + 1) * end.vectors * lanes);
+  const size_t count = end.offset + static_cast<size_t>(rows * end.vectors * lanes);
   auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
   if (packed->values.data() == nullptr) return nullptr;
   SerialExecutor serial;
@@ -191,6 +165,29 @@ Result<std::shared_ptr<const PackedGemm>> Cached(PackCache* cache, std::string k
 
 }  // namespace
 
+std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest) {
+  std::vector<GemmPanel> panels;
+  size_t offset = 0;
+  for (int64_t g = 0; g < groups; ++g) {
+    for (int64_t column = 0; column < columns;) {
+      const int64_t left = columns - column;
+      const int64_t vectors_left = DivideUp(left, lanes);
+      GemmPanel panel;
+      panel.column = g * columns + column;
+      panel.group = g;
+      panel.vectors = static_cast<int>(DivideUp(vectors_left, DivideUp(vectors_left, widest)));
+      const int64_t width = std::min<int64_t>(left, int64_t{panel.vectors} * lanes);
+      panel.last = static_cast<int>(width - int64_t{panel.vectors - 1} * lanes);
+      panel.offset = offset;
+      panels.push_back(panel);
+      offset += static_cast<size_t>(rows * panel.vectors * lanes);
+      offset = (offset + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
+      column += width;
+    }
+  }
+  return panels;
+}
+
 void BalanceOf(std::vector<float>& largest) {
   const float most = *std::max_element(largest.begin(), largest.end());
   for (float& x : largest) x = x == 0 ? 0 : std::ldexp(1.0f, std::max(std::ilogb(x) - std::ilogb(most), kLeastBalance));
@@ -202,7 +199,8 @@ FloatBuffer::FloatBuffer(size_t count)
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
                                                    PackCache* cache, Executor* executor) {
   const auto make = [&]() -> PackCache::Packed {
-    return PackPanels(PlanPanels(source, source.depth(), ops.lanes, vectors), source.depth(), ops.lanes, executor,
+    return PackPanels(PlanPanels(source.groups, source.columns, source.depth() + 1, ops.lanes, vectors), source.depth() + 1,
+                      ops.lanes, executor,
                       [&](const GemmPanel& panel, float* dst) {
                         PackPanel(source, panel, ops, dst);
                         return true;
@@ -215,7 +213,7 @@ Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source
                                                       Executor* executor) {
   const AmxOps& ops = *GetAmxOps();
   const int64_t chunks = (source.depth() + kAmxDepth - 1) / kAmxDepth;
-  const int64_t rows = 1 + chunks * kAmxChunkFloats;  // of floats; the scales, the digits
+  const int64_t rows = 2 + chunks * kAmxChunkFloats;  // of floats; the bias, the scales, the digits
   const auto make = [&]() -> PackCache::Packed {
     std::vector<float> balance = Balance(source, ops);
     const auto pack = [&](const GemmPanel& panel, float* dst) {
@@ -228,7 +226,7 @@ Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source
       ops.pack_columns(floats.get() + width, source.depth(), width, balance.data(), dst + width, dst + 2 * width);
       return true;
     };
-    auto packed = PackPanels(PlanPanels(source, rows, kAmxColumns, 2), rows, kAmxColumns, executor, pack);
+    auto packed = PackPanels(PlanPanels(source.groups, source.columns, rows, kAmxColumns, 2), rows, kAmxColumns, executor, pack);
     if (packed != nullptr) packed->balance = std::move(balance);
     return packed;
   };

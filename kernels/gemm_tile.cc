@@ -21,12 +21,15 @@ namespace crease {
 namespace HWY_NAMESPACE {
 namespace {
 
-// 32 registers hold 14 x 2 sums, two vectors of b and one of a; 16 hold 6 x 2. Three vectors serve tiles of
-// few rows: every load of a feeds three multiply-adds.
+constexpr bool k32Registers = HWY_TARGET <= HWY_AVX3;
+
+// 32 registers hold 14 x 2 sums, two vectors of b and one of a. Three vectors serve tiles of few rows: every load of a
+// feeds three multiply-adds. 16 registers hold 12 sums: 3 x 4 of them need the fewest loads that are repeated over a
+// vector, which cost most (one thread of Zen 1, 256 deep, GFLOP/s: 3 x 4 43, 4 x 3 41, 6 x 2 33).
+constexpr int kWide = k32Registers ? 2 : 4;
 constexpr int MaxRows(int vectors) {
-  constexpr bool k32Registers = HWY_TARGET <= HWY_AVX3;
-  if (k32Registers) return vectors == 3 ? 9 : 14;
-  return vectors == 3 ? 4 : 6;
+  if (k32Registers) return vectors == 4 ? 0 : vectors == 3 ? 9 : 14;
+  return vectors == 4 ? 3 : vectors == 3 ? 4 : 6;
 }
 
 // Rows of a are addressed from one pointer for every three: base, base + stride, base + 2 * stride.
@@ -38,10 +41,10 @@ struct RowPointers {
   static constexpr int kFirst = (kHalf + kRowsPerPointer - 1) / kRowsPerPointer;
   static constexpr int kCount = kFirst + (kRows - kHalf + kRowsPerPointer - 1) / kRowsPerPointer;
 
-  HWY_INLINE RowPointers(const GemmTile& t, ptrdiff_t offset) {
+  HWY_INLINE RowPointers(const GemmTile& t, const float* a) {
     HWY_UNROLL(8)
     for (int i = 0; i < kCount; ++i) {
-      p[i] = t.a + offset +
+      p[i] = a +
              (i < kFirst ? i * kRowsPerPointer * t.row_stride
                          : t.half_offset + (i - kFirst) * kRowsPerPointer * t.row_stride);
     }
@@ -66,24 +69,58 @@ struct RowPointers {
   const float* p[kCount];
 };
 
+// Keeps GCC from folding a load into each of its multiply-adds, which then wait for the load ports, and from moving it
+// so far ahead that sums are spilled.
+template <class V>
+HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
+#if HWY_ARCH_X86
+  if constexpr (!k32Registers) asm volatile("" : "+x"(x.raw));
+#endif
+}
+
 template <int kRows, int kVectors, class D, class V>
 HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff_t k, const float* b,
                      V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
+  if constexpr (kRows < kVectors) {
+    // One vector of b at a time: the sums leave room for the fewer of the two.
+    V x[kRows];
+    HWY_UNROLL(kMaxTileRows)
+    for (int r = 0; r < kRows; ++r) {
+      x[r] = hn::Set(d, a.At(r, stride, k));
+    }
+    HWY_UNROLL(kMaxTileVectors)
+    for (int v = 0; v < kVectors; ++v) {
+      V column = hn::Load(d, b + v * kLanes);
+      KeepInRegister(column);
+      HWY_UNROLL(kMaxTileRows)
+      for (int r = 0; r < kRows; ++r) sum[r][v] = hn::MulAdd(x[r], column, sum[r][v]);
+    }
+    return;
+  }
   V column[kVectors];
   HWY_UNROLL(kMaxTileVectors)
-  for (int v = 0; v < kVectors; ++v) column[v] = hn::Load(d, b + v * kLanes);
+  for (int v = 0; v < kVectors; ++v) {
+    column[v] = hn::Load(d, b + v * kLanes);
+    KeepInRegister(column[v]);
+  }
   HWY_UNROLL(kMaxTileRows)
   for (int r = 0; r < kRows; ++r) {
-    const V x = hn::Set(d, a.At(r, stride, k));
+    V x = hn::Set(d, a.At(r, stride, k));
     HWY_UNROLL(kMaxTileVectors)
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(x, column[v], sum[r][v]);
   }
 }
 
+// Where a tile's results go.
+struct Destination {
+  float* dst;
+  const float* residual;
+};
+
 // Loads and stores of the tile's last vector touch `last` lanes only.
 template <int kRows, int kVectors, bool kMasked, bool kResidual, class D, class V>
-HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
+HWY_INLINE void StoreTile(D d, const GemmTile& t, const Destination& to, V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
   const V lo = hn::Set(d, t.lo);
   const V hi = hn::Set(d, t.hi);
@@ -92,8 +129,8 @@ HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
   const bool residual_last = t.residual_last;
   const int64_t residual_stride = t.residual_stride;
   const int64_t dst_stride = t.dst_stride;
-  const float* residual = t.residual;
-  float* dst = t.dst;
+  const float* residual = to.residual;
+  float* dst = to.dst;
   HWY_UNROLL(kMaxTileRows)
   for (int r = 0; r < kRows; ++r) {
     HWY_UNROLL(kMaxTileVectors)
@@ -120,18 +157,36 @@ HWY_INLINE void StoreTile(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
 }
 
 template <int kRows, int kVectors, class D, class V>
-HWY_INLINE void Store(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
+HWY_INLINE void Store(D d, const GemmTile& t, const Destination& to, V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
   if (t.last == kLanes) {
-    if (t.residual == nullptr) {
-      StoreTile<kRows, kVectors, false, false>(d, t, sum);
+    if (to.residual == nullptr) {
+      StoreTile<kRows, kVectors, false, false>(d, t, to, sum);
     } else {
-      StoreTile<kRows, kVectors, false, true>(d, t, sum);
+      StoreTile<kRows, kVectors, false, true>(d, t, to, sum);
     }
-  } else if (t.residual == nullptr) {
-    StoreTile<kRows, kVectors, true, false>(d, t, sum);
+  } else if (to.residual == nullptr) {
+    StoreTile<kRows, kVectors, true, false>(d, t, to, sum);
   } else {
-    StoreTile<kRows, kVectors, true, true>(d, t, sum);
+    StoreTile<kRows, kVectors, true, true>(d, t, to, sum);
+  }
+}
+
+// run(a, to) for each tile, what it will store to on its way.
+template <int kRows, int kVectors, int kLanes, class Run>
+HWY_INLINE void ForEachTile(const GemmTile& t, const Run& run) {
+  const float* a = t.a;
+  Destination to{t.dst, t.residual};
+  for (int64_t i = t.count; i > 0; --i) {
+    if (t.far) {
+      const int64_t columns = (kVectors - 1) * kLanes + t.last;
+      PrefetchRows<1>(to.dst, t.dst_stride, kRows, columns);
+      if (to.residual != nullptr) PrefetchRows<0>(to.residual, t.residual_stride, kRows, columns);
+    }
+    run(a, to);
+    a += kRows * t.row_stride;
+    to.dst += kRows * t.dst_stride;
+    if (to.residual != nullptr) to.residual += kRows * t.residual_stride;
   }
 }
 
@@ -141,48 +196,54 @@ HWY_INLINE void PrefetchL2([[maybe_unused]] const float* address) {
 #endif
 }
 
+constexpr ptrdiff_t kUnroll = 4;
+
 template <int kRows, int kVectors>
 HWY_NOINLINE void RunTile(const GemmTile& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int kLanes = HWY_MAX_LANES_D(decltype(d));
   constexpr ptrdiff_t kWidth = kVectors * kLanes;
-  constexpr ptrdiff_t kUnroll = 4;
-  constexpr ptrdiff_t kAhead = 16 * kWidth;
   constexpr ptrdiff_t kLine = 64 / sizeof(float);
 
-  V sum[kRows][kVectors];
-  HWY_UNROLL(kMaxTileVectors)
-  for (int v = 0; v < kVectors; ++v) {
-    const V bias = t.biased ? hn::Load(d, t.b + v * kLanes) : hn::Zero(d);
-    HWY_UNROLL(kMaxTileRows)
-    for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
-  }
-  const float* b = t.b + kWidth;
-  const float* ahead = t.ahead == nullptr ? b + kAhead : t.ahead;
-  const ptrdiff_t ahead_step = t.ahead == nullptr ? kWidth : static_cast<ptrdiff_t>(t.ahead_step);
+  const bool fetch = t.ahead != nullptr;
+  const ptrdiff_t ahead_step = fetch ? static_cast<ptrdiff_t>(t.ahead_step) : kWidth;
   const ptrdiff_t stride = t.row_stride;
-  for (int64_t s = 0; s < t.segment_count; ++s) {
-    RowPointers<kRows> a(t, t.segments[s]);
-    ptrdiff_t left = t.segment_length;
-    for (; left >= kUnroll; left -= kUnroll) {
-      HWY_UNROLL(kUnroll)
-      for (ptrdiff_t k = 0; k < kUnroll; ++k) {
-        HWY_UNROLL(kMaxTileVectors)
-        for (ptrdiff_t i = 0; i < kWidth; i += kLine) PrefetchL2(ahead + i);
-        ahead += ahead_step;
-        Step(d, a, stride, k, b + k * kWidth, sum);
+  const float* next_ahead = t.ahead;
+  ForEachTile<kRows, kVectors, kLanes>(t, [&](const float* first, const Destination& to) HWY_ATTR {
+    V sum[kRows][kVectors];
+    HWY_UNROLL(kMaxTileVectors)
+    for (int v = 0; v < kVectors; ++v) {
+      const V bias = t.biased ? hn::Load(d, t.b + v * kLanes) : hn::Zero(d);
+      HWY_UNROLL(kMaxTileRows)
+      for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
+    }
+    const float* b = t.b + kWidth;
+    // Without, what is read anyhow: a prefetch from an unmapped page waits for the page table.
+    const float* ahead = fetch ? next_ahead : b;
+    for (int64_t s = 0; s < t.segment_count; ++s) {
+      RowPointers<kRows> a(t, first + t.segments[s]);
+      ptrdiff_t left = t.segment_length;
+      for (; left >= kUnroll; left -= kUnroll) {
+        HWY_UNROLL(kUnroll)
+        for (ptrdiff_t k = 0; k < kUnroll; ++k) {
+          HWY_UNROLL(kMaxTileVectors)
+          for (ptrdiff_t i = 0; i < kWidth; i += kLine) PrefetchL2(ahead + i);
+          ahead += ahead_step;
+          Step(d, a, stride, k, b + k * kWidth, sum);
+        }
+        b += kUnroll * kWidth;
+        a.Advance(kUnroll);
       }
-      b += kUnroll * kWidth;
-      a.Advance(kUnroll);
+      for (; left > 0; --left) {
+        Step(d, a, stride, 0, b, sum);
+        b += kWidth;
+        a.Advance(1);
+      }
     }
-    for (; left > 0; --left) {
-      Step(d, a, stride, 0, b, sum);
-      b += kWidth;
-      a.Advance(1);
-    }
-  }
-  Store<kRows, kVectors>(d, t, sum);
+    next_ahead += fetch ? t.ahead_tile : 0;
+    Store<kRows, kVectors>(d, t, to, sum);
+  });
 }
 
 // The same for one vector and rows that are kStride floats apart: one pointer reaches all of them, so that short
@@ -192,20 +253,22 @@ HWY_NOINLINE void RunClose(const GemmTile& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int kLanes = HWY_MAX_LANES_D(decltype(d));
-  V sum[kRows][1];
-  HWY_UNROLL(kMaxTileRows)
-  for (int r = 0; r < kRows; ++r) sum[r][0] = hn::Load(d, t.b);
-  const float* b = t.b;
-  for (int64_t s = 0; s < t.segment_count; ++s) {
-    const float* a = t.a + t.segments[s];
-    for (const float* end = a + t.segment_length; a < end; ++a) {
-      b += kLanes;
-      const V column = hn::Load(d, b);
-      HWY_UNROLL(kMaxTileRows)
-      for (int r = 0; r < kRows; ++r) sum[r][0] = hn::MulAdd(hn::Set(d, a[r * kStride]), column, sum[r][0]);
+  ForEachTile<kRows, 1, kLanes>(t, [&](const float* first, const Destination& to) HWY_ATTR {
+    V sum[kRows][1];
+    HWY_UNROLL(kMaxTileRows)
+    for (int r = 0; r < kRows; ++r) sum[r][0] = hn::Load(d, t.b);
+    const float* b = t.b;
+    for (int64_t s = 0; s < t.segment_count; ++s) {
+      const float* a = first + t.segments[s];
+      for (const float* end = a + t.segment_length; a < end; ++a) {
+        b += kLanes;
+        const V column = hn::Load(d, b);
+        HWY_UNROLL(kMaxTileRows)
+        for (int r = 0; r < kRows; ++r) sum[r][0] = hn::MulAdd(hn::Set(d, a[r * kStride]), column, sum[r][0]);
+      }
     }
-  }
-  Store<kRows, 1>(d, t, sum);
+    Store<kRows, 1>(d, t, to, sum);
+  });
 }
 
 void Finish(const FinishTile& t, const Epilogue& epilogue) {
@@ -283,9 +346,11 @@ void FillTiles(GemmOps& ops, std::integer_sequence<int, kRowsLessOne...>) {
 GemmOps MakeOps() {
   GemmOps ops;
   ops.lanes = static_cast<int>(hn::Lanes(hn::ScalableTag<float>()));
+  ops.wide = kWide;
   FillTiles<1>(ops, std::make_integer_sequence<int, MaxRows(1)>());
   FillTiles<2>(ops, std::make_integer_sequence<int, MaxRows(2)>());
   FillTiles<3>(ops, std::make_integer_sequence<int, MaxRows(3)>());
+  FillTiles<4>(ops, std::make_integer_sequence<int, MaxRows(4)>());
   constexpr std::make_integer_sequence<int, std::max(MaxRows(1) - kFewestCloseRows + 1, 0)> rows;
   FillClose<1>(ops, rows);
   FillClose<2>(ops, rows);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The micro-kernel under every dense convolution and matrix product: a tile of rows x vectors of dst
-// stays in registers over the whole reduction.
+// stays in registers over the whole reduction, tile after tile.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,16 @@
 namespace crease {
 
 inline constexpr int kMaxTileRows = 14;
-inline constexpr int kMaxTileVectors = 3;
+inline constexpr int kMaxTileVectors = 4;
 inline constexpr int kMaxLanes = 16;
 
 // dst[r, j] = min(max(b[0][j] + sum_s sum_k a[row(r) + segments[s] + k] * b[1 + s * length + k][j] + residual,
 // lo), hi), where row(r) = r * row_stride in the first half of the rows and half_offset +
-// (r - half) * row_stride in the second, half = (rows + 1) / 2. The order of summation does not depend on
-// the tile's size. All strides and offsets count floats.
+// (r - half) * row_stride in the second, half = (rows + 1) / 2. `count` such tiles, each `rows` rows after the one
+// before; more than one only where a row's place is r * row_stride in both halves. The order of summation does not
+// depend on the tile's size. All strides and offsets count floats.
 struct GemmTile {
+  int64_t count = 1;
   const float* a = nullptr;
   int64_t row_stride = 0;
   int64_t half_offset = 0;
@@ -26,9 +28,11 @@ struct GemmTile {
   int64_t segment_length = 0;
   const float* b = nullptr;  // 64-byte aligned, vectors * lanes wide; row 0 is the bias
   bool biased = true;        // else row 0 counts as zero
-  // What to bring into L2 on the way, `ahead_step` floats (and a row of b beyond) for each k; null: more of b.
+  // What to bring into L2 on the way, `ahead_step` floats (and a row of b beyond) for each k, `ahead_tile` from one
+  // tile to the next; null: nothing.
   const float* ahead = nullptr;
-  int64_t ahead_step = 0;
+  int64_t ahead_step = 0, ahead_tile = 0;
+  bool far = false;  // dst and residual may lie beyond L2: on their way while sums are taken
   float* dst = nullptr;
   int64_t dst_stride = 0;
   int last = 0;                     // columns of the last vector, 1 to lanes
@@ -48,7 +52,8 @@ inline constexpr int kMostCloseStride = 2;
 // What one instruction set offers.
 struct GemmOps {
   int lanes = 0;
-  int max_rows[kMaxTileVectors + 1] = {};  // by vectors
+  int wide = 0;                            // vectors of the tiles that are the fastest, rows permitting
+  int max_rows[kMaxTileVectors + 1] = {};  // by vectors; 0: none as wide
   GemmTileFunction tile[kMaxTileVectors + 1][kMaxTileRows + 1] = {};
   // Of one vector, by row_stride and rows; null for those that there are none of.
   GemmTileFunction close[kMostCloseStride + 1][kMaxTileRows + 1] = {};
@@ -69,11 +74,12 @@ template <int kWrite>
 inline void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] int64_t stride, [[maybe_unused]] int rows,
                          [[maybe_unused]] int64_t columns) {
 #if defined(__GNUC__)
-  static_assert(kMaxTileVectors * kMaxLanes <= 3 * kLineFloats);
+  static_assert(kMaxTileVectors * kMaxLanes <= 4 * kLineFloats);
   for (int r = 0; r < rows; ++r, from += stride) {
     __builtin_prefetch(from, kWrite, 3);
     if (columns > kLineFloats) __builtin_prefetch(from + kLineFloats, kWrite, 3);
     if (columns > 2 * kLineFloats) __builtin_prefetch(from + 2 * kLineFloats, kWrite, 3);
+    if (columns > 3 * kLineFloats) __builtin_prefetch(from + 3 * kLineFloats, kWrite, 3);
   }
 #endif
 }
