@@ -89,11 +89,11 @@ void PackRow(const GroupRow& row, const Prologue& prologue) {
   }
 }
 
-template <int kPixels, bool kMasked, class D, class V>
-HWY_INLINE void StorePixels(D d, const GroupTile& t, int row, const V (&sum)[kPixels]) {
+template <int kPixels, bool kMasked, bool kResidual, class D, class V>
+HWY_INLINE void StoreWith(D d, const GroupTile& t, int row, const V (&sum)[kPixels]) {
   const V lo = hn::Set(d, t.lo), hi = hn::Set(d, t.hi);
   const size_t last = static_cast<size_t>(t.last);
-  const float* residual = t.residual == nullptr ? nullptr : t.residual + row * t.residual_line;
+  const float* residual = kResidual ? t.residual + row * t.residual_line : nullptr;
   const int64_t residual_stride = t.residual_stride, dst_stride = t.dst_stride;
   const bool residual_last = t.residual_last;
   float* dst = t.dst + row * t.dst_line;
@@ -103,19 +103,28 @@ HWY_INLINE void StorePixels(D d, const GroupTile& t, int row, const V (&sum)[kPi
     if (i >= pixels) break;
     V y = sum[i];
     V extra = hn::Zero(d);
-    if (residual != nullptr) {
+    if constexpr (kResidual) {
       const float* from = residual + i * residual_stride;
       extra = kMasked ? hn::LoadN(d, from, last) : hn::LoadU(d, from);
       if (!residual_last) y = hn::Add(y, extra);
     }
     // Bounds first: they let NaN through.
     y = hn::Min(hi, hn::Max(lo, y));
-    if (residual != nullptr && residual_last) y = hn::Add(y, extra);
+    if (kResidual && residual_last) y = hn::Add(y, extra);
     if constexpr (kMasked) {
       hn::StoreN(y, d, dst + i * dst_stride, last);
     } else {
       hn::StoreU(y, d, dst + i * dst_stride);
     }
+  }
+}
+
+template <int kPixels, bool kMasked, class D, class V>
+HWY_INLINE void StorePixels(D d, const GroupTile& t, int row, const V (&sum)[kPixels]) {
+  if (t.residual == nullptr) {
+    StoreWith<kPixels, kMasked, false>(d, t, row, sum);
+  } else {
+    StoreWith<kPixels, kMasked, true>(d, t, row, sum);
   }
 }
 

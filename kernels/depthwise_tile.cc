@@ -26,14 +26,14 @@ HWY_INLINE hn::Vec<D> LoadSome(D d, const float* from, size_t count) {
 
 // Bounds and residual of `count` pixels from `first` on of one vector of channels. By value: stores may alias the
 // tile's fields.
-template <bool kMasked, class D, class V>
-HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int64_t first, int count, int64_t channel, size_t lanes,
-                            const V (&sum)[kMaxDepthwisePixels]) {
+template <bool kMasked, bool kResidual, class D, class V>
+HWY_INLINE void StoreWith(D d, const DepthwiseTile& t, int64_t first, int count, int64_t channel, size_t lanes,
+                          const V (&sum)[kMaxDepthwisePixels]) {
   const V lo = hn::Set(d, t.lo);
   const V hi = hn::Set(d, t.hi);
   const int64_t residual_stride = t.residual_stride;
   const int64_t dst_stride = t.dst_stride;
-  const float* residual = t.residual == nullptr ? nullptr : t.residual + first * residual_stride + channel;
+  const float* residual = kResidual ? t.residual + first * residual_stride + channel : nullptr;
   const bool residual_last = t.residual_last;
   float* dst = t.dst + first * dst_stride + channel;
   HWY_UNROLL(kMaxDepthwisePixels)
@@ -41,16 +41,28 @@ HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int64_t first, int coun
     if (i >= count) break;
     V y = sum[i];
     V extra = hn::Zero(d);
-    if (residual != nullptr) extra = LoadSome<kMasked>(d, residual + i * residual_stride, lanes);
-    if (residual != nullptr && !residual_last) y = hn::Add(y, extra);
+    if constexpr (kResidual) {
+      extra = LoadSome<kMasked>(d, residual + i * residual_stride, lanes);
+      if (!residual_last) y = hn::Add(y, extra);
+    }
     // Bounds first: they let NaN through.
     y = hn::Min(hi, hn::Max(lo, y));
-    if (residual != nullptr && residual_last) y = hn::Add(y, extra);
+    if (kResidual && residual_last) y = hn::Add(y, extra);
     if constexpr (kMasked) {
       hn::StoreN(y, d, dst + i * dst_stride, lanes);
     } else {
       hn::StoreU(y, d, dst + i * dst_stride);
     }
+  }
+}
+
+template <bool kMasked, class D, class V>
+HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int64_t first, int count, int64_t channel, size_t lanes,
+                            const V (&sum)[kMaxDepthwisePixels]) {
+  if (t.residual == nullptr) {
+    StoreWith<kMasked, false>(d, t, first, count, channel, lanes, sum);
+  } else {
+    StoreWith<kMasked, true>(d, t, first, count, channel, lanes, sum);
   }
 }
 
