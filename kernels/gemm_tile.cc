@@ -305,12 +305,17 @@ void Pack(const float* src, int64_t src_stride, int64_t count, int64_t channels,
   const auto b = hn::Set(d, prologue.b);
   VisitActivation(prologue.activation, [&](auto activation) HWY_ATTR {
     for (int64_t i = 0; i < count; ++i, src += src_stride, dst += dst_stride) {
-      for (int64_t c = 0; c < channels; c += lanes) {
-        const size_t width = static_cast<size_t>(std::min(lanes, channels - c));
-        const auto scale = hn::LoadN(d, prologue.scale + c, width);
-        const auto shift = hn::LoadN(d, prologue.shift + c, width);
-        const auto y = hn::MulAdd(hn::LoadN(d, src + c, width), scale, shift);
-        hn::StoreN(ApplyActivation<activation()>(d, y, a, b), d, dst + c, width);
+      int64_t c = 0;
+      for (; c + lanes <= channels; c += lanes) {
+        const auto scale = hn::LoadU(d, prologue.scale + c), shift = hn::LoadU(d, prologue.shift + c);
+        const auto y = hn::MulAdd(hn::LoadU(d, src + c), scale, shift);
+        hn::StoreU(ApplyActivation<activation()>(d, y, a, b), d, dst + c);
+      }
+      if (c < channels) {
+        const size_t rest = static_cast<size_t>(channels - c);
+        const auto scale = hn::LoadN(d, prologue.scale + c, rest), shift = hn::LoadN(d, prologue.shift + c, rest);
+        const auto y = hn::MulAdd(hn::LoadN(d, src + c, rest), scale, shift);
+        hn::StoreN(ApplyActivation<activation()>(d, y, a, b), d, dst + c, rest);
       }
     }
   });

@@ -65,8 +65,8 @@ HWY_INLINE void TransformPatch(D d, const float* src, int64_t row_pitch, int64_t
 }
 
 // Copies what exists of the patch's channels [c, c + count), through the prologue, into a buffer of rows of kColumns
-// vectors that is zero elsewhere.
-template <int kColumns, class D>
+// vectors that is zero elsewhere. Without kMasked, count is a vector's: AVX2's masked loads take 9 cycles on Zen 1.
+template <int kColumns, bool kMasked, class D>
 HWY_INLINE void CopyPatch(D d, const WinogradInput& t, int64_t c, size_t count, float* buffer) {
   constexpr int64_t kLanes = HWY_MAX_LANES_D(D);
   const Prologue& prologue = *t.prologue;
@@ -80,7 +80,8 @@ HWY_INLINE void CopyPatch(D d, const WinogradInput& t, int64_t c, size_t count, 
     const float* row = t.src + t.offset + i * t.row_pitch + c;
     float* to = buffer + i * kColumns * kLanes;
     for (int j = t.first_column; j < t.end_column; ++j) {
-      auto x = hn::LoadN(d, row + j * t.pixel_pitch, count);
+      const float* from = row + j * t.pixel_pitch;
+      auto x = kMasked ? hn::LoadN(d, from, count) : hn::LoadU(d, from);
       if (prologue.scale != nullptr) {
         x = hn::MulAdd(x, scale, shift);
         if (prologue.activation == Activation::kRelu) {
@@ -112,7 +113,11 @@ HWY_NOINLINE void RunInput(const WinogradInput& t) {
   HWY_ALIGN float buffer[kRows * kColumns * kLanes];
   std::memset(buffer, 0, sizeof(buffer));
   for (; c < t.channels; c += kLanes) {
-    CopyPatch<kColumns>(d, t, c, static_cast<size_t>(std::min(kLanes, t.channels - c)), buffer);
+    if (c + kLanes <= t.channels) {
+      CopyPatch<kColumns, false>(d, t, c, kLanes, buffer);
+    } else {
+      CopyPatch<kColumns, true>(d, t, c, static_cast<size_t>(t.channels - c), buffer);
+    }
     TransformPatch<H, W, kReducedH, kReducedW>(d, buffer, kColumns * kLanes, kLanes, t.dst + c, t.point_stride);
   }
 }
