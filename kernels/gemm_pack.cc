@@ -199,9 +199,8 @@ FloatBuffer::FloatBuffer(size_t count)
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
                                                    PackCache* cache, Executor* executor) {
   const auto make = [&]() -> PackCache::Packed {
-    return PackPanels(PlanPanels(source.groups, source.columns, source.depth() + 1, ops.lanes, vectors), source.depth() + 1,
-                      ops.lanes, executor,
-                      [&](const GemmPanel& panel, float* dst) {
+    return PackPanels(PlanPanels(source.groups, source.columns, source.depth() + 1, ops.lanes, vectors),
+                      source.depth() + 1, ops.lanes, executor, [&](const GemmPanel& panel, float* dst) {
                         PackPanel(source, panel, ops, dst);
                         return true;
                       });
@@ -226,7 +225,8 @@ Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source
       ops.pack_columns(floats.get() + width, source.depth(), width, balance.data(), dst + width, dst + 2 * width);
       return true;
     };
-    auto packed = PackPanels(PlanPanels(source.groups, source.columns, rows, kAmxColumns, 2), rows, kAmxColumns, executor, pack);
+    auto packed =
+        PackPanels(PlanPanels(source.groups, source.columns, rows, kAmxColumns, 2), rows, kAmxColumns, executor, pack);
     if (packed != nullptr) packed->balance = std::move(balance);
     return packed;
   };

@@ -57,8 +57,8 @@ struct GemmPanel {
   size_t offset = 0;
 };
 
-// Panels of `rows` rows (the bias and the matrix's) and as few and as even in width as panels of at most `widest` vectors
-// can be, the widest first.
+// Panels of `rows` rows (the bias and the matrix's) and as few and as even in width as panels of at most `widest`
+// vectors can be, the widest first.
 std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest);
 
 struct PackedGemm {

@@ -44,9 +44,8 @@ struct RowPointers {
   HWY_INLINE RowPointers(const GemmTile& t, const float* a) {
     HWY_UNROLL(8)
     for (int i = 0; i < kCount; ++i) {
-      p[i] = a +
-             (i < kFirst ? i * kRowsPerPointer * t.row_stride
-                         : t.half_offset + (i - kFirst) * kRowsPerPointer * t.row_stride);
+      p[i] = a + (i < kFirst ? i * kRowsPerPointer * t.row_stride
+                             : t.half_offset + (i - kFirst) * kRowsPerPointer * t.row_stride);
     }
     Pin();
   }

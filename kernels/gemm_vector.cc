@@ -32,8 +32,8 @@ HWY_INLINE hn::Vec<D> LoadBytesN(D d, const uint8_t* from, size_t count) {
   return hn::BitCast(d, hn::LoadN(hn::Repartition<uint8_t, D>(), from, count * kFloat));
 }
 
-// kRows dot products, two sums each. What a row's result is does not depend on kRows. kMore: the rows after these are on
-// their way meanwhile: from beyond L2 they come 5 to 10 % faster so than by what the processor guesses.
+// kRows dot products, two sums each. What a row's result is does not depend on kRows. kMore: the rows after these are
+// on their way meanwhile: from beyond L2 they come 5 to 10 % faster so than by what the processor guesses.
 template <int kRows, bool kMore>
 HWY_INLINE void DotRows(const uint8_t* matrix, int64_t depth, const float* src, float* sums) {
   const hn::ScalableTag<float> d;
@@ -99,7 +99,8 @@ void Multiply(const MatrixVector& product, const RunContext& context, const floa
     for (int64_t j = begin * grain; j < last; j += kBlock) {
       const int64_t count = std::min(kBlock, last - j);
       HWY_DYNAMIC_DISPATCH(Dot)
-      (matrix + j * product.depth * static_cast<int64_t>(sizeof(float)), product.depth, src, count, last - j - count, sums);
+      (matrix + j * product.depth * static_cast<int64_t>(sizeof(float)), product.depth, src, count, last - j - count,
+       sums);
       for (int64_t i = 0; i < count; ++i) {
         float y = product.scale * sums[i];
         if (product.bias.defined()) {

@@ -14,7 +14,8 @@ namespace {
 // not depend on it. Measured where two issue a cycle: a transform of one tile of 36 points and one vector of channels
 // takes about 100 cycles, a micro-kernel call 10 for each row and panel. Weights are cold in a network of more than a
 // few layers, and their bytes come on top: 6 arrive in a cycle. 8 lanes take longer: two multiply-adds of them a cycle
-// would make it 6 bytes for one of 16, one a cycle (Zen 1) 12 (256 -> 256 channels at 14x14 there: F4 1.86 ms, F2 2.69).
+// would make it 6 bytes for one of 16, one a cycle (Zen 1) 12 (256 -> 256 channels at 14x14 there: F4 1.86 ms,
+// F2 2.69).
 constexpr double kTransform = 200;
 constexpr double kWideBytes = 3, kBytes = 8;  // for a multiply-add
 constexpr double kCallRow = 10;

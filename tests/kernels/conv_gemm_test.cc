@@ -93,7 +93,7 @@ TEST(ConvGemm, Spatial) {
   ++below.shape.out_height;
   ++below.shape.out_width;
   cases.push_back(below);
-  ConvCase line{MakeConvShape(1, 1, 40, 6, 10, 3)};            // a 1-D convolution
+  ConvCase line{MakeConvShape(1, 1, 40, 6, 10, 3)};  // a 1-D convolution
   line.shape.kernel_h = line.shape.out_height = 1;
   line.shape.pad_top = 0;
   cases.push_back(line);
@@ -141,6 +141,23 @@ TEST(ConvGemm, Epilogues) {
         test.in_place = in_place && residual != Residual::kNone;
         test.dst_extra = 5;
         test.bias = i % 2 == 0;
+        cases.push_back(test);
+      }
+    }
+  }
+  CheckOnEveryTarget(cases);
+}
+
+// More tiles in a call than one buffer of sums holds, of two sizes, with a last vector of every kind.
+TEST(ConvGemm, ManyTiles) {
+  std::vector<ConvCase> cases;
+  for (const int64_t filters : {9, 24, 33, 59, 64}) {
+    for (const Activation activation : {Activation::kRelu, Activation::kClip, Activation::kSilu}) {
+      for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
+        ConvCase test{MakeConvShape(1, 14, 13, 20, filters, 1)};
+        test.epilogue = {activation, -0.25f, 0.75f, residual};
+        cases.push_back(test);
+        test.shape = MakeConvShape(1, 5, 43, 7, filters, 3);
         cases.push_back(test);
       }
     }
