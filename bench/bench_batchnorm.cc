@@ -98,15 +98,23 @@ void Memcpy(const RunContext& context, const Buffers& b) {
   });
 }
 
+// By vectors that every x86 has; fetched ahead, as the fastest reads are.
 void Read(const RunContext& context, const Buffers& b) {
+  using Words __attribute__((vector_size(16))) = uint64_t;
+  constexpr int64_t kAhead = 16;  // lines
   const auto size = static_cast<int64_t>(b.src.byte_size());
-  const auto* words = reinterpret_cast<const uint64_t*>(b.src.bytes());
+  const auto* words = reinterpret_cast<const Words*>(b.src.bytes());
   ParallelForCost(context, size / 64, size / 4, [&](int64_t begin, int64_t end) {
-    uint64_t sums[8] = {};
-    for (int64_t i = begin * 8; i < end * 8; i += 8) {
-      for (int k = 0; k < 8; ++k) sums[k] += words[i + k];
+    Words s0 = {}, s1 = {}, s2 = {}, s3 = {};
+    for (int64_t i = 4 * begin; i < 4 * end; i += 4) {
+      __builtin_prefetch(words + i + 4 * kAhead);
+      s0 += words[i];
+      s1 += words[i + 1];
+      s2 += words[i + 2];
+      s3 += words[i + 3];
     }
-    benchmark::DoNotOptimize(sums);
+    s0 += s1 + s2 + s3;
+    benchmark::DoNotOptimize(s0);
   });
 }
 
