@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -22,6 +23,14 @@ constexpr int64_t kVector = 16;
 // Work is handed out in runs of this many elements (64 bytes of the narrowest type), so that no two
 // workers write the same cache line of an aligned tensor.
 constexpr int64_t kGrain = 64;
+
+// Bytes of the third-level cache that the first core has a part of, by Linux's own account; 0 where it has none.
+int64_t SharedCacheBytes() {
+  std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");
+  int64_t kibibytes = 0;
+  char unit = 0;
+  return file >> kibibytes >> unit && unit == 'K' ? kibibytes * 1024 : 0;
+}
 
 // For a result of so many bytes, with sources as large.
 void DecideWrites(int64_t bytes, AffineArgs& args) {
@@ -128,15 +137,23 @@ int64_t L2Bytes() {
   return bytes;
 }
 
-bool ShouldStream(int64_t bytes) {
-  static const int64_t limit = [] {
-    // Source and result together past the last-level cache; of a large shared one, as servers report
-    // it, a process gets some 32 MiB (measured: streaming wins by 20-70 % from there on).
+int64_t LastLevelBytes() {
+  static const int64_t bytes = [] {
+    // Of a large shared one, as servers report it, a process gets some 32 MiB (measured: streaming wins by 20-70 % from
+    // there on).
     constexpr int64_t kShare = int64_t{32} << 20;
-    const auto last_level = static_cast<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE));
-    return (last_level > 0 ? std::min(last_level, kShare) : kShare) / 2;
+    auto last_level = static_cast<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE));
+    // AMD's CPUs tell sysconf (of glibc up to 2.36 at least) about the whole package: 64 MiB for a Zen 1 whose cores
+    // share 8 MiB by fours, as Linux knows.
+    if (const int64_t shared = SharedCacheBytes(); shared > 0) last_level = shared;
+    return last_level > 0 ? std::min(last_level, kShare) : kShare;
   }();
-  return bytes > limit;
+  return bytes;
+}
+
+bool ShouldStream(int64_t bytes) {
+  // Source and result together past the last-level cache.
+  return bytes > LastLevelBytes() / 2;
 }
 
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,

@@ -40,6 +40,9 @@ void RunAffinePitched(const RunContext& context, AffinePixels rows, const Affine
 // Bytes of a core's second-level cache.
 int64_t L2Bytes();
 
+// Bytes of the last-level cache that a process may well have: at most 32 MiB.
+int64_t LastLevelBytes();
+
 // Whether a result of so many bytes, with sources as large, is better written past the caches.
 bool ShouldStream(int64_t bytes);
 

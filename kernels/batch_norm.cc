@@ -18,9 +18,13 @@ constexpr int64_t kRunPart = 16384;   // adjacent elements of a plane
 constexpr int64_t kRowPart = 512;     // pixels
 constexpr int64_t kMinChannels = 16;  // to split by; fewer would leave threads idle
 
-// A channel up to this size is normalized while its values are still in L2, and the next one is fetched
-// meanwhile.
-int64_t CachedBytes() { return L2Bytes() / 2; }
+// A channel up to this size is normalized while its values are still in L2, and the next one is read meanwhile. Where
+// L2 is small, while they are in the last-level cache: Zen 1 (512 KB, 8 MB), channels of 0.4 MB: 17.5 -> 15.1 ms on one
+// thread, 13.5 -> 10.9 on two; of 0.8 MB 3.46 -> 3.16, 2.44 -> 2.20.
+int64_t CachedBytes() {
+  constexpr int64_t kEnough = 1 << 20;  // beyond it nothing was measured
+  return std::max(L2Bytes() / 2, std::min(LastLevelBytes() / 8, kEnough));
+}
 
 // Rounded up, so that what follows is aligned.
 size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
