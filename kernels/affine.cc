@@ -36,6 +36,7 @@ int64_t SharedCacheBytes() {
 void DecideWrites(int64_t bytes, AffineArgs& args) {
   args.stream = ShouldStream(bytes);
   args.fetch = 4 * bytes > L2Bytes();
+  args.fetch_source = 2 * bytes > L2Bytes();
 }
 
 struct Parameters {
@@ -173,7 +174,7 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
   ParallelForCost(context, whole, count, [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
   if (whole * period == count) return;
   const int64_t done = whole * period * static_cast<int64_t>(ByteSize(dtype));
-  args.stream = args.fetch = false;
+  args.stream = args.fetch = args.fetch_source = false;
   args.src = static_cast<const std::byte*>(args.src) + done;
   args.dst = static_cast<std::byte*>(args.dst) + done;
   if (args.residual != nullptr) args.residual = static_cast<const std::byte*>(args.residual) + done;

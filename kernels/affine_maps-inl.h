@@ -30,6 +30,10 @@ void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t beg
   if (args.stream) hwy::FlushStream();
 }
 
+// Rows that share a reading of the parameters where caches hold them. In order: past L2 only rows of a page and more
+// (3 MB, rows of 8 KB: 245 us, 285 one by one; rows of 1 KB: 350 and 270).
+constexpr int64_t kTurns = 4;
+
 // kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from memory.
 template <size_t kRows, Write kWrite, typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t step) {
@@ -49,15 +53,29 @@ HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pi
     dst[k] = static_cast<T*>(args.dst) + at * pitches.dst;
   }
   size_t c = 0;
-  for (; c + lanes <= n; c += lanes) {
-    const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
-    for (size_t k = 0; k < kRows; ++k) {
-      V y = Map<kExact>(LoadWide(d, src[k] + c), s, t, p);
-      const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + c);
-      y = Finish<A, R>(d, y, r, args);
-      WriteWide<kWrite>(y, d, dst[k] + c);
+  const auto columns = [&](auto vectors) HWY_ATTR {
+    constexpr size_t kVectors = decltype(vectors)::value;
+    for (; c + kVectors * lanes <= n; c += kVectors * lanes) {
+      V s[kVectors], t[kVectors], p[kVectors];
+      for (size_t v = 0; v < kVectors; ++v) {
+        s[v] = hn::LoadU(d, scale + c + v * lanes);
+        t[v] = hn::LoadU(d, shift + c + v * lanes);
+        p[v] = kExact ? hn::LoadU(d, pivot + c + v * lanes) : s[v];
+      }
+      for (size_t k = 0; k < kRows; ++k) {
+        FetchSource<kWrite, kStreamRowsAhead>(src[k] + c);
+        for (size_t v = 0; v < kVectors; ++v) {
+          const size_t at = c + v * lanes;
+          V y = Map<kExact>(LoadWide(d, src[k] + at), s[v], t[v], p[v]);
+          const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + at);
+          y = Finish<A, R>(d, y, r, args);
+          WriteWide<kWrite>(y, d, dst[k] + at);
+        }
+      }
     }
-  }
+  };
+  if constexpr (kInOrder) columns(std::integral_constant<size_t, 2>());
+  columns(std::integral_constant<size_t, 1>());
   if (c == n) return;
   const size_t left = n - c;
   const V s = hn::LoadN(d, scale + c, left), t = hn::LoadN(d, shift + c, left);
@@ -72,12 +90,15 @@ HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pi
 template <Write kWrite, typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void RowsFrom(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
   // Only the bare map runs at the speed of memory; with an epilogue this would but multiply the code.
-  constexpr int64_t kRows = A == Activation::kNone && R == Residual::kNone ? kStreams : 1;
+  constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
+  constexpr int64_t kRows = !kBare ? 1 : kWrite == Write::kStream ? kStreams : kTurns;
   const int64_t step =
-      kWrite == Write::kStream
+      kWrite == Write::kStream && !kInOrder
           ? std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src))
           : 1;
-  for (; row + kRows * step <= end; row += kRows * step) {
+  const bool turns =
+      !kInOrder || kWrite == Write::kPlain || pitches.src * static_cast<int64_t>(sizeof(T)) >= kPageBytes;
+  for (; turns && row + kRows * step <= end; row += kRows * step) {
     for (int64_t i = row; i < row + step; ++i) RowsOf<kRows, kWrite, T, A, R, kExact>(args, n, pitches, i, step);
   }
   for (; row < end; ++row) RowsOf<1, kWrite, T, A, R, kExact>(args, n, pitches, row, 0);
@@ -93,7 +114,8 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
       RowsFrom<Write::kStream, T, A, R, kExact>(args, n, pitches, begin, end);
       return hwy::FlushStream();
     }
-    if (args.fetch) return RowsFrom<Write::kFetch, T, A, R, kExact>(args, n, pitches, begin, end);
+    if (kInOrder ? args.fetch_source : args.fetch)
+      return RowsFrom<Write::kFetch, T, A, R, kExact>(args, n, pitches, begin, end);
   }
   RowsFrom<Write::kPlain, T, A, R, kExact>(args, n, pitches, begin, end);
 }

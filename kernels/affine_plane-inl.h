@@ -17,51 +17,12 @@
 #include <cstddef>
 #include <type_traits>
 
-#include "kernels/activation-inl.h"
-#include "kernels/float_io-inl.h"
+#include "kernels/affine_order-inl.h"
+#include "kernels/affine_vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
-
-// The epilogue on one vector; `residual` as a vector is loaded only where there is one.
-template <Activation A, Residual R, class D, class V>
-HWY_INLINE V Finish(D d, V y, V r, [[maybe_unused]] const AffineArgs& args) {
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
-    return y;
-  } else {
-    return ApplyEpilogue<A, R>(d, y, r, hn::Set(d, args.a), hn::Set(d, args.b));
-  }
-}
-
-template <bool kExact, class V>
-HWY_INLINE V Map(V x, V scale, V shift, V pivot) {
-  if constexpr (kExact) x = hn::Sub(x, pivot);
-  return hn::MulAdd(x, scale, shift);
-}
-
-// What goes past the caches is read as so many streams, about a page of float32 apart: prefetchers follow a
-// stream within a page only, and wait at every border. Measured on two threads, best of 15: 22.9 GB/s, one
-// stream 18.7. Nothing is gained where caches hold the tensor (0.95 to 1.03 times).
-constexpr size_t kStreams = 4;
-constexpr size_t kStreamElements = 1024;
-
-// Elements ahead of a plain store whose line is fetched: 276 us for 3 MB from L3 and back, 298 without.
-constexpr size_t kStoreAhead = 512;
-
-// How results reach memory: as they are, with their lines fetched before, or past the caches.
-enum class Write : uint8_t { kPlain, kFetch, kStream };
-
-template <Write kWrite, class D, typename T>
-HWY_INLINE void WriteWide(hn::Vec<D> v, D d, T* dst) {
-  if constexpr (kWrite == Write::kStream) {
-    StreamWide(v, d, dst);
-  } else {
-    // An address past the tensor's end is never read.
-    if constexpr (kWrite == Write::kFetch) __builtin_prefetch(dst + kStoreAhead, 1, 3);
-    StoreWide(v, d, dst);
-  }
-}
 
 // One run of n elements of one channel.
 template <typename T, Activation A, Residual R, bool kExact>
@@ -188,8 +149,9 @@ class PlanePattern {
  public:
   using D = hn::ScalableTag<W>;
   using DI = hn::RebindToSigned<D>;
-  // Lanes are looked up by one instruction from AVX2 on.
-  static constexpr bool kFast = HWY_MAX_LANES_D(D) >= 8;
+  // AVX-512 looks lanes up at the speed of its loads. On Zen 1 (AVX2) three look-ups a vector make it 28 us for 188 KB
+  // in L2 where OrderedMap takes 8.4.
+  static constexpr bool kFast = !kInOrder && HWY_MAX_LANES_D(D) >= 8;
   static constexpr int64_t kMaxVectors = 128;  // 8 KiB, which leave L1 to the data
   static constexpr int64_t kWorth = 4;         // groups
 
@@ -287,6 +249,19 @@ HWY_INLINE void MapPlaneByPlane(const AffineArgs& args, int64_t channels, int64_
   }
 }
 
+// Planes of at least one vector by OrderedMap. Only the bare map runs at the speed of memory; with an epilogue its
+// other forms would but multiply the code.
+template <typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void MapOrdered(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
+  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+    if (kIsWide<T> && args.stream) {
+      return OrderedMap<Write::kStream, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+    }
+    if (args.fetch_source) return OrderedMap<Write::kFetch, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+  }
+  OrderedMap<Write::kPlain, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+}
+
 // What AffinePlanes does; FlushStream is left to the caller. `pattern`: of such planes, usable or not.
 template <typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& pattern, int64_t channels, int64_t plane,
@@ -294,18 +269,22 @@ HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& p
   // Only the bare map runs at the speed of memory; with an epilogue its other forms would but multiply the code.
   constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
-  if constexpr (kBare) {
+  if constexpr (kInOrder) {
+    if (plane >= lanes) return MapOrdered<T, A, R, kExact>(args, channels, plane, begin, end);
+  } else if constexpr (kBare) {
     if (kIsWide<T> && args.stream && plane >= lanes) {
       return MapLines<T, kExact, true>(args, channels, plane, begin, end);
     }
   }
-  const bool aligned = reinterpret_cast<uintptr_t>(args.dst) % (static_cast<size_t>(lanes) * sizeof(T)) == 0;
-  if (PlanePattern<Wide<T>>::kFast && pattern.usable() && (aligned || !kBare)) {
-    const int64_t period = pattern.group() * plane, first = std::min(end, (begin + period - 1) / period * period);
-    MapPlaneByPlane<T, A, R, kExact>(args, channels, plane, begin, first);
-    begin = first < end ? MapGroups<T, A, R, kExact>(args, pattern, channels, first / plane, end) : end;
+  if constexpr (PlanePattern<Wide<T>>::kFast) {
+    const bool aligned = reinterpret_cast<uintptr_t>(args.dst) % (static_cast<size_t>(lanes) * sizeof(T)) == 0;
+    if (pattern.usable() && (aligned || !kBare)) {
+      const int64_t period = pattern.group() * plane, first = std::min(end, (begin + period - 1) / period * period);
+      MapPlaneByPlane<T, A, R, kExact>(args, channels, plane, begin, first);
+      begin = first < end ? MapGroups<T, A, R, kExact>(args, pattern, channels, first / plane, end) : end;
+    }
   }
-  if constexpr (kBare) {
+  if constexpr (kBare && !kInOrder) {
     if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0 && begin < end) {
       return MapLines<T, kExact, false>(args, channels, plane, begin, end);
     }

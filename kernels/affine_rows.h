@@ -22,6 +22,7 @@ struct AffineArgs {
   float a = 0, b = 0;           // of the activation
   bool stream = false;          // write past the caches; ignored where lines would be written in parts
   bool fetch = false;           // fetch lines before they are written: worth it where L2 does not hold them
+  bool fetch_source = false;    // fetch lines before they are read, for targets where the other does not help
 };
 
 // NCHW: elements [begin, end) of a dense tensor of planes of `plane` elements; plane p belongs to

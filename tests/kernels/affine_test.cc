@@ -56,7 +56,20 @@ TEST(Affine, LargeTensorsOnThreads) {
   CheckLayouts(BatchNorm({33, 700}), "affine");
 }
 
-// Elements [begin, end) of planes mapped in one go, past the caches or not, and those around them left alone; the
+// The ways in which a kernel may be told to write.
+struct Writes {
+  const char* name;
+  bool stream, fetch, fetch_source;
+  void To(AffineArgs& args) const {
+    args.stream = stream;
+    args.fetch = fetch;
+    args.fetch_source = fetch_source;
+  }
+};
+constexpr Writes kWrites[] = {
+    {"plain", false, false, false}, {"fetched", false, true, true}, {"past the caches", true, true, true}};
+
+// Elements [begin, end) of planes mapped in one go, in every way of writing, and those around them left alone; the
 // same bits as plane by plane. T: of the dtype's size.
 template <typename T>
 void CheckRanges(DType dtype, int64_t plane) {
@@ -80,8 +93,8 @@ void CheckRanges(DType dtype, int64_t plane) {
     args.dst = want;
     for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
     args.dst = got;
-    for (const bool stream : {false, true}) {
-      args.stream = stream;
+    for (const Writes& writes : kWrites) {
+      writes.To(args);
       for (const int64_t begin : {int64_t{0}, int64_t{13}, plane + 1}) {
         for (const int64_t end : {count, count - 7, std::min(count, begin + 5)}) {
           if (begin >= end) continue;
@@ -89,13 +102,58 @@ void CheckRanges(DType dtype, int64_t plane) {
           rows(args, kChannels, plane, begin, end);
           for (int64_t i = 0; i < count; ++i) {
             ASSERT_EQ(got[i], i < begin || i >= end ? kUntouched : want[i])
-                << target << " " << Name(dtype) << " plane " << plane << " stream " << stream << " [" << begin << ", "
+                << target << " " << Name(dtype) << " plane " << plane << " " << writes.name << " [" << begin << ", "
                 << end << ") at " << i;
           }
         }
       }
     }
   });
+}
+
+// Rows [1, rows - 1) of channels-last memory with a pitch, written in every way, and what is around them left alone;
+// the same bits as row by row.
+template <typename T>
+void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch) {
+  constexpr int64_t kRows = 23;
+  constexpr T kUntouched = 77;
+  const int64_t count = kRows * pitch;
+  const Tensor x = RandomTensor({count}, 1).ConvertedTo(dtype).value(), scale = RandomTensor({channels}, 2),
+               shift = RandomTensor({channels}, 3), pivot = RandomTensor({channels}, 4);
+  ForEachTarget([&](const char* target) {
+    const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
+    AffineArgs args;
+    args.src = x.bytes();
+    args.scale = scale.bytes();
+    args.shift = shift.bytes();
+    args.pivot = pivot.bytes();
+    Tensor want_memory = Tensor::Allocate(dtype, {count}).value(),
+           got_memory = Tensor::Allocate(dtype, {count}).value();
+    auto* want = reinterpret_cast<T*>(want_memory.mutable_data<std::byte>());
+    auto* got = reinterpret_cast<T*>(got_memory.mutable_data<std::byte>());
+    const AffinePitches pitches = {pitch, pitch, pitch};
+    args.dst = want;
+    std::fill_n(want, count, kUntouched);
+    for (int64_t row = 1; row < kRows - 1; ++row) rows(args, channels, pitches, row, row + 1);
+    args.dst = got;
+    for (const Writes& writes : kWrites) {
+      writes.To(args);
+      std::fill_n(got, count, kUntouched);
+      rows(args, channels, pitches, 1, kRows - 1);
+      ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
+          << target << " " << Name(dtype) << " channels " << channels << " pitch " << pitch << " " << writes.name;
+    }
+  });
+}
+
+TEST(Affine, PixelsInEveryWay) {
+  for (const int64_t channels : {1, 3, 8, 15, 16, 17, 24, 64, 67, 1100}) {
+    for (const int64_t pitch : {channels, channels + 5, (channels + 31) / 16 * 16}) {
+      CheckPixelRows<float>(DType::kFloat32, channels, pitch);
+      CheckPixelRows<uint16_t>(DType::kBFloat16, channels, pitch);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
 }
 
 TEST(Affine, RangesOfPlanesPastTheCaches) {

@@ -148,6 +148,8 @@ TEST(BatchNormFunctions, LargePlanesAndManyThreads) {
 TEST(BatchNormFunctions, PastTheCaches) {
   Check({2, 18, 120000, Layout::kPlain});
   Check({3, 10000, 147, Layout::kPlain});
+  Check({2, 48, 45000, Layout::kChannelsLast});
+  Check({1, 3, 1440000, Layout::kChannelsLast});
 }
 
 TEST(BatchNormFunctions, EveryType) {

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The per-channel map of one vector, and how it is read and written. Per-target header.
+#include "kernels/affine_rows.h"
+#include "kernels/targets.h"
+
+#if defined(CREASE_KERNELS_AFFINE_VECTOR_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CREASE_KERNELS_AFFINE_VECTOR_INL_H_
+#undef CREASE_KERNELS_AFFINE_VECTOR_INL_H_
+#else
+#define CREASE_KERNELS_AFFINE_VECTOR_INL_H_
+#endif
+
+#include <hwy/cache_control.h>
+#include <hwy/highway.h>
+
+#include <cstddef>
+
+#include "kernels/activation-inl.h"
+#include "kernels/float_io-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace crease {
+namespace HWY_NAMESPACE {
+
+// The epilogue on one vector; `residual` as a vector is loaded only where there is one.
+template <Activation A, Residual R, class D, class V>
+HWY_INLINE V Finish(D d, V y, V r, [[maybe_unused]] const AffineArgs& args) {
+  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+    return y;
+  } else {
+    return ApplyEpilogue<A, R>(d, y, r, hn::Set(d, args.a), hn::Set(d, args.b));
+  }
+}
+
+template <bool kExact, class V>
+HWY_INLINE V Map(V x, V scale, V shift, V pivot) {
+  if constexpr (kExact) x = hn::Sub(x, pivot);
+  return hn::MulAdd(x, scale, shift);
+}
+
+// How memory likes to be walked. With AVX-512 (Sapphire Rapids): what goes past the caches is read as 4 streams, about
+// a page of float32 apart, since prefetchers follow a stream within a page only and wait at every border (two threads,
+// best of 15: 22.9 GB/s, one stream 18.7; nothing is gained where caches hold the tensor, 0.95 to 1.03 times), and
+// lines of a plain result are fetched before they are written (3 MB from L3 and back: 276 us, 298 without).
+//
+// Below (measured on Zen 1): everything in the order in which it lies, and the source is fetched by software. 4 streams
+// of 98 MB run at 16.3 GB/s, one thread; one stream at 18.0, and at 20.8 where lines are fetched 512 bytes ahead, for
+// one use; on two threads 25.3, 24.9, 27.3. 3 MB from L3 and back: 212 us, 252 without, 2 threads 118 and 150; fetching
+// the result's lines gains nothing.
+#if HWY_TARGET <= HWY_AVX3
+constexpr bool kInOrder = false;
+constexpr size_t kStreams = 4;
+#else
+constexpr bool kInOrder = true;
+constexpr size_t kStreams = 1;
+#endif
+constexpr size_t kStreamElements = 1024;
+constexpr size_t kStoreAhead = 512;                        // elements
+constexpr size_t kStreamAhead = 1024, kFetchAhead = 1024;  // bytes
+// Of rows with a parameter a column, whose loop has twice the instructions: 98 MB take 10.4 ms (1024: 11.0, 512: 12.4).
+constexpr size_t kStreamRowsAhead = 2048;
+constexpr int64_t kPageBytes = 4096;
+
+// How results reach memory: as they are, with lines fetched before, or past the caches.
+enum class Write : uint8_t { kPlain, kFetch, kStream };
+
+// The source's line that will be due soon, where lines are fetched so. An address past the tensor's end is never read.
+template <Write kWrite, size_t kAhead = kStreamAhead, typename T>
+HWY_INLINE void FetchSource(const T* src) {
+  if constexpr (kInOrder && kWrite == Write::kStream) __builtin_prefetch(src + kAhead / sizeof(T), 0, 0);
+  if constexpr (kInOrder && kWrite == Write::kFetch) __builtin_prefetch(src + kFetchAhead / sizeof(T), 0, 3);
+}
+
+template <Write kWrite, class D, typename T>
+HWY_INLINE void WriteWide(hn::Vec<D> v, D d, T* dst) {
+  if constexpr (kWrite == Write::kStream) {
+    StreamWide(v, d, dst);
+  } else {
+    if constexpr (!kInOrder && kWrite == Write::kFetch) __builtin_prefetch(dst + kStoreAhead, 1, 3);
+    StoreWide(v, d, dst);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace crease
+HWY_AFTER_NAMESPACE();
+
+#endif  // include guard that reopens for every target
