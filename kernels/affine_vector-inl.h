@@ -59,7 +59,6 @@ constexpr size_t kStoreAhead = 512;                        // elements
 constexpr size_t kStreamAhead = 1024, kFetchAhead = 1024;  // bytes
 // Of rows with a parameter a column, whose loop has twice the instructions: 98 MB take 10.4 ms (1024: 11.0, 512: 12.4).
 constexpr size_t kStreamRowsAhead = 2048;
-constexpr int64_t kPageBytes = 4096;
 
 // How results reach memory: as they are, with lines fetched before, or past the caches.
 enum class Write : uint8_t { kPlain, kFetch, kStream };
