@@ -53,29 +53,33 @@ HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pi
     dst[k] = static_cast<T*>(args.dst) + at * pitches.dst;
   }
   size_t c = 0;
-  const auto columns = [&](auto vectors) HWY_ATTR {
-    constexpr size_t kVectors = decltype(vectors)::value;
-    for (; c + kVectors * lanes <= n; c += kVectors * lanes) {
-      V s[kVectors], t[kVectors], p[kVectors];
-      for (size_t v = 0; v < kVectors; ++v) {
-        s[v] = hn::LoadU(d, scale + c + v * lanes);
-        t[v] = hn::LoadU(d, shift + c + v * lanes);
-        p[v] = kExact ? hn::LoadU(d, pivot + c + v * lanes) : s[v];
-      }
-      for (size_t k = 0; k < kRows; ++k) {
-        FetchSource<kWrite, kStreamRowsAhead>(src[k] + c);
-        for (size_t v = 0; v < kVectors; ++v) {
-          const size_t at = c + v * lanes;
-          V y = Map<kExact>(LoadWide(d, src[k] + at), s[v], t[v], p[v]);
-          const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + at);
-          y = Finish<A, R>(d, y, r, args);
-          WriteWide<kWrite>(y, d, dst[k] + at);
-        }
+  // Whole lines, for one fetch each.
+  for (; kInOrder && c + 2 * lanes <= n; c += 2 * lanes) {
+    V s[2], t[2], p[2];
+    for (size_t v = 0; v < 2; ++v) {
+      s[v] = hn::LoadU(d, scale + c + v * lanes);
+      t[v] = hn::LoadU(d, shift + c + v * lanes);
+      p[v] = kExact ? hn::LoadU(d, pivot + c + v * lanes) : s[v];
+    }
+    for (size_t k = 0; k < kRows; ++k) {
+      FetchSource<kWrite, kStreamRowsAhead>(src[k] + c);
+      for (size_t v = 0; v < 2; ++v) {
+        const size_t at = c + v * lanes;
+        const V y = Map<kExact>(LoadWide(d, src[k] + at), s[v], t[v], p[v]);
+        const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + at);
+        WriteWide<kWrite>(Finish<A, R>(d, y, r, args), d, dst[k] + at);
       }
     }
-  };
-  if constexpr (kInOrder) columns(std::integral_constant<size_t, 2>());
-  columns(std::integral_constant<size_t, 1>());
+  }
+  for (; c + lanes <= n; c += lanes) {
+    const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
+    for (size_t k = 0; k < kRows; ++k) {
+      V y = Map<kExact>(LoadWide(d, src[k] + c), s, t, p);
+      const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + c);
+      y = Finish<A, R>(d, y, r, args);
+      WriteWide<kWrite>(y, d, dst[k] + c);
+    }
+  }
   if (c == n) return;
   const size_t left = n - c;
   const V s = hn::LoadN(d, scale + c, left), t = hn::LoadN(d, shift + c, left);
