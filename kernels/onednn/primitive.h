@@ -63,7 +63,8 @@ Result<std::string> Implementation(const dnnl::primitive_desc_base& desc);
 // A primitive and what calls of it need: streams, memory objects. These are made once for each call that
 // runs at the same time and used again. Scratchpads lie in the plan's arena. What is left is oneDNN's own: every
 // execution allocates its map of arguments, a handle of the scratchpad and the closures of its loops, 6 to 20 blocks
-// of less than 4 KiB in all, and frees them before it returns; its interface has no way around that.
+// of less than 4 KiB in all (without AVX-512, products take packing buffers of some 20 KB a thread), and frees them
+// before it returns; its interface has no way around that.
 class Primitive {
  public:
   struct Argument {

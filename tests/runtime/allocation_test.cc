@@ -15,6 +15,7 @@
 
 #include "crease/session.h"
 #include "graph/onnx/exporter.h"
+#include "kernels/targets.h"
 #include "tests/runtime/runtime_test_util.h"
 #include "tests/support/paths.h"
 
@@ -160,7 +161,10 @@ Graph MatMulNet(int64_t rows) {
 
 // oneDNN has no interface that would run a primitive without its own small blocks (kernels/onednn/primitive.h).
 TEST(Allocations, LayersOnOneDnnTakeAFewSmallBlocksAndGiveThemBack) {
-  constexpr int64_t kMostBlocks = 32, kMostBytes = 4096;
+  // Without AVX-512 its products take packing buffers from the heap: 43 blocks, 48 KB here on two threads.
+  const std::string target = TargetName();
+  const bool wide = target == "AVX3" || target == "AMX";
+  const int64_t most_blocks = wide ? 32 : 64, most_bytes = wide ? 4096 : 65536;
   const std::vector<std::pair<std::string, Graph>> cases = {
       {"ConvTranspose", ConvTransposeNet(16, 1, 3, 1)},
       {"ConvTranspose, strides", ConvTransposeNet(16, 1, 2, 2)},
@@ -187,8 +191,8 @@ TEST(Allocations, LayersOnOneDnnTakeAFewSmallBlocksAndGiveThemBack) {
         const int64_t blocks = test::AllocationCount(), bytes = test::AllocatedBytes(), live = test::LiveBlocks();
         const Result<void> run = caller.Run();
         const int64_t live_after = test::LiveBlocks();
-        EXPECT_LE(test::AllocationCount() - blocks, kMostBlocks) << name << ", " << threads << " threads";
-        EXPECT_LE(test::AllocatedBytes() - bytes, kMostBytes) << name << ", " << threads << " threads";
+        EXPECT_LE(test::AllocationCount() - blocks, most_blocks) << name << ", " << threads << " threads";
+        EXPECT_LE(test::AllocatedBytes() - bytes, most_bytes) << name << ", " << threads << " threads";
         EXPECT_EQ(live_after - live, 0) << name << ", " << threads << " threads";
         ASSERT_TRUE(run.ok()) << name;
       }
