@@ -183,7 +183,8 @@ void WinogradConv::PlanBlocks(int workers) {
   if (weight_bytes > 5 * l2) {
     // Weights come from beyond L2 once a block: large blocks. The sources of one point then serve several panels
     // (512 channels at 28x28: 190 GFLOP/s in blocks of 13 and single panels, 320 in blocks of 49 and groups of 4), as
-    // many as L2 holds the weights of at this point and the next (1x3, 384 channels at 8x8, 512 KiB: 0.93 ms with 4).
+    // many as L2 holds the weights of at this point and the next (1x3, 384 channels at 8x8, 512 KiB: 0.88, 0.93 ms with
+    // 4).
     const int64_t point_bytes = weight_rows_ * panel_width_ * static_cast<int64_t>(sizeof(float));
     const int64_t products = l2 / 2 / (product_bytes * std::min(worker_tiles, block));
     panel_group_ = std::clamp<int64_t>(std::min(products, l2 / 4 / point_bytes), 1, 4);
