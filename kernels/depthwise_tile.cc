@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/depthwise_tile.h"
 
+#include "kernels/gemm_tile.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -74,6 +75,9 @@ HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
 #endif
 }
 
+// What columns that do not exist are read from. GCC turns skipping them into a store on the stack for every column.
+alignas(64) constexpr float kZeros[kMaxLanes] = {};
+
 // One row of weights stays in registers; every source vector is loaded once and feeds up to kKernel sums.
 template <int kKernel, int kStride, int kPixels, bool kEdge, bool kMasked>
 HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
@@ -103,8 +107,8 @@ HWY_NOINLINE void RunFixed(const DepthwiseTile& t) {
       for (int j = 0; j < kKernel; ++j) tap[j] = hn::Load(d, taps + j * kLanes);
       HWY_UNROLL(32)
       for (int j = 0; j < kColumns; ++j) {
-        if (kEdge && (columns >> j & 1) == 0) continue;
-        V x = LoadSome<kMasked>(d, row + j * pitch, lanes);
+        const bool exists = !kEdge || (columns >> j & 1) != 0;
+        V x = LoadSome<kMasked>(d, exists ? row + j * pitch : kZeros, lanes);
         KeepInRegister(x);
         HWY_UNROLL(kMaxDepthwisePixels)
         for (int i = 0; i < kPixels; ++i) {
