@@ -11,8 +11,8 @@ namespace {
 
 // Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
 constexpr int64_t kAliasFloats = 2048 / sizeof(float);
-// More tiles than these hide the wait for the next panel by themselves.
-constexpr int64_t kMostFetchingTiles = 16;
+// More pixels than these hide the wait for the next panel by themselves.
+constexpr int64_t kMostFetchingPixels = 16 * kMaxTileRows;
 // Longer sums are sums of pieces: rounding errors grow with the square root of a piece's length (864 products: 4.9e-7
 // of the outputs' rms in one piece, 2.2e-7 in pieces of 288).
 constexpr int64_t kPieceFloats = 576;
@@ -302,7 +302,8 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     const int64_t chunks = DivideUp(block.line, most);
     // Weights that come from beyond L2: the next panel's, dealt out over this panel's tiles.
     const int64_t tiles = (pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
-    const bool fetch = cold && p + 1 < static_cast<int64_t>(packed_->panels.size()) && tiles <= kMostFetchingTiles;
+    const bool fetch =
+        cold && p + 1 < static_cast<int64_t>(packed_->panels.size()) && block.lines * block.line <= kMostFetchingPixels;
     Ahead ahead;
     if (fetch) {
       const GemmPanel& next = packed_->panels[static_cast<size_t>(p + 1)];
