@@ -11,7 +11,6 @@
 // compare: they take turns of a fraction of a millisecond in one process, on the same memory, with the same pool and
 // split. It prints JSON, a case an object: microseconds by contender, the fastest and the median run.
 #include <benchmark/benchmark.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -25,6 +24,7 @@
 
 #include "crease/batch_norm.h"
 #include "kernels/affine_rows.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/loop_nest.h"
 #include "runtime/thread_pool.h"
 
@@ -151,7 +151,7 @@ int64_t Passes(const BenchShape& shape, What what, Layout layout, DType dtype) {
   if (what == What::kRead) return 1;
   if (what != What::kTrain) return 2;
   const int64_t channel = shape.size() / shape.c * static_cast<int64_t>(ByteSize(dtype));
-  return layout == Layout::kPlain && 2 * channel <= sysconf(_SC_LEVEL2_CACHE_SIZE) ? 2 : 3;
+  return layout == Layout::kPlain && 2 * channel <= static_cast<int64_t>(GetCacheSizes().l2) ? 2 : 3;
 }
 
 // One contender of a case: what is timed.

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/affine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <fstream>
 #include <numeric>
-#include <string>
 #include <utility>
 
 #include "graph/ops/batch_norm.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
 
@@ -24,19 +21,12 @@ constexpr int64_t kVector = 16;
 // workers write the same cache line of an aligned tensor.
 constexpr int64_t kGrain = 64;
 
-// Bytes of the third-level cache that the first core has a part of, by Linux's own account; 0 where it has none.
-int64_t SharedCacheBytes() {
-  std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");
-  int64_t kibibytes = 0;
-  char unit = 0;
-  return file >> kibibytes >> unit && unit == 'K' ? kibibytes * 1024 : 0;
-}
-
 // For a result of so many bytes, with sources as large.
 void DecideWrites(int64_t bytes, AffineArgs& args) {
   args.stream = ShouldStream(bytes);
-  args.fetch = 4 * bytes > L2Bytes();
-  args.fetch_source = 2 * bytes > L2Bytes();
+  const auto l2 = static_cast<int64_t>(GetCacheSizes().l2);
+  args.fetch = 4 * bytes > l2;
+  args.fetch_source = 2 * bytes > l2;
 }
 
 struct Parameters {
@@ -130,26 +120,11 @@ int64_t PatternPeriod(int64_t channels) {
   return whole > kMaxPeriod ? channels : whole * std::max<int64_t>(1, 256 / whole);
 }
 
-int64_t L2Bytes() {
-  static const int64_t bytes = [] {
-    const auto l2 = static_cast<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE));
-    return l2 > 0 ? l2 : int64_t{1} << 20;
-  }();
-  return bytes;
-}
-
 int64_t LastLevelBytes() {
-  static const int64_t bytes = [] {
-    // Of a large shared one, as servers report it, a process gets some 32 MiB (measured: streaming wins by 20-70 % from
-    // there on).
-    constexpr int64_t kShare = int64_t{32} << 20;
-    auto last_level = static_cast<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE));
-    // AMD's CPUs tell sysconf (of glibc up to 2.36 at least) about the whole package: 64 MiB for a Zen 1 whose cores
-    // share 8 MiB by fours, as Linux knows.
-    if (const int64_t shared = SharedCacheBytes(); shared > 0) last_level = shared;
-    return last_level > 0 ? std::min(last_level, kShare) : kShare;
-  }();
-  return bytes;
+  // Of a large shared one, as servers report it, a process gets some 32 MiB (measured: streaming wins by 20-70 % from
+  // there on).
+  constexpr size_t kShare = size_t{32} << 20;
+  return static_cast<int64_t>(std::min(GetCacheSizes().l3, kShare));
 }
 
 bool ShouldStream(int64_t bytes) {

@@ -37,9 +37,6 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
 void RunAffinePitched(const RunContext& context, AffinePixels rows, const AffineArgs& args, int64_t channels,
                       const AffinePitches& pitches, int64_t pixels);
 
-// Bytes of a core's second-level cache.
-int64_t L2Bytes();
-
 // Bytes of the last-level cache that a process may well have: at most 32 MiB.
 int64_t LastLevelBytes();
 

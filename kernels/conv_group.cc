@@ -5,7 +5,7 @@
 #include <iterator>
 #include <utility>
 
-#include "kernels/conv_cache.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/conv_wrapper.h"
 #include "kernels/work_shares.h"
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/conv_cache.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/conv_wrapper.h"
 #include "kernels/work_shares.h"
 

@@ -9,7 +9,7 @@
 #include <optional>
 #include <utility>
 
-#include "kernels/conv_cache.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
