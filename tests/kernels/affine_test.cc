@@ -69,28 +69,47 @@ struct Writes {
 constexpr Writes kWrites[] = {
     {"plain", false, false, false}, {"fetched", false, true, true}, {"past the caches", true, true, true}};
 
+// `count` random elements and parameters of `channels`, and storage for two results to compare, aligned as tensors are,
+// so that lines can be written past the caches. T: of the dtype's size.
+template <typename T>
+class MapBuffers {
+ public:
+  MapBuffers(DType dtype, int64_t count, int64_t channels)
+      : x_(RandomTensor({count}, 1).ConvertedTo(dtype).value()),
+        scale_(RandomTensor({channels}, 2)),
+        shift_(RandomTensor({channels}, 3)),
+        pivot_(RandomTensor({channels}, 4)),
+        want_(Tensor::Allocate(dtype, {count}).value()),
+        got_(Tensor::Allocate(dtype, {count}).value()) {}
+
+  T* want() { return reinterpret_cast<T*>(want_.mutable_data<std::byte>()); }
+  T* got() { return reinterpret_cast<T*>(got_.mutable_data<std::byte>()); }
+  AffineArgs ArgsTo(T* dst) const {
+    AffineArgs args;
+    args.src = x_.bytes();
+    args.dst = dst;
+    args.scale = scale_.bytes();
+    args.shift = shift_.bytes();
+    args.pivot = pivot_.bytes();
+    return args;
+  }
+
+ private:
+  Tensor x_, scale_, shift_, pivot_, want_, got_;
+};
+
 // Elements [begin, end) of planes mapped in one go, in every way of writing, and those around them left alone; the
-// same bits as plane by plane. T: of the dtype's size.
+// same bits as plane by plane.
 template <typename T>
 void CheckRanges(DType dtype, int64_t plane) {
   constexpr int64_t kChannels = 3, kImages = 3;
   constexpr T kUntouched = 77;
   const int64_t count = kImages * kChannels * plane;
-  const Tensor x = RandomTensor({count}, 1).ConvertedTo(dtype).value(), scale = RandomTensor({kChannels}, 2),
-               shift = RandomTensor({kChannels}, 3), pivot = RandomTensor({kChannels}, 4);
+  MapBuffers<T> buffers(dtype, count, kChannels);
+  T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
     const AffinePlanes rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).planes;
-    AffineArgs args;
-    args.src = x.bytes();
-    args.scale = scale.bytes();
-    args.shift = shift.bytes();
-    args.pivot = pivot.bytes();
-    // Storage that is aligned as tensors are, so that lines can be written past the caches.
-    Tensor want_memory = Tensor::Allocate(dtype, {count}).value(),
-           got_memory = Tensor::Allocate(dtype, {count}).value();
-    auto* want = reinterpret_cast<T*>(want_memory.mutable_data<std::byte>());
-    auto* got = reinterpret_cast<T*>(got_memory.mutable_data<std::byte>());
-    args.dst = want;
+    AffineArgs args = buffers.ArgsTo(want);
     for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
     args.dst = got;
     for (const Writes& writes : kWrites) {
@@ -118,21 +137,12 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch) {
   constexpr int64_t kRows = 23;
   constexpr T kUntouched = 77;
   const int64_t count = kRows * pitch;
-  const Tensor x = RandomTensor({count}, 1).ConvertedTo(dtype).value(), scale = RandomTensor({channels}, 2),
-               shift = RandomTensor({channels}, 3), pivot = RandomTensor({channels}, 4);
+  MapBuffers<T> buffers(dtype, count, channels);
+  T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
     const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
-    AffineArgs args;
-    args.src = x.bytes();
-    args.scale = scale.bytes();
-    args.shift = shift.bytes();
-    args.pivot = pivot.bytes();
-    Tensor want_memory = Tensor::Allocate(dtype, {count}).value(),
-           got_memory = Tensor::Allocate(dtype, {count}).value();
-    auto* want = reinterpret_cast<T*>(want_memory.mutable_data<std::byte>());
-    auto* got = reinterpret_cast<T*>(got_memory.mutable_data<std::byte>());
+    AffineArgs args = buffers.ArgsTo(want);
     const AffinePitches pitches = {pitch, pitch, pitch};
-    args.dst = want;
     std::fill_n(want, count, kUntouched);
     for (int64_t row = 1; row < kRows - 1; ++row) rows(args, channels, pitches, row, row + 1);
     args.dst = got;
