@@ -86,9 +86,7 @@ HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff
     // One vector of b at a time: the sums leave room for the fewer of the two.
     V x[kRows];
     HWY_UNROLL(kMaxTileRows)
-    for (int r = 0; r < kRows; ++r) {
-      x[r] = hn::Set(d, a.At(r, stride, k));
-    }
+    for (int r = 0; r < kRows; ++r) x[r] = hn::Set(d, a.At(r, stride, k));
     HWY_UNROLL(kMaxTileVectors)
     for (int v = 0; v < kVectors; ++v) {
       V column = hn::Load(d, b + v * kLanes);
@@ -106,7 +104,7 @@ HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff
   }
   HWY_UNROLL(kMaxTileRows)
   for (int r = 0; r < kRows; ++r) {
-    V x = hn::Set(d, a.At(r, stride, k));
+    const V x = hn::Set(d, a.At(r, stride, k));
     HWY_UNROLL(kMaxTileVectors)
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(x, column[v], sum[r][v]);
   }
