@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "kernels/conv_cache.h"
+#include "kernels/cache_sizes.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
