@@ -164,24 +164,35 @@ Result<BatchNormAffine> ResolveBatchNorm(const BatchNormAttributes& attributes, 
                           parameters[i]->size());
     }
   }
-  BatchNormAffine affine;
-  affine.scale.resize(static_cast<size_t>(gamma.size()));
-  affine.shift.resize(affine.scale.size());
-  for (int64_t c = 0; c < gamma.size(); ++c) {
+  // Converted as a whole: every pass asks for it again.
+  std::array<Tensor, 4> converted;
+  std::array<const double*, 4> values{};
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    CREASE_ASSIGN_OR_RETURN(const Tensor doubles, parameters[i]->ConvertedTo(DType::kFloat64));
+    CREASE_ASSIGN_OR_RETURN(converted[i], doubles.Aligned());
+    values[i] = converted[i].data<double>();
+  }
+  const double epsilon = static_cast<double>(attributes.epsilon);
+  const auto channels = static_cast<size_t>(gamma.size());
+  for (size_t c = 0; c < channels; ++c) {
     for (size_t i = 0; i < parameters.size(); ++i) {
-      const double value = parameters[i]->AsDouble(c);
-      if (!std::isfinite(value)) {
-        return InvalidModel(kParameterNames[i], " must be finite, at channel ", c, " it is ", value);
+      if (!std::isfinite(values[i][c])) {
+        return InvalidModel(kParameterNames[i], " must be finite, at channel ", c, " it is ", values[i][c]);
       }
     }
-    const double spread = var.AsDouble(c) + static_cast<double>(attributes.epsilon);
+    const double spread = values[3][c] + epsilon;
     if (!(spread > 0)) {
-      return InvalidModel("var + epsilon must be positive, at channel ", c, " it is ", var.AsDouble(c), " + ",
+      return InvalidModel("var + epsilon must be positive, at channel ", c, " it is ", values[3][c], " + ",
                           attributes.epsilon, " = ", spread);
     }
-    const double scale = gamma.AsDouble(c) / std::sqrt(spread);
-    affine.scale[static_cast<size_t>(c)] = scale;
-    affine.shift[static_cast<size_t>(c)] = beta.AsDouble(c) - mean.AsDouble(c) * scale;
+  }
+  BatchNormAffine affine;
+  affine.scale.resize(channels);
+  affine.shift.resize(channels);
+  for (size_t c = 0; c < channels; ++c) {
+    const double scale = values[0][c] / std::sqrt(values[3][c] + epsilon);
+    affine.scale[c] = scale;
+    affine.shift[c] = values[1][c] - values[2][c] * scale;
   }
   return affine;
 }
