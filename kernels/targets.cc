@@ -42,7 +42,9 @@ void InitTargets() {
 
 bool MayUseAmx() {
   InitTargets();
-  return may_use_amx && (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0;
+  // Asked once: every call of Highway's asks the CPU, which takes microseconds in a virtual machine.
+  static const bool avx3 = (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0;
+  return may_use_amx && avx3;
 }
 
 const char* TargetName() {
