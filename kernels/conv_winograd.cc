@@ -16,6 +16,8 @@ namespace crease {
 namespace {
 
 constexpr int64_t kPageAliasFloats = 1024 / sizeof(float);
+// Channels whose weights are transformed at once.
+constexpr int64_t kChannelsPacked = 32;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -49,12 +51,15 @@ struct Filters {
   int64_t rows;  // of a panel for one weight
 };
 
-// False if there is no memory.
-bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPanel& panel, float* dst) {
+// Channels [first, end) of one panel. False if there is no memory.
+bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPanel& panel, int64_t first, int64_t end,
+               float* dst) {
   const size_t filter_bytes = static_cast<size_t>(f.shape.channels * f.shape.taps()) * sizeof(float);
   WinogradWeights t;
   t.weights = f.weights.bytes() + static_cast<size_t>(panel.column) * filter_bytes;
   t.channels = f.shape.channels;
+  t.first = first;
+  t.end = end;
   t.width = int64_t{panel.vectors} * f.lanes;
   t.columns = t.width - f.lanes + panel.last;
   t.dst = dst;
@@ -87,10 +92,14 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   SerialExecutor serial;
   Executor& on = executor == nullptr ? serial : *executor;
   std::atomic<bool> done = true;
-  on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end, int) {
+  // By channels too: narrow convolutions have one panel. Digits need all channels of a column.
+  const int64_t channels = f.amx != nullptr ? f.shape.channels : std::min(kChannelsPacked, f.shape.channels);
+  const int64_t parts = DivideUp(f.shape.channels, channels);
+  on.ParallelFor(static_cast<int64_t>(packed->panels.size()) * parts, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
-      if (!PackPanel(f, packed->balance, panel, packed->values.data() + panel.offset)) done = false;
+      const GemmPanel& panel = packed->panels[static_cast<size_t>(i / parts)];
+      const int64_t first = i % parts * channels, past = std::min(first + channels, f.shape.channels);
+      if (!PackPanel(f, packed->balance, panel, first, past, packed->values.data() + panel.offset)) done = false;
     }
   });
   if (!done) return nullptr;

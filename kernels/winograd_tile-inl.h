@@ -210,8 +210,8 @@ HWY_NOINLINE void RunWeights(const WinogradWeights& t) {
   HWY_ALIGN double all[kWeights * kMaxWidth];
   std::memset(taps, 0, sizeof(taps));
   const int64_t weight_stride = (t.channels + 1) * t.width;
-  for (int p = 0; p < kWeights; ++p) std::fill_n(t.dst + p * weight_stride, t.width, 0.0f);
-  for (int64_t c = 0; c < t.channels; ++c) {
+  for (int p = 0; t.first == 0 && p < kWeights; ++p) std::fill_n(t.dst + p * weight_stride, t.width, 0.0f);
+  for (int64_t c = t.first; c < t.end; ++c) {
     for (int64_t j = 0; j < t.columns; ++j) {
       float values[kTaps];
       std::memcpy(values, t.weights + static_cast<size_t>((j * t.channels + c) * kTaps) * sizeof(float),

@@ -68,10 +68,11 @@ struct WinogradOutput {
 // The filters of one panel: weights[(column * channels + c) * taps + i * taps of a row + j] to
 // dst[(weight * (channels + 1) + 1 + c) * width + column], zero from `columns` to `width`, a multiple of 16 bytes;
 // `weight` counts the distinct rows of both axes' filter transforms. Row 0 of each, where a micro-kernel expects the
-// bias, is zero. Computed in double, rounded once.
+// bias, is zero. Of channels [first, end), and row 0 with channel 0. Computed in double, rounded once.
 struct WinogradWeights {
   const std::byte* weights = nullptr;
-  int64_t channels = 0, columns = 0, width = 0;
+  int64_t channels = 0, first = 0, end = 0;
+  int64_t columns = 0, width = 0;
   float* dst = nullptr;
 };
 
