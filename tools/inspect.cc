@@ -6,7 +6,7 @@
 #include <map>
 #include <memory>
 
-#include "graph/onnx/importer.h"
+#include "runtime/file_map.h"
 #include "runtime/session_impl.h"
 #include "tools/command.h"
 #include "tools/feed.h"
@@ -180,8 +180,11 @@ Result<void> WriteDot(const Plan& plan, const std::string& path) {
 }
 
 Result<void> Run(const Arguments& arguments) {
-  CREASE_ASSIGN_OR_RETURN(const Graph graph, ImportOnnxFile(arguments.model));
-  const FileSummary summary = Summarise(graph);
+  FileSummary summary;
+  {
+    CREASE_ASSIGN_OR_RETURN(const MappedModel model, ImportMapped(arguments.model, {}));
+    summary = Summarise(model.graph);
+  }
   CREASE_ASSIGN_OR_RETURN(const Session session, Session::load(arguments.model, arguments.session.ToOptions()));
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> inputs, RandomInputs(session, arguments.batch, 0));
   std::vector<Shape> shapes;
