@@ -62,56 +62,65 @@ HWY_INLINE V ExpSaturated(D d, V x) {
 
 // 1 + exp(-x) for x >= kLeastExponent or NaN, the divisor of sigmoids: relative error below 3.2e-7.
 constexpr float kLeastExponent = -88.0f;
+#if HWY_TARGET <= HWY_AVX2
+// 2^(j / kExpSteps) less j << (23 - log2 kExpSteps) of its bits, so that adding the bits of n = kExpSteps * m + j,
+// shifted as far, gives 2^(n / kExpSteps). As many steps as a lookup takes. ExpOfRest: exp(r) for |r| <= ln(2) / (2 *
+// kExpSteps).
 #if HWY_TARGET <= HWY_AVX3
-// 2^(j / 32) less j << 18 of its bits, so that adding n << 18 for n = 32 * m + j gives 2^(n / 32).
+constexpr int kExpBits = 5;
 alignas(64) constexpr uint32_t kExpTable[32] = {
     0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
     0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
     0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
     0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
 
-// exp(-x) = 2^(n / 32) * exp(r) with n = round(-x * 32 * log2 e), |r| <= ln(2) / 64. A polynomial of degree 2 serves
-// (own minimax fit, 5.4e-8 relative), and one constant to reduce x: ln(2) / 32 as a float is 2.7e-9 off, relative.
-template <class D, class V>
-HWY_INLINE V OnePlusExpNeg(D d, V x) {
-  const hn::RebindToUnsigned<D> du;
-  const V one = hn::Set(d, 1.0f);
-  const V magic = hn::Set(d, 12582912.0f);
-  x = hn::Min(hn::Set(d, 87.3f), x);
-  const V shifted = hn::MulAdd(x, hn::Set(d, -46.1662413f), magic);
-  const V n = hn::Sub(shifted, magic);
-  const V r = hn::NegMulSub(n, hn::Set(d, 0.0216608494f), x);
-  const V p = hn::MulAdd(hn::MulAdd(r, hn::Set(d, 0.5f), hn::Set(d, 1.0000147f)), r, one);
-  const auto bits = hn::BitCast(du, shifted);
-  // The lookup reads the index's low 5 bits.
+// The lookup reads the low 5 bits.
+template <class DU, class VU>
+HWY_INLINE VU LookUpExp(DU du, VU bits) {
   const hn::Indices512<uint32_t> index{bits.raw};
-  const auto power = hn::TwoTablesLookupLanes(hn::Load(du, kExpTable), hn::Load(du, kExpTable + 16), index);
-  const V scale = hn::BitCast(d, hn::Add(hn::ShiftLeft<18>(bits), power));
-  return hn::MulAdd(scale, p, one);
+  return hn::TwoTablesLookupLanes(hn::Load(du, kExpTable), hn::Load(du, kExpTable + 16), index);
 }
-#elif HWY_TARGET == HWY_AVX2
-// The same with 2^(j / 8), as many as one vector holds.
+
+// Own minimax fit, 5.4e-8 relative.
+template <class D, class V>
+HWY_INLINE V ExpOfRest(D d, V r) {
+  return hn::MulAdd(hn::MulAdd(r, hn::Set(d, 0.5f), hn::Set(d, 1.0000147f)), r, hn::Set(d, 1.0f));
+}
+#else
+constexpr int kExpBits = 3;
 alignas(32) constexpr uint32_t kExpTable[8] = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
                                                0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
 
-// |r| <= ln(2) / 16: a polynomial of degree 3 (own minimax fit, 2.7e-8 relative).
+// The lookup reads the low 3 bits.
+template <class DU, class VU>
+HWY_INLINE VU LookUpExp(DU du, VU bits) {
+  const hn::Indices256<uint32_t> index{bits.raw};
+  return hn::TableLookupLanes(hn::Load(du, kExpTable), index);
+}
+
+// Own minimax fit, 2.7e-8 relative.
+template <class D, class V>
+HWY_INLINE V ExpOfRest(D d, V r) {
+  const V one = hn::Set(d, 1.0f);
+  const V q = hn::MulAdd(r, hn::Set(d, 0.166642964f), hn::Set(d, 0.50006485f));
+  return hn::MulAdd(hn::MulAdd(q, r, one), r, one);
+}
+#endif
+constexpr float kExpSteps = 1 << kExpBits;
+
+// exp(-x) = 2^(n / kExpSteps) * exp(r) with n = round(-x * kExpSteps * log2 e). One constant reduces x: ln(2) as a
+// float is 2.7e-9 off, relative.
 template <class D, class V>
 HWY_INLINE V OnePlusExpNeg(D d, V x) {
   const hn::RebindToUnsigned<D> du;
-  const V one = hn::Set(d, 1.0f);
   const V magic = hn::Set(d, 12582912.0f);
   x = hn::Min(hn::Set(d, 87.3f), x);
-  const V shifted = hn::MulAdd(x, hn::Set(d, -11.5415602f), magic);
+  const V shifted = hn::MulAdd(x, hn::Set(d, -1.44269504089f * kExpSteps), magic);
   const V n = hn::Sub(shifted, magic);
-  const V r = hn::NegMulSub(n, hn::Set(d, 0.0866433978f), x);
-  const V q = hn::MulAdd(r, hn::Set(d, 0.166642964f), hn::Set(d, 0.50006485f));
-  const V p = hn::MulAdd(hn::MulAdd(q, r, one), r, one);
+  const V r = hn::NegMulSub(n, hn::Set(d, 0.693147182f / kExpSteps), x);
   const auto bits = hn::BitCast(du, shifted);
-  // The lookup reads the index's low 3 bits.
-  const hn::Indices256<uint32_t> index{bits.raw};
-  const auto power = hn::TableLookupLanes(hn::Load(du, kExpTable), index);
-  const V scale = hn::BitCast(d, hn::Add(hn::ShiftLeft<20>(bits), power));
-  return hn::MulAdd(scale, p, one);
+  const V scale = hn::BitCast(d, hn::Add(hn::ShiftLeft<23 - kExpBits>(bits), LookUpExp(du, bits)));
+  return hn::MulAdd(scale, ExpOfRest(d, r), hn::Set(d, 1.0f));
 }
 #else
 // Polynomial of degree 5, own minimax fit, 1.05e-7 relative, by pairs of terms: as a chain it would wait for itself.
