@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every kernel of Conv on the layers of the speed suite's networks, and of ConvTranspose on those of U-Nets and others:
 // f32, batch 1, channels-last, bias and ReLU. Names: layer/kernel/threads. Filter with --benchmark_filter, as in "3x3
-// .*/(winograd|onednn)/1".
+// .*/(winograd|onednn)/1". "of peak" compares with a loop of multiply-adds in turns, as clocks and neighbours change
+// from second to second; Winograd's may pass 100 %.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <random>
 #include <string>
@@ -13,6 +15,7 @@
 #include "kernels/conv_shape.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/kernel.h"
+#include "kernels/peak.h"
 #include "kernels/targets.h"
 #include "runtime/thread_pool.h"
 
@@ -65,6 +68,7 @@ const Layer kLayers[] = {
     {"3x3 128-32@14", 14, 128, 32, 3},
     {"3x3 128-32@7", 7, 128, 32, 3},
     {"1x1 512-128@14", 14, 512, 128, 1},
+    {"3x3 96-96@35", 35, 96, 96, 3},
     {"5x5 48-64@35", 35, 48, 64, 5},
     {"1x7 192-192@17", 17, 192, 192, 1, 1, 1, 7},
     {"7x1 128-128@17", 17, 128, 128, 7, 1, 1, 1},
@@ -129,6 +133,25 @@ Tensor Random(Shape shape) {
   return Tensor::From<float>(std::move(shape), std::span<const float>(values));
 }
 
+// Of `flops` operations by `run` on `threads` cores: the median share of their peak, in turns with the loop that is it.
+template <typename Function>
+double ShareOfPeak(double flops, int threads, const Function& run) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kTurns = 31;
+  std::vector<double> shares;
+  double before = PeakFlops(1);
+  for (int i = 0; i < kTurns; ++i) {
+    const Clock::time_point start = Clock::now();
+    run();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    const double after = PeakFlops(1);
+    shares.push_back(flops / seconds / ((before + after) / 2 * threads));
+    before = after;
+  }
+  std::nth_element(shares.begin(), shares.begin() + kTurns / 2, shares.end());
+  return shares[kTurns / 2];
+}
+
 void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, int threads) {
   const bool transposed = layer.transposed();
   const int64_t pad = transposed ? layer.transposed_pad : layer.kernel / 2;
@@ -183,13 +206,15 @@ void Run(benchmark::State& state, const Layer& layer, const KernelEntry& entry, 
   std::copy(dst.shape().begin(), dst.shape().end(), dst_view.dims.begin());
   const RunContext context{*pool, reinterpret_cast<std::byte*>(scratch.data())};
   const bool mine = pool->BeginRequest();
-  for (auto _ : state) kernel.Run(context, sources, {&dst_view, 1});
-  if (mine) pool->EndRequest();
+  const auto run = [&] { kernel.Run(context, sources, {&dst_view, 1}); };
+  for (auto _ : state) run();
   const int64_t pixels = transposed ? layer.side * layer.side : out * out;
   const double flops = 2.0 * static_cast<double>(pixels * layer.filters * layer.channels / layer.groups * layer.kernel *
                                                  layer.kernel_width);
   state.counters["GFLOP/s"] =
       benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
+  state.counters["of peak"] = ShareOfPeak(flops, threads, run);
+  if (mine) pool->EndRequest();
 }
 
 void Register() {

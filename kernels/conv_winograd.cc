@@ -18,6 +18,9 @@ namespace {
 constexpr int64_t kPageAliasFloats = 1024 / sizeof(float);
 // Channels whose weights are transformed at once.
 constexpr int64_t kChannelsPacked = 32;
+// Panels that are multiplied at one point before the next where a block's sources are several times L2 (512 channels at
+// 28x28 on Zen 1, share of peak: 319 % with 1, 331 with 2, 334 with 4, 342 with 8).
+constexpr int64_t kFarGroup = 8;
 
 int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -179,9 +182,12 @@ void WinogradConv::PlanBlocks(int workers) {
   const int64_t weight_bytes =
       ops_->distinct_weights() * weight_rows_ * s.filters * static_cast<int64_t>(sizeof(float));
   const int64_t l2 = static_cast<int64_t>(GetCacheSizes().l2);
-  // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice.
+  // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice; many make up for the
+  // reading, and have even shares where panels may not (2 threads of Zen 1: 96 -> 96 channels at 35x35 1.15 -> 0.87 ms,
+  // 512 -> 512 at 28x28 17.1 -> 15.7, but 256 -> 256 at 14x14, 16 tiles, 1.16 -> 1.34).
+  const int64_t many = amx_ != nullptr ? 128 : gemm_->lanes == kMaxLanes ? 32 : 16;
   by_columns_ = workers > 1 && panels >= workers && (2 * weight_bytes > 3 * l2 || tiles_ < 8 * workers) &&
-                tiles_ <= 4 * Block::kMaxTiles;
+                tiles_ <= many * workers;
 
   const int64_t worker_tiles = by_columns_ ? tiles_ : DivideUp(tiles_, workers);
   const bool stay = weight_bytes <= l2 * 2 / 3;                                               // the weights, in L2
@@ -195,8 +201,10 @@ void WinogradConv::PlanBlocks(int workers) {
     // many as L2 holds the weights of at this point and the next (1x3, 384 channels at 8x8, 512 KiB: 0.88, 0.93 ms with
     // 4).
     const int64_t point_bytes = weight_rows_ * panel_width_ * static_cast<int64_t>(sizeof(float));
-    const int64_t products = l2 / 2 / (product_bytes * std::min(worker_tiles, block));
+    const int64_t tiles = std::min(worker_tiles, block), products = l2 / 2 / (product_bytes * tiles);
     panel_group_ = std::clamp<int64_t>(std::min(products, l2 / 4 / point_bytes), 1, 4);
+    // Sources that come from far beyond L2 themselves are more than the products, which then go there too.
+    if (source_bytes * tiles > 4 * l2) panel_group_ = kFarGroup;
   } else {
     // Three quarters of L2 for transformed sources and products, the rest for the stream of weights; half of that
     // where the weights stay in L2 (64 -> 128 channels to 56x56 at stride 2: 122 GFLOP/s without, 157 so).
@@ -343,23 +351,29 @@ void WinogradConv::MakeDigits(const Block& block, float* points) const {
   }
 }
 
-void WinogradConv::Multiply(const Block& block, Range panels, const float* points, float* products) const {
+const float* WinogradConv::WeightsAt(int64_t panel, int point) const {
   const WinogradAxis &h = ops_->height, &w = ops_->width;
-  const auto weight_at = [&](int point) {
-    return h.weight_of[static_cast<size_t>(point / w.points)] * w.weights +
-           w.weight_of[static_cast<size_t>(point % w.points)];
-  };
+  const int weight = h.weight_of[static_cast<size_t>(point / w.points)] * w.weights +
+                     w.weight_of[static_cast<size_t>(point % w.points)];
+  const GemmPanel& p = packed_->panels[static_cast<size_t>(panel)];
+  return packed_->panel(p) + weight * weight_rows_ * p.vectors * gemm_->lanes;
+}
+
+void WinogradConv::Multiply(const Block& block, Range panels, const float* points, float* products) const {
   std::optional<AmxQueue> queue;
   if (amx_ != nullptr) queue.emplace(*amx_, *gemm_);
   const int count = ops_->points();
+  // After the last panel another block begins: a prefetch past the weights would wait for the page table.
+  const int64_t after = panels.end < static_cast<int64_t>(packed_->panels.size()) ? panels.end : 0;
   for (int point = 0; point < count; ++point) {
     const Range tiles = TilesAt(block, point);
-    const int weight = weight_at(point);
-    const int next = point + 1 < count ? weight_at(point + 1) : ops_->distinct_weights();  // of the next panel
     for (int64_t i = panels.begin; i < panels.end; ++i) {
+      const bool last_panel = i + 1 == panels.end, last_point = point + 1 == count;
+      const float* next = !last_panel   ? WeightsAt(i + 1, point)
+                          : !last_point ? WeightsAt(panels.begin, point + 1)
+                                        : WeightsAt(after, 0);
+      const PointWeights weights{WeightsAt(i, point), next};
       const GemmPanel& panel = packed_->panels[static_cast<size_t>(i)];
-      const int64_t weight_stride = weight_rows_ * panel.vectors * gemm_->lanes;
-      const PointWeights weights{packed_->panel(panel) + weight * weight_stride, (next - weight) * weight_stride};
       const float* src = points + point * point_stride_;
       float* dst = products + (i - panels.begin) * panel_products_ + point * product_stride_;
       if (queue) {
@@ -381,8 +395,8 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, R
   tile.row_stride = tile_stride_;
   tile.chunks = DivideUp(shape_.channels, kAmxDepth);
   tile.b = weights.values + 2 * width;
-  // The weights of the panel's next point, dealt out over this point's calls.
-  tile.ahead = tile.b + weights.to_next;
+  // The next weights, dealt out over this point's calls.
+  tile.ahead = weights.next + 2 * width;
   tile.ahead_lines = DivideUp(kAmxChunkFloats * width / kLineFloats, calls);
   AmxResult result;
   result.bias = weights.values;
@@ -418,8 +432,8 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, R
   const int64_t chunks = DivideUp(rows, int64_t{gemm_->max_rows[panel.vectors]});
   t.a = points + tiles.begin * tile_stride_;
   t.dst = products + tiles.begin * panel_width_;
-  // The weights of the panel's next point, dealt out over this point's tiles.
-  t.ahead = t.b + weights.to_next;
+  // The next weights, dealt out over this point's tiles.
+  t.ahead = weights.next;
   t.ahead_step = width / chunks;
   t.ahead_tile = t.segment_length * width / chunks;
   // Tiles of two sizes, the larger first.

@@ -62,7 +62,7 @@ class WinogradConv {
   };
   struct PointWeights {
     const float* values;
-    int64_t to_next;  // floats to those of the next point; 0 for the same ones
+    const float* next;  // those that are read after them
   };
 
   WinogradConv() = default;
@@ -78,6 +78,7 @@ class WinogradConv {
   Range TilesAt(const Block& block, int point) const;
   // The points' numbers as digits, in their place.
   void MakeDigits(const Block& block, float* points) const;
+  const float* WeightsAt(int64_t panel, int point) const;
   void Multiply(const Block& block, Range panels, const float* points, float* products) const;
   void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
                      float* products) const;

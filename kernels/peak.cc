@@ -51,10 +51,10 @@ namespace crease {
 
 HWY_EXPORT(FmaLoop);
 
-double PeakFlops() {
+double PeakFlops(int attempts) {
   using Clock = std::chrono::steady_clock;
   double best = 0;
-  for (int attempt = 0; attempt < 20; ++attempt) {
+  for (int attempt = 0; attempt < attempts; ++attempt) {
     float sink = 0;
     const Clock::time_point start = Clock::now();
     const double flops = HWY_DYNAMIC_DISPATCH(FmaLoop)(50'000, &sink);
