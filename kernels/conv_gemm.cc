@@ -28,6 +28,21 @@ double Imbalance(int64_t count, int workers) {
   return static_cast<double>(DivideUp(count, workers) * workers) / static_cast<double>(count);
 }
 
+// The same for panels, by vectors.
+double LargestShare(const std::vector<GemmPanel>& panels, int workers) {
+  const auto count = static_cast<int64_t>(panels.size());
+  int64_t all = 0, largest = 0;
+  for (int worker = 0; worker < workers; ++worker) {
+    int64_t vectors = 0;
+    for (int64_t i = count * worker / workers; i < count * (worker + 1) / workers; ++i) {
+      vectors += panels[static_cast<size_t>(i)].vectors;
+    }
+    all += vectors;
+    largest = std::max(largest, vectors);
+  }
+  return static_cast<double>(largest * workers) / static_cast<double>(std::max<int64_t>(all, 1));
+}
+
 }  // namespace
 
 MatrixSource ConvMatrix(const ConvShape& shape, const Tensor& weights, const Tensor* bias) {
@@ -70,21 +85,32 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   const int wide = conv.ops_->wide;
   const int most = conv.ops_->max_rows[wide];
   const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
-  const int vectors = wide < 3 && rows <= conv.ops_->max_rows[3] ? 3 : wide;
-  if (conv.amx_ != nullptr) {
+  const bool amx = conv.amx_ != nullptr;
+  const int vectors = amx ? 2 : wide < 3 && rows <= conv.ops_->max_rows[3] ? 3 : wide;
+  const int lanes = amx ? kAmxColumns : conv.ops_->lanes;
+  const auto plan = [&](int64_t parts) {
+    return PlanPanels(matrix.groups, matrix.columns, 1, lanes, vectors, parts);
+  };
+  const std::vector<GemmPanel> panels = plan(1);
+  // By channels, workers have even shares of vectors where those of panels would not be.
+  const std::vector<GemmPanel> even = !amx && matrix.groups == 1 ? plan(options.workers) : panels;
+  const bool uneven = LargestShare(panels, options.workers) > LargestShare(even, options.workers);
+  conv.PlanBand(options, static_cast<int64_t>(panels.size()));
+  conv.PlanSplit(options.workers, LargestShare(uneven ? even : panels, options.workers));
+  if (amx) {
     CREASE_ASSIGN_OR_RETURN(conv.packed_, PackAmxGemm(matrix, options.cache, options.executor));
   } else {
-    CREASE_ASSIGN_OR_RETURN(conv.packed_, PackGemm(matrix, *conv.ops_, vectors, options.cache, options.executor));
+    const int64_t parts = conv.by_columns_ && uneven ? options.workers : 1;
+    CREASE_ASSIGN_OR_RETURN(conv.packed_,
+                            PackGemm(matrix, *conv.ops_, vectors, parts, options.cache, options.executor));
   }
-  conv.PlanBand(options);
-  conv.PlanSplit(options.workers);
   conv.PlanPieces();
   return conv;
 }
 
-void GemmConv::PlanBand(const Options& options) {
+void GemmConv::PlanBand(const Options& options, int64_t panels) {
   const ConvShape& s = shape_;
-  const bool wide = packed_->panels.size() > static_cast<size_t>(2 * s.groups);
+  const bool wide = panels > 2 * s.groups;
   const bool alias = options.src_pitch % kAliasFloats == 0 && wide;
   // Rows of the source as they are, though not all that dst lies between.
   const bool in_place = !flat_ && options.lattice && s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0 &&
@@ -174,12 +200,11 @@ void GemmConv::PlanPieces() {
 }
 
 // By units every worker reads all weights, by columns all of the source: the estimate of the slower part decides.
-void GemmConv::PlanSplit(int workers) {
+void GemmConv::PlanSplit(int workers, double columns_share) {
   const ConvShape& s = shape_;
   const double flops = 2.0 * static_cast<double>(s.out_pixels() * s.filters * s.taps() * s.group_channels());
   const double weights = 4.0 * static_cast<double>(s.filters * s.taps() * s.group_channels());
   const double source = 4.0 * static_cast<double>(s.batch * s.height * s.width * s.channels);
-  const int64_t panels = static_cast<int64_t>(packed_->panels.size());
   const double ideal = flops / workers / (amx_ != nullptr ? kAmxFlopsPerSecond : kFlopsPerSecond);
   const double by_units =
       ideal * Imbalance(DivideUp(units_, grain_), workers) + (weights + source / workers) / kBytesPerSecond;
@@ -189,7 +214,7 @@ void GemmConv::PlanSplit(int workers) {
   const double others = s.out_height >= 6 * workers ? (source + dst / workers) * (workers - 1) / workers : 0;
   // Each worker copies the whole band for itself.
   const double by_columns =
-      ideal * Imbalance(panels, workers) + (weights / workers + (copy_ ? 2 : 1) * source + others) / kBytesPerSecond;
+      ideal * columns_share + (weights / workers + (copy_ ? 2 : 1) * source + others) / kBytesPerSecond;
   by_columns_ = workers > 1 && by_columns < by_units;
 }
 

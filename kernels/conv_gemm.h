@@ -102,9 +102,10 @@ class GemmConv {
   GemmConv() = default;
   void PlanPieces();
   void RunPieces(GemmTileFunction run, const GemmTile& tiles, int rows, int vectors) const;
-  void PlanBand(const Options& options);
+  void PlanBand(const Options& options, int64_t panels);
   void PlanSegments();
-  void PlanSplit(int workers);
+  // columns_share: of the widest worker by columns, relative to a perfect one.
+  void PlanSplit(int workers, double columns_share);
   // `cold`: the weights are not in L2 yet.
   void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;

@@ -165,12 +165,15 @@ Result<std::shared_ptr<const PackedGemm>> Cached(PackCache* cache, std::string k
 
 }  // namespace
 
-std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest) {
+std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest, int64_t parts) {
   std::vector<GemmPanel> panels;
   size_t offset = 0;
-  for (int64_t g = 0; g < groups; ++g) {
-    for (int64_t column = 0; column < columns;) {
-      const int64_t left = columns - column;
+  const int64_t vectors = DivideUp(columns, lanes);
+  const auto end_of = [&](int64_t part) { return std::min(vectors * (part + 1) / parts * lanes, columns); };
+  for (int64_t i = 0; i < groups * parts; ++i) {
+    const int64_t g = i / parts, part = i % parts, end = end_of(part);
+    for (int64_t column = part == 0 ? 0 : end_of(part - 1); column < end;) {
+      const int64_t left = end - column;
       const int64_t vectors_left = DivideUp(left, lanes);
       GemmPanel panel;
       panel.column = g * columns + column;
@@ -197,15 +200,15 @@ FloatBuffer::FloatBuffer(size_t count)
     : data_(std::static_pointer_cast<float>(AllocateWeights(count * sizeof(float)))) {}
 
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
-                                                   PackCache* cache, Executor* executor) {
+                                                   int64_t parts, PackCache* cache, Executor* executor) {
   const auto make = [&]() -> PackCache::Packed {
-    return PackPanels(PlanPanels(source.groups, source.columns, source.depth() + 1, ops.lanes, vectors),
+    return PackPanels(PlanPanels(source.groups, source.columns, source.depth() + 1, ops.lanes, vectors, parts),
                       source.depth() + 1, ops.lanes, executor, [&](const GemmPanel& panel, float* dst) {
                         PackPanel(source, panel, ops, dst);
                         return true;
                       });
   };
-  return Cached(cache, "gemm", source, ops.lanes, vectors, make);
+  return Cached(cache, "gemm " + std::to_string(parts), source, ops.lanes, vectors, make);
 }
 
 Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source, PackCache* cache,

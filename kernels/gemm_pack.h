@@ -58,8 +58,9 @@ struct GemmPanel {
 };
 
 // Panels of `rows` rows (the bias and the matrix's) and as few and as even in width as panels of at most `widest`
-// vectors can be, the widest first.
-std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest);
+// vectors can be, the widest first. Each of `parts` equal shares of a group's vectors has panels of its own.
+std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest,
+                                  int64_t parts = 1);
 
 struct PackedGemm {
   PackedGemm(std::vector<GemmPanel> all, size_t count) : panels(std::move(all)), values(count) {}
@@ -70,10 +71,10 @@ struct PackedGemm {
   std::vector<float> balance;  // for AmxOps, by row of the matrix
 };
 
-// Packs for tiles of `vectors` (the widest panel), once for each `key` and packing if there is a cache, on the
-// request's executor. Error: out of memory.
+// Packs for tiles of `vectors` (the widest panel) in `parts`, as PlanPanels, once for each `key` and packing if there is
+// a cache, on the request's executor. Error: out of memory.
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
-                                                   PackCache* cache, Executor* executor);
+                                                   int64_t parts, PackCache* cache, Executor* executor);
 
 // The largest weights of each row, as powers of two at or below their share of the largest of all; zero stays.
 void BalanceOf(std::vector<float>& largest);
