@@ -88,9 +88,7 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   const bool amx = conv.amx_ != nullptr;
   const int vectors = amx ? 2 : wide < 3 && rows <= conv.ops_->max_rows[3] ? 3 : wide;
   const int lanes = amx ? kAmxColumns : conv.ops_->lanes;
-  const auto plan = [&](int64_t parts) {
-    return PlanPanels(matrix.groups, matrix.columns, 1, lanes, vectors, parts);
-  };
+  const auto plan = [&](int64_t parts) { return PlanPanels(matrix.groups, matrix.columns, 1, lanes, vectors, parts); };
   const std::vector<GemmPanel> panels = plan(1);
   // By channels, workers have even shares of vectors where those of panels would not be.
   const std::vector<GemmPanel> even = !amx && matrix.groups == 1 ? plan(options.workers) : panels;

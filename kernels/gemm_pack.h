@@ -71,8 +71,8 @@ struct PackedGemm {
   std::vector<float> balance;  // for AmxOps, by row of the matrix
 };
 
-// Packs for tiles of `vectors` (the widest panel) in `parts`, as PlanPanels, once for each `key` and packing if there is
-// a cache, on the request's executor. Error: out of memory.
+// Packs for tiles of `vectors` (the widest panel) in `parts`, as PlanPanels, once for each `key` and packing if there
+// is a cache, on the request's executor. Error: out of memory.
 Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, const GemmOps& ops, int vectors,
                                                    int64_t parts, PackCache* cache, Executor* executor);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv_gemm.h"
 
+#include <algorithm>
+
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
@@ -162,6 +164,55 @@ TEST(ConvGemm, ManyTiles) {
       }
     }
   }
+  CheckOnEveryTarget(cases);
+}
+
+// Every column once, in order; each part whole vectors, as many as the others or one more; panels as even as before.
+TEST(ConvGemm, PanelsOfEvenParts) {
+  for (const int lanes : {4, 8, 16}) {
+    for (const int widest : {2, 3, 4}) {
+      for (const int64_t parts : {1, 2, 3, 5}) {
+        for (const int64_t columns : {1, 7, 16, 33, 96, 160, 368, 1000}) {
+          SCOPED_TRACE(std::to_string(columns) + " columns in " + std::to_string(parts) + " parts, lanes " +
+                       std::to_string(lanes) + ", widest " + std::to_string(widest));
+          const int64_t vectors = (columns + lanes - 1) / lanes;
+          std::vector<int64_t> borders(static_cast<size_t>(parts) + 1);
+          for (int64_t i = 0; i <= parts; ++i) borders[static_cast<size_t>(i)] = vectors * i / parts;
+          int64_t column = 0, group = 0, vector = 0;
+          size_t offset = 0;
+          for (const GemmPanel& panel : PlanPanels(3, columns, 10, lanes, widest, parts)) {
+            EXPECT_EQ(panel.column, column);
+            EXPECT_EQ(panel.group, group);
+            EXPECT_GE(panel.offset, offset);
+            EXPECT_TRUE(panel.vectors >= 1 && panel.vectors <= widest && panel.last >= 1 && panel.last <= lanes);
+            const auto border = std::upper_bound(borders.begin(), borders.end(), vector);
+            EXPECT_LE(vector + panel.vectors, *border) << "a panel of two parts";
+            offset = panel.offset + static_cast<size_t>(10 * panel.vectors * lanes);
+            vector += panel.vectors;
+            column += (panel.vectors - 1) * lanes + panel.last;
+            if (vector < vectors) continue;
+            EXPECT_EQ(column, ++group * columns);
+            vector = 0;
+          }
+          EXPECT_EQ(group, 3);
+        }
+      }
+    }
+  }
+}
+
+// By channels the widest worker has no more than its share of vectors, which panels of four would not allow.
+TEST(ConvGemm, EvenSharesOfChannels) {
+  std::vector<ConvCase> cases;
+  for (const int64_t filters : {96, 100, 160, 161, 200}) cases.push_back({MakeConvShape(1, 3, 3, 512, filters, 1)});
+  const ConvData data(cases.front());
+  GemmConv::Options options;
+  options.src_pitch = data.src_pitch;
+  options.workers = 3;
+  const auto conv =
+      GemmConv::Make(cases.front().shape, ConvMatrix(cases.front().shape, data.weights, nullptr), options);
+  ASSERT_TRUE(conv.ok());
+  EXPECT_NE(conv->Describe().find("split by channels"), std::string::npos);
   CheckOnEveryTarget(cases);
 }
 

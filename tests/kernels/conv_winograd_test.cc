@@ -192,7 +192,13 @@ TEST(Winograd, SplitFollowsTheWeights) {
   EXPECT_NE(describe(MakeConvShape(1, 14, 14, 512, 512, 3), 2).find("split by channels"), std::string::npos);
   EXPECT_NE(describe(MakeConvShape(1, 14, 14, 512, 512, 3), 1).find("split by pixels"), std::string::npos);
   EXPECT_NE(describe(MakeConvShape(1, 56, 56, 16, 16, 3), 2).find("split by pixels"), std::string::npos);
+  // Many tiles make up for the reading.
+  EXPECT_NE(describe(MakeConvShape(1, 56, 56, 160, 160, 3), 2).find("split by pixels"), std::string::npos);
 }
+
+// One worker's block of sources is several times an L2 of 512 KiB, three workers' are not: panels in groups of either
+// size.
+TEST(Winograd, GroupsOfPanels) { CheckOnEveryTarget({{MakeConvShape(1, 24, 24, 420, 72, 3)}}); }
 
 TEST(Winograd, Channels) {
   std::vector<ConvCase> cases;
