@@ -42,10 +42,30 @@ HWY_INLINE void StoreRow(D d, const V* x, float* dst, int64_t stride) {
   }
 }
 
+// Where a patch's vectors are: rows and pixels at a pitch,
+struct DensePatch {
+  const float* src;
+  int64_t row_pitch, pixel_pitch;
+
+  template <int kColumns>
+  HWY_INLINE const float* At(int i, int j) const {
+    return src + i * row_pitch + j * pixel_pitch;
+  }
+};
+// or each at a place of its own, the same distance behind it.
+struct ScatteredPatch {
+  const float* const* at;
+  int64_t offset;
+
+  template <int kColumns>
+  HWY_INLINE const float* At(int i, int j) const {
+    return at[i * kColumns + j] + offset;
+  }
+};
+
 // One group of points at a time along the height, so that few vectors live at once; the patch stays in L1.
-template <class H, class W, bool kReducedH, bool kReducedW, int kGroup = 0, class D>
-HWY_INLINE void TransformPatch(D d, const float* src, int64_t row_pitch, int64_t pixel_pitch, float* dst,
-                               int64_t stride) {
+template <class H, class W, bool kReducedH, bool kReducedW, int kGroup = 0, class D, class Patch>
+HWY_INLINE void TransformPatch(D d, const Patch& patch, float* dst, int64_t stride) {
   if constexpr (kGroup < kGroups<H, kReducedH>) {
     using V = hn::Vec<D>;
     constexpr int kRows = kPatch<H, kReducedH>, kColumns = kPatch<W, kReducedW>;
@@ -54,13 +74,13 @@ HWY_INLINE void TransformPatch(D d, const float* src, int64_t row_pitch, int64_t
     for (int j = 0; j < kColumns; ++j) {
       V x[kRows];
       HWY_UNROLL(kMaxWinogradPoints)
-      for (int i = 0; i < kRows; ++i) x[i] = hn::LoadU(d, src + i * row_pitch + j * pixel_pitch);
+      for (int i = 0; i < kRows; ++i) x[i] = hn::LoadU(d, patch.template At<kColumns>(i, j));
       H::template Combine<kGroup>(d, x, first[j], second[j]);
     }
     float* row = dst + H::FirstPoint(kGroup) * W::kPoints * stride;
     StoreRow<W, kReducedW>(d, first, row, stride);
     if constexpr (H::IsPair(kGroup)) StoreRow<W, kReducedW>(d, second, row + W::kPoints * stride, stride);
-    TransformPatch<H, W, kReducedH, kReducedW, kGroup + 1>(d, src, row_pitch, pixel_pitch, dst, stride);
+    TransformPatch<H, W, kReducedH, kReducedW, kGroup + 1>(d, patch, dst, stride);
   }
 }
 
@@ -102,23 +122,39 @@ HWY_NOINLINE void RunInput(const WinogradInput& t) {
   constexpr int64_t kLanes = HWY_MAX_LANES_D(decltype(d));
   constexpr int kRows = kPatch<H, kReducedH>, kColumns = kPatch<W, kReducedW>;
   const bool whole = t.first_row == 0 && t.end_row >= kRows && t.first_column == 0 && t.end_column >= kColumns;
+  const bool plain = t.prologue->scale == nullptr;
   int64_t c = 0;
-  if (whole && t.prologue->scale == nullptr) {
+  if (whole && plain) {
     for (; c + kLanes <= t.channels; c += kLanes) {
-      TransformPatch<H, W, kReducedH, kReducedW>(d, t.src + t.offset + c, t.row_pitch, t.pixel_pitch, t.dst + c,
-                                                 t.point_stride);
+      const DensePatch patch{t.src + t.offset + c, t.row_pitch, t.pixel_pitch};
+      TransformPatch<H, W, kReducedH, kReducedW>(d, patch, t.dst + c, t.point_stride);
+    }
+    if (c == t.channels) return;
+  }
+  const float* at[kRows * kColumns];
+  if (!whole && plain) {
+    // What does not exist is read from zeros.
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < kColumns; ++j) {
+        const bool exists = i >= t.first_row && i < t.end_row && j >= t.first_column && j < t.end_column;
+        at[i * kColumns + j] = exists ? t.src + t.offset + i * t.row_pitch + j * t.pixel_pitch : kWinogradZeros;
+      }
+    }
+    for (; c + kLanes <= std::min(t.channels, kMaxZeroChannels); c += kLanes) {
+      TransformPatch<H, W, kReducedH, kReducedW>(d, ScatteredPatch{at, c}, t.dst + c, t.point_stride);
     }
     if (c == t.channels) return;
   }
   HWY_ALIGN float buffer[kRows * kColumns * kLanes];
   std::memset(buffer, 0, sizeof(buffer));
+  for (int i = 0; i < kRows * kColumns; ++i) at[i] = buffer + i * kLanes;
   for (; c < t.channels; c += kLanes) {
     if (c + kLanes <= t.channels) {
       CopyPatch<kColumns, false>(d, t, c, kLanes, buffer);
     } else {
       CopyPatch<kColumns, true>(d, t, c, static_cast<size_t>(t.channels - c), buffer);
     }
-    TransformPatch<H, W, kReducedH, kReducedW>(d, buffer, kColumns * kLanes, kLanes, t.dst + c, t.point_stride);
+    TransformPatch<H, W, kReducedH, kReducedW>(d, ScatteredPatch{at, 0}, t.dst + c, t.point_stride);
   }
 }
 

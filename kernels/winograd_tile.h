@@ -23,6 +23,10 @@ enum class WinogradKind : uint8_t { kF2, kF3, kF4 };
 inline constexpr int kMaxWinogradPoints = 9;  // of one axis
 inline constexpr int kMaxWinogradOutputs = 4;
 
+// What patches read beyond a map's edges, of sources of up to so many channels.
+inline constexpr int64_t kMaxZeroChannels = 1024;
+alignas(64) inline constexpr float kWinogradZeros[kMaxZeroChannels] = {};
+
 // What is done along one axis.
 struct WinogradAxis {
   int taps = 1, stride = 1;

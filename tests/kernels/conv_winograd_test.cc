@@ -205,6 +205,7 @@ TEST(Winograd, Channels) {
   for (const int64_t c : {1, 3, 8, 16, 17, 40, 256}) {
     for (const int64_t k : {1, 4, 15, 16, 17, 31, 33, 72}) cases.push_back({MakeConvShape(1, 6, 7, c, k, 3)});
   }
+  cases.push_back({MakeConvShape(1, 5, 6, kMaxZeroChannels + 21, 5, 3)});  // edges from zeros, the rest from a buffer
   CheckOnEveryTarget(cases);
 }
 
