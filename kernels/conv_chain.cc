@@ -99,7 +99,7 @@ size_t ConvChain::BandFloats(int64_t lines) {
 }
 
 void ConvChain::PlanBands() {
-  const size_t limit = GetCacheSizes().l2 / sizeof(float) * 3 / 8;
+  const size_t limit = GetCacheSizes().l2 / sizeof(float) * 3 / 4;
   lines_ = std::min(kMostLines, stages_.back().shape.out_height);
   while (lines_ > 1 && BandFloats(lines_) > limit) --lines_;
   scratch_offset_ = BandFloats(lines_);

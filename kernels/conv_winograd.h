@@ -67,6 +67,7 @@ class WinogradConv {
 
   WinogradConv() = default;
   static std::vector<Span> Split(int64_t size, int outputs);
+  void PlanSplit(int workers, int64_t weight_bytes);
   void PlanBlocks(int workers);
   Tile TileAt(int64_t index) const;
   void Collect(Range tiles, Block& block) const;
