@@ -28,11 +28,13 @@ void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& dat
   conv->Run({executor, reinterpret_cast<std::byte*>(scratch.data())}, data.operands());
 }
 
-void CheckOnEveryTarget(const std::vector<ConvCase>& cases) {
+const std::vector<WinogradKind> kAllKinds = {WinogradKind::kF2, WinogradKind::kF3, WinogradKind::kF4};
+
+void CheckOnEveryTarget(const std::vector<ConvCase>& cases, const std::vector<WinogradKind>& kinds = kAllKinds) {
   ForEachTarget([&](const char* target) {
     SCOPED_TRACE(target);
     for (const ConvCase& test : cases) {
-      for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF3, WinogradKind::kF4}) {
+      for (const WinogradKind kind : kinds) {
         const ConvShape& s = test.shape;
         if (FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w) == nullptr) continue;
         SCOPED_TRACE("F" + std::to_string(2 + static_cast<int>(kind)));
@@ -198,7 +200,7 @@ TEST(Winograd, SplitFollowsTheWeights) {
 
 // One worker's block of sources is several times an L2 of 512 KiB, three workers' are not: panels in groups of either
 // size.
-TEST(Winograd, GroupsOfPanels) { CheckOnEveryTarget({{MakeConvShape(1, 24, 24, 420, 72, 3)}}); }
+TEST(Winograd, GroupsOfPanels) { CheckOnEveryTarget({{MakeConvShape(1, 24, 24, 420, 48, 3)}}, {WinogradKind::kF4}); }
 
 TEST(Winograd, Channels) {
   std::vector<ConvCase> cases;
