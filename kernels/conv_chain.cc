@@ -6,6 +6,7 @@
 
 #include "kernels/cache_sizes.h"
 #include "kernels/conv_wrapper.h"
+#include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -17,8 +18,6 @@ constexpr int64_t kMostLines = 8;
 // Rows of the last stage for each worker: with fewer, what is computed twice at the shares' borders costs more than
 // the bands save.
 constexpr int64_t kFewestRows = 12;
-
-int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // Source rows that dst rows from `row` on need, those that exist.
 int64_t FirstSource(const ConvShape& shape, int64_t row) {

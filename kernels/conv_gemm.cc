@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -10,8 +11,6 @@ namespace {
 
 // More pixels than these hide the wait for the next panel by themselves.
 constexpr int64_t kMostFetchingPixels = 16 * kMaxTileRows;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 

@@ -104,8 +104,8 @@ class GemmConv {
   void RunPieces(GemmTileFunction run, const GemmTile& tiles, int rows, int vectors) const;
   void PlanBand(const Options& options, int64_t panels);
   void PlanSegments();
-  // columns_share: of the widest worker by columns, relative to a perfect one.
-  void PlanSplit(int workers, double columns_share);
+  // column_units: what is dealt out where the split is by columns.
+  void PlanSplit(int workers, int64_t column_units);
   // `cold`: the weights are not in L2 yet.
   void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;

@@ -4,15 +4,13 @@
 
 #include "kernels/amx_queue.h"
 #include "kernels/conv_gemm.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
 
 // What AMX must be faster by: a neighbour on the same core slows it more than vectors.
 constexpr double kLeastGain = 1.3;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t RoundUp(int64_t value, int64_t unit) { return DivideUp(value, unit) * unit; }
 
 }  // namespace
 

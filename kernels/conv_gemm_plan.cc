@@ -4,6 +4,7 @@
 
 #include "kernels/cache_sizes.h"
 #include "kernels/conv_gemm.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -18,26 +19,9 @@ constexpr double kFlopsPerSecond = 1e11;
 constexpr double kAmxFlopsPerSecond = 3.5e11;
 constexpr double kBytesPerSecond = 1.2e10;
 
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The largest of `workers` static shares of `count`, relative to a perfect one.
 double Imbalance(int64_t count, int workers) {
   return static_cast<double>(DivideUp(count, workers) * workers) / static_cast<double>(count);
-}
-
-// The same for panels, by vectors.
-double LargestShare(const std::vector<GemmPanel>& panels, int workers) {
-  const auto count = static_cast<int64_t>(panels.size());
-  int64_t all = 0, largest = 0;
-  for (int worker = 0; worker < workers; ++worker) {
-    int64_t vectors = 0;
-    for (int64_t i = count * worker / workers; i < count * (worker + 1) / workers; ++i) {
-      vectors += panels[static_cast<size_t>(i)].vectors;
-    }
-    all += vectors;
-    largest = std::max(largest, vectors);
-  }
-  return static_cast<double>(largest * workers) / static_cast<double>(std::max<int64_t>(all, 1));
 }
 
 }  // namespace
@@ -85,17 +69,16 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   const bool amx = conv.amx_ != nullptr;
   const int vectors = amx ? 2 : wide < 3 && rows <= conv.ops_->max_rows[3] ? 3 : wide;
   const int lanes = amx ? kAmxColumns : conv.ops_->lanes;
-  const auto plan = [&](int64_t parts) { return PlanPanels(matrix.groups, matrix.columns, 1, lanes, vectors, parts); };
-  const std::vector<GemmPanel> panels = plan(1);
-  // By channels, workers have even shares of vectors where those of panels would not be.
-  const std::vector<GemmPanel> even = !amx && matrix.groups == 1 ? plan(options.workers) : panels;
-  const bool uneven = LargestShare(panels, options.workers) > LargestShare(even, options.workers);
-  conv.PlanBand(options, static_cast<int64_t>(panels.size()));
-  conv.PlanSplit(options.workers, LargestShare(uneven ? even : panels, options.workers));
+  const int64_t column_vectors = DivideUp(matrix.columns, lanes);
+  const auto panels = static_cast<int64_t>(PlanPanels(matrix.groups, matrix.columns, 1, lanes, vectors).size());
+  // By channels, workers have even shares of vectors, not of panels.
+  const bool even = !amx && matrix.groups == 1;
+  conv.PlanBand(options, panels);
+  conv.PlanSplit(options.workers, even ? column_vectors : panels);
+  const int64_t parts = conv.by_columns_ && even ? options.workers : 1;
   if (amx) {
     CREASE_ASSIGN_OR_RETURN(conv.packed_, PackAmxGemm(matrix, options.cache, options.executor));
   } else {
-    const int64_t parts = conv.by_columns_ && uneven ? options.workers : 1;
     CREASE_ASSIGN_OR_RETURN(conv.packed_,
                             PackGemm(matrix, *conv.ops_, vectors, parts, options.cache, options.executor));
   }
@@ -195,7 +178,7 @@ void GemmConv::PlanPieces() {
 }
 
 // By units every worker reads all weights, by columns all of the source: the estimate of the slower part decides.
-void GemmConv::PlanSplit(int workers, double columns_share) {
+void GemmConv::PlanSplit(int workers, int64_t column_units) {
   const ConvShape& s = shape_;
   const double flops = 2.0 * static_cast<double>(s.out_pixels() * s.filters * s.taps() * s.group_channels());
   const double weights = 4.0 * static_cast<double>(s.filters * s.taps() * s.group_channels());
@@ -208,8 +191,8 @@ void GemmConv::PlanSplit(int workers, double columns_share) {
   const double dst = 4.0 * static_cast<double>(s.out_pixels() * s.filters);
   const double others = s.out_height >= 6 * workers ? (source + dst / workers) * (workers - 1) / workers : 0;
   // Each worker copies the whole band for itself.
-  const double by_columns =
-      ideal * columns_share + (weights / workers + (copy_ ? 2 : 1) * source + others) / kBytesPerSecond;
+  const double by_columns = ideal * Imbalance(column_units, workers) +
+                            (weights / workers + (copy_ ? 2 : 1) * source + others) / kBytesPerSecond;
   by_columns_ = workers > 1 && by_columns < by_units;
 }
 

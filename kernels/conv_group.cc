@@ -7,12 +7,11 @@
 
 #include "kernels/cache_sizes.h"
 #include "kernels/conv_wrapper.h"
+#include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
 namespace {
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // 1 to 4 for groups of 2, 4, 8 and 16; 0 for others.
 int Log2Group(const ConvShape& s) {

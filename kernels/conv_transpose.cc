@@ -6,6 +6,7 @@
 
 #include "kernels/cache_sizes.h"
 #include "kernels/conv_wrapper.h"
+#include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
@@ -19,8 +20,6 @@ constexpr int64_t kSumPixels = 32;
 constexpr int64_t kMostFloats = int64_t{16} << 20;
 constexpr int64_t kMostTermsInWidth = 256;
 constexpr int64_t kMostPhases = 4096;  // along an axis
-
-int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 // Towards minus infinity; b is positive.
 int64_t FloorDivide(int64_t a, int64_t b) { return (a >= 0 ? a : a - b + 1) / b; }

@@ -4,15 +4,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
-namespace {
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
-
 void WinogradConv::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
   float* scratch = reinterpret_cast<float*>(context.scratch);

@@ -9,6 +9,7 @@
 
 #include "kernels/cache_sizes.h"
 #include "kernels/conv_winograd.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -19,8 +20,6 @@ constexpr int64_t kChannelsPacked = 32;
 // Panels that are multiplied at one point before the next where a block's sources are several times L2 (512 channels at
 // 28x28 on Zen 1, share of peak: 319 % with 1, 331 with 2, 334 with 4, 342 with 8).
 constexpr int64_t kFarGroup = 8;
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
@@ -198,10 +197,9 @@ void WinogradConv::PlanBlocks(int workers) {
   const int64_t tile_rows = amx_ != nullptr ? kAmxRows : gemm_->max_rows[widest.vectors];
   int64_t block = Block::kMaxTiles;
   if (weight_bytes > 5 * l2) {
-    // Weights come from beyond L2 once a block: large blocks. The sources of one point then serve several panels
-    // (512 channels at 28x28: 190 GFLOP/s in blocks of 13 and single panels, 320 in blocks of 49 and groups of 4), as
-    // many as L2 holds the weights of at this point and the next (1x3, 384 channels at 8x8, 512 KiB: 0.88, 0.93 ms with
-    // 4).
+    // Weights come from beyond L2 once a block: large blocks. The sources of one point then serve several panels (512
+    // channels at 28x28, L2 of 2 MiB: 190 GFLOP/s in blocks of 13 and single panels, 320 in blocks of 49 and groups of
+    // 4), as many as L2 holds the weights and products of beside them.
     const int64_t point_bytes = weight_rows_ * panel_width_ * static_cast<int64_t>(sizeof(float));
     const int64_t tiles = std::min(worker_tiles, block), products = l2 / 2 / (product_bytes * tiles);
     panel_group_ = std::clamp<int64_t>(std::min(products, l2 / 4 / point_bytes), 1, 4);

@@ -6,12 +6,11 @@
 
 #include "kernels/cache_sizes.h"
 #include "kernels/conv_wrapper.h"
+#include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
 namespace crease {
 namespace {
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 std::shared_ptr<FloatBuffer> PackDepthwise(const Tensor& weights, const Tensor* bias, int64_t channels, int64_t taps,
                                            int64_t lanes) {

@@ -11,12 +11,11 @@
 #include <utility>
 
 #include "kernels/amx.h"
+#include "kernels/rounding.h"
 #include "kernels/weight_memory.h"
 
 namespace crease {
 namespace {
-
-int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 float ReadFloat(const std::byte* bytes, int64_t index) {
   float value;
