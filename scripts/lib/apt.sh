@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Packages by apt, and Debian source packages of a newer release. Sourced, not run.
 
 . /etc/os-release

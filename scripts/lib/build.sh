@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Building a preset. Sourced, not run, after common.sh.
 
 # build_preset PRESET "TARGET..." [CMAKE OPTION...]: configures and builds; oneDNN must be there. Warnings are errors

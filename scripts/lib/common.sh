@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What the scripts share: saying what happens, naming what failed, and running long commands with signs of life.
 # Sourced, not run.
 

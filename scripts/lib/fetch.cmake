@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # cmake -DSOURCE=URL|FILE|DIRECTORY -DDIRECTORY=TO [-DSHA256=...] -P fetch.cmake: a source tree from a release archive.
 if(IS_DIRECTORY "${SOURCE}")
   file(COPY "${SOURCE}/" DESTINATION "${DIRECTORY}")

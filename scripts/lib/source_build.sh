@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Highway and oneDNN built from source, once per machine. Sourced, not run.
 #
 # A build lands in $CREASE_DEPS_CACHE/NAME-KEY, KEY being a hash of version, options and compiler, by a rename, so that
@@ -70,7 +71,7 @@ highway_check() { test -f "$1/lib/libhwy.a"; }
 # Every implementation that is switched on is named in a table, so a program that links proves the library complete.
 onednn_check() {
   local program="$2/onednn_check"
-  c++ -std=c++17 -I "$1/include" "$crease_root/scripts/lib/onednn_check.cc" -o "$program" "$1/lib/libdnnl.a" \
+  c++ -std=c++17 -I "$1/include" "$crease_root/kernels/onednn/link_check.cc" -o "$program" "$1/lib/libdnnl.a" \
     -pthread -ldl && "$program"
 }
 
