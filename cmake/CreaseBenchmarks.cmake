@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 file(GLOB bench_sources CONFIGURE_DEPENDS bench/bench_*.cc)
 if(bench_sources)
   find_package(benchmark CONFIG REQUIRED)

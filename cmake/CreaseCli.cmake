@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 find_package(CLI11 CONFIG REQUIRED)
 find_package(fmt CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What Crease needs from the machine, each as one crease_* target. scripts/deps.sh installs it; what the
 # distribution has only in a version too old, it builds into a cache outside the tree, which is searched here.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # crease_flags: how every source of ours is compiled. Nothing here reaches those who link to crease.
 
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # tests/fuzz/*.cc, each a libFuzzer program. Needs Clang; the preset `fuzz` sets all of it.
 if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   message(FATAL_ERROR "CREASE_FUZZ needs Clang, this is ${CMAKE_CXX_COMPILER_ID}")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The CMake package: the public headers, one library, crease-config.cmake.
 include(CMakePackageConfigHelpers)
 

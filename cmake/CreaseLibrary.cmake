@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # crease_core: every object and every internal header, for our own programs and tests.
 # crease: the same objects behind the public headers alone. What it exports is what those headers declare, see
 # packaging/export_list.sh.

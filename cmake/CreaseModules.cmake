@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A folder may have no source yet; a target must have one.
 function(crease_sources_or_empty out)
   if(ARGN)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 find_package(GTest REQUIRED)
 include(GoogleTest)
 
@@ -49,6 +50,6 @@ if(TARGET crease_tools)
 endif()
 
 # Checks of the sources themselves.
-foreach(check IN ITEMS includes docs fetch)
+foreach(check IN ITEMS includes docs fetch licence)
   add_test(NAME checks/${check} COMMAND "${PROJECT_SOURCE_DIR}/tests/checks/${check}.sh")
 endforeach()

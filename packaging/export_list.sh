@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # export_list.sh ARCHIVE PREFIX: from the archive of all our objects, PREFIX.list with the mangled names of the
 # functions that include/crease declares, one a line, and PREFIX.map, a linker's version script that exports them.
 #

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # merge_archive.sh OUT EXPORTS OURS [DEPENDENCY...]: one static library from our archive and those it needs (oneDNN,
 # Highway), in which no symbol but those listed in EXPORTS is visible, so that a program may hold another oneDNN too.
 #

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Checks the CMake package as its users meet it: installs Crease, static and shared, each into an empty directory,
 # builds examples/embed against it by find_package(crease), runs that on the digits network, and checks that nothing
 # is visible but namespace crease in include/crease.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what Crease is built with (Debian 12 and 13, Ubuntu 24.04). Highway and oneDNN come from the distribution
 # where it has them new enough; else they are built from source once per machine, into
 # ${CREASE_DEPS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/crease/deps}, which CMake searches. Can be run again at any time.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Formats every C++ file with clang-format 14, the version that CI uses; --check only names those that differ.
 . "$(dirname "$0")/lib/common.sh"
 . "$crease_root/scripts/lib/apt.sh"

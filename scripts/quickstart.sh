@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # From a fresh checkout to a folded network: installs what is missing, builds Crease, and runs its main job on the
 # network in examples/digits: fold its batch-norms and verify, recognise 450 held-out digits, measure before and after.
 # Can be run again.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds Crease and runs all its tests: those in C++ by ctest, those in Python that drive the command line by pytest.
 #
 #   scripts/test.sh [--preset dev|release|asan-ubsan|tsan] [--no-python] [--strict] [CTEST ARGUMENT...]
@@ -15,7 +16,7 @@ while (($#)); do
     --preset) preset="${2:?--preset needs a name}"; shift 2 ;;
     --no-python) with_python=; shift ;;
     --strict) strict=yes; shift ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) break ;;
   esac
 done

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // embed MODEL: loads a network, runs it once on zeros, and prints the first output's values.
 #include <crease/session.h>
 

@@ -1,5 +1,6 @@
-// Proves that a freshly built oneDNN links and runs: a 1x1 convolution and a matrix product of ones, each a sum of
-// 32 products.
+// SPDX-License-Identifier: Apache-2.0
+// A program of its own, for scripts/deps.sh: proves that a freshly built oneDNN links and runs. A 1x1 convolution and a
+// matrix product of ones, each a sum of 32 products.
 #include <oneapi/dnnl/dnnl_config.h>
 #include <oneapi/dnnl/dnnl.hpp>
 

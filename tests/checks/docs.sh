@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Every file that a document names exists: paths in `backquotes` and targets of [links](...), from the root or from
 # the document's own folder. Names with placeholders, and what a build or a user makes, are left alone.
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # scripts/lib/fetch.cmake, which unpacks upstream's release archives for scripts/deps.sh: from a file, a URL and a
 # directory, with and without a folder at the archive's top; and what it refuses. Needs no network.
 set -euo pipefail

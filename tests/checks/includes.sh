@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Includes point one way only: graph <- kernels <- runtime <- tools. oneDNN is included in kernels/onednn only, Highway
 # in kernels only, protozero in graph/onnx only; the public headers include the standard library and one another.
 set -euo pipefail
@@ -22,8 +23,10 @@ forbid graph "kernels|runtime|$outer" "graph/ knows graph/ only"
 forbid kernels "runtime|$outer" "kernels/ knows graph/ and kernels/ only"
 forbid runtime "$outer" "runtime/ does not know its users"
 forbid tools "tests|bench|examples|python" "tools/ does not know tests"
-for folder in graph runtime tools; do
+for folder in graph runtime tools tests bench examples scripts packaging; do
   forbid "$folder" 'oneapi/|dnnl' "oneDNN belongs in kernels/onednn/"
+done
+for folder in graph runtime tools; do
   forbid "$folder" 'hwy/' "Highway belongs in kernels/"
 done
 forbid kernels 'oneapi/|dnnl' "oneDNN belongs in kernels/onednn/" '^kernels/onednn/'

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where tests find files. ctest sets the environment; run by hand from the repository's root, the defaults do.
 #ifndef CREASE_TESTS_SUPPORT_PATHS_H_
 #define CREASE_TESTS_SUPPORT_PATHS_H_
