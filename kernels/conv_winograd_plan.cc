@@ -163,7 +163,8 @@ std::vector<WinogradConv::Span> WinogradConv::Split(int64_t size, int outputs) {
 
 // Past L2 the weights are what is read; shared panels halve it. Few tiles leave no other choice; many make up for the
 // reading, and have even shares where panels may not (2 threads of Zen 1: 96 -> 96 channels at 35x35 1.15 -> 0.87 ms,
-// 512 -> 512 at 28x28 17.1 -> 15.7, but 256 -> 256 at 14x14, 16 tiles, 1.16 -> 1.34).
+// 512 -> 512 at 28x28 17.1 -> 15.7, but 256 -> 256 at 14x14, 16 tiles, 1.16 -> 1.34). Cores that compute faster need
+// more tiles for the same bytes: two and eight times as many, which nobody has measured.
 void WinogradConv::PlanSplit(int workers, int64_t weight_bytes) {
   const int64_t panels = static_cast<int64_t>(packed_->panels.size());
   const int64_t many = amx_ != nullptr ? 128 : gemm_->lanes == kMaxLanes ? 32 : 16;
