@@ -238,8 +238,8 @@ void GemmConv::RunTiles(const ConvOperands& operands, const Block& block, const 
   tile.lo = lo_;
   tile.hi = hi_;
   GemmTileFunction run = ops_->tile[panel.vectors][tiles.rows];
-  if (band_.planar && panel.vectors == 1 && row_stride_ <= kMostCloseStride && within_line) {
-    const GemmTileFunction found = ops_->close[row_stride_][tiles.rows];
+  if (band_.planar && row_stride_ <= kMostCloseStride && within_line) {
+    const GemmTileFunction found = ops_->close[panel.vectors][row_stride_][tiles.rows];
     if (found != nullptr) run = found;
   }
   if (finish_) return FinishTiles(run, tile, tiles, panel);

@@ -78,9 +78,16 @@ HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
 #endif
 }
 
-template <int kRows, int kVectors, class D, class V>
-HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff_t k, const float* b,
-                     V (&sum)[kRows][kVectors]) {
+// Rows that are kStride floats apart, all reached from one pointer.
+template <int kStride>
+struct CloseRows {
+  HWY_INLINE float At(int row, ptrdiff_t, ptrdiff_t k) const { return p[row * kStride + k]; }
+
+  const float* p;
+};
+
+template <int kRows, int kVectors, class D, class Rows, class V>
+HWY_INLINE void Step(D d, const Rows& a, ptrdiff_t stride, ptrdiff_t k, const float* b, V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
   if constexpr (kRows < kVectors) {
     // One vector of b at a time: the sums leave room for the fewer of the two.
@@ -107,6 +114,16 @@ HWY_INLINE void Step(D d, const RowPointers<kRows>& a, ptrdiff_t stride, ptrdiff
     const V x = hn::Set(d, a.At(r, stride, k));
     HWY_UNROLL(kMaxTileVectors)
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(x, column[v], sum[r][v]);
+  }
+}
+
+template <int kRows, int kVectors, class D, class V>
+HWY_INLINE void StartSums(D d, const GemmTile& t, V (&sum)[kRows][kVectors]) {
+  HWY_UNROLL(kMaxTileVectors)
+  for (int v = 0; v < kVectors; ++v) {
+    const V bias = t.biased ? hn::Load(d, t.b + v * HWY_MAX_LANES_D(D)) : hn::Zero(d);
+    HWY_UNROLL(kMaxTileRows)
+    for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
   }
 }
 
@@ -210,12 +227,7 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
   const float* next_ahead = t.ahead;
   ForEachTile<kRows, kVectors, kLanes>(t, [&](const float* first, const Destination& to) HWY_ATTR {
     V sum[kRows][kVectors];
-    HWY_UNROLL(kMaxTileVectors)
-    for (int v = 0; v < kVectors; ++v) {
-      const V bias = t.biased ? hn::Load(d, t.b + v * kLanes) : hn::Zero(d);
-      HWY_UNROLL(kMaxTileRows)
-      for (int r = 0; r < kRows; ++r) sum[r][v] = bias;
-    }
+    StartSums<kRows, kVectors>(d, t, sum);
     const float* b = t.b + kWidth;
     // Without, what is read anyhow: a prefetch from an unmapped page waits for the page table.
     const float* ahead = fetch ? next_ahead : b;
@@ -244,28 +256,25 @@ HWY_NOINLINE void RunTile(const GemmTile& t) {
   });
 }
 
-// The same for one vector and rows that are kStride floats apart: one pointer reaches all of them, so that short
-// segments cost little.
-template <int kRows, int kStride>
+// The same for rows that are kStride floats apart: one pointer reaches all of them, so that short segments cost little.
+template <int kRows, int kVectors, int kStride>
 HWY_NOINLINE void RunClose(const GemmTile& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   constexpr int kLanes = HWY_MAX_LANES_D(decltype(d));
-  ForEachTile<kRows, 1, kLanes>(t, [&](const float* first, const Destination& to) HWY_ATTR {
-    V sum[kRows][1];
-    HWY_UNROLL(kMaxTileRows)
-    for (int r = 0; r < kRows; ++r) sum[r][0] = hn::Load(d, t.b);
+  constexpr ptrdiff_t kWidth = kVectors * kLanes;
+  ForEachTile<kRows, kVectors, kLanes>(t, [&](const float* first, const Destination& to) HWY_ATTR {
+    V sum[kRows][kVectors];
+    StartSums<kRows, kVectors>(d, t, sum);
     const float* b = t.b;
     for (int64_t s = 0; s < t.segment_count; ++s) {
       const float* a = first + t.segments[s];
       for (const float* end = a + t.segment_length; a < end; ++a) {
-        b += kLanes;
-        const V column = hn::Load(d, b);
-        HWY_UNROLL(kMaxTileRows)
-        for (int r = 0; r < kRows; ++r) sum[r][0] = hn::MulAdd(hn::Set(d, a[r * kStride]), column, sum[r][0]);
+        b += kWidth;
+        Step(d, CloseRows<kStride>{a}, kStride, 0, b, sum);
       }
     }
-    Store<kRows, 1>(d, t, to, sum);
+    Store<kRows, kVectors>(d, t, to, sum);
   });
 }
 
@@ -335,15 +344,23 @@ void Transpose(const float* src, int64_t src_stride, int64_t src_step, int64_t r
   }
 }
 
-template <int kStride, int... kRowsBeyond>
-void FillClose([[maybe_unused]] GemmOps& ops, std::integer_sequence<int, kRowsBeyond...>) {
-  ((ops.close[kStride][kFewestCloseRows + kRowsBeyond] = &RunClose<kFewestCloseRows + kRowsBeyond, kStride>), ...);
+template <int kVectors, int... kRowsLessOne>
+void FillClose([[maybe_unused]] GemmOps& ops, std::integer_sequence<int, kRowsLessOne...>) {
+  const auto fill = [&ops](auto rows) {
+    // With 32 registers tiles of few rows, or of two vectors, gain nothing.
+    if constexpr (!k32Registers || (kVectors == 1 && rows >= 8)) {
+      ops.close[kVectors][1][rows] = &RunClose<rows, kVectors, 1>;
+      ops.close[kVectors][2][rows] = &RunClose<rows, kVectors, 2>;
+    }
+  };
+  (fill(std::integral_constant<int, kRowsLessOne + 1>()), ...);
 }
 
 template <int kVectors, int... kRowsLessOne>
 void FillTiles(GemmOps& ops, std::integer_sequence<int, kRowsLessOne...>) {
   ((ops.tile[kVectors][kRowsLessOne + 1] = &RunTile<kRowsLessOne + 1, kVectors>), ...);
   ops.max_rows[kVectors] = static_cast<int>(sizeof...(kRowsLessOne));
+  FillClose<kVectors>(ops, std::integer_sequence<int, kRowsLessOne...>());
 }
 
 GemmOps MakeOps() {
@@ -354,9 +371,6 @@ GemmOps MakeOps() {
   FillTiles<2>(ops, std::make_integer_sequence<int, MaxRows(2)>());
   FillTiles<3>(ops, std::make_integer_sequence<int, MaxRows(3)>());
   FillTiles<4>(ops, std::make_integer_sequence<int, MaxRows(4)>());
-  constexpr std::make_integer_sequence<int, std::max(MaxRows(1) - kFewestCloseRows + 1, 0)> rows;
-  FillClose<1>(ops, rows);
-  FillClose<2>(ops, rows);
   ops.finish = &Finish;
   ops.pack = &Pack;
   ops.transpose = &Transpose;

@@ -44,9 +44,7 @@ struct GemmTile {
 
 using GemmTileFunction = void (*)(const GemmTile& tile);
 
-// Rows of a that lie 1 or 2 floats apart, for planar sources: kernels of at least this many rows, which take no
-// half_offset.
-inline constexpr int kFewestCloseRows = 8;
+// Rows of a that lie 1 or 2 floats apart, for planar sources: kernels that take no half_offset.
 inline constexpr int kMostCloseStride = 2;
 
 // What one instruction set offers.
@@ -55,8 +53,8 @@ struct GemmOps {
   int wide = 0;                            // vectors of the tiles that are the fastest, rows permitting
   int max_rows[kMaxTileVectors + 1] = {};  // by vectors; 0: none as wide
   GemmTileFunction tile[kMaxTileVectors + 1][kMaxTileRows + 1] = {};
-  // Of one vector, by row_stride and rows; null for those that there are none of.
-  GemmTileFunction close[kMostCloseStride + 1][kMaxTileRows + 1] = {};
+  // By vectors, row_stride and rows; null for those that there are none of.
+  GemmTileFunction close[kMaxTileVectors + 1][kMostCloseStride + 1][kMaxTileRows + 1] = {};
   void (*finish)(const FinishTile& tile, const Epilogue& epilogue) = nullptr;
   // Copies `count` pixels of `channels` floats, strides in floats, through the prologue.
   void (*pack)(const float* src, int64_t src_stride, int64_t count, int64_t channels, float* dst, int64_t dst_stride,

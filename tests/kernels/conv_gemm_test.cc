@@ -115,6 +115,10 @@ TEST(ConvGemm, PlanarSource) {
     }
     cases.push_back({MakeConvShape(2, 17, 15, 2, 18, kernel, 2, 0, 2)});
   }
+  for (const int64_t k : {9, 20, 40, 64}) {  // tiles of every width; more than 576 products, in pieces
+    cases.push_back({MakeConvShape(1, 13, 37, 3, k, 3, 2)});
+    cases.push_back({MakeConvShape(1, 15, 40, 4, k, 13)});
+  }
   ConvCase line{MakeConvShape(1, 1, 40, 3, 10, 3)};  // a 1-D convolution
   line.shape.kernel_h = line.shape.out_height = 1;
   line.shape.pad_top = 0;
