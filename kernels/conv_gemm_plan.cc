@@ -9,8 +9,10 @@
 namespace crease {
 namespace {
 
-// Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
+// Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB): a tile of
+// more rows than ways reads them from a copy.
 constexpr int64_t kAliasFloats = 2048 / sizeof(float);
+constexpr int kL1Ways = 8;
 // Longer sums are sums of pieces: rounding errors grow with the square root of a piece's length (864 products: 4.9e-7
 // of the outputs' rms in one piece, 2.2e-7 in pieces of 288).
 constexpr int64_t kPieceFloats = 576;
@@ -89,7 +91,7 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
 void GemmConv::PlanBand(const Options& options, int64_t panels) {
   const ConvShape& s = shape_;
   const bool wide = panels > 2 * s.groups;
-  const bool alias = options.src_pitch % kAliasFloats == 0 && wide;
+  const bool alias = options.src_pitch % kAliasFloats == 0 && wide && ops_->max_rows[1] > kL1Ways;
   // Rows of the source as they are, though not all that dst lies between.
   const bool in_place = !flat_ && options.lattice && s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0 &&
                         s.out_height <= s.height && s.out_width <= s.width && s.stride_h == 1 && s.stride_w == 1;
