@@ -21,14 +21,14 @@ void GemmConv::Run(const RunContext& context, const ConvOperands& operands) cons
   if (by_columns_) {
     ParallelPieces(context, panels, [&](int worker, auto next) {
       const AmxScope scope(amx_ != nullptr);
-      const bool once = units_ <= unit_block_ && (flat_ || shape_.batch == 1);
+      const bool once = units_ <= unit_block_ && (flat_ || shape_.batch == 1) && !by_group_;
       Block block;
       for (WorkShares::Range r = next(); !r.empty(); r = next()) {
         if (!once) {
           RunRange(operands, {0, units_}, {r.begin, r.end}, true, band(worker));
           continue;
         }
-        if (block.a == nullptr) block = Pack(operands, {0, units_}, band(worker));
+        if (block.a == nullptr) block = Pack(operands, {0, units_}, 0, band(worker));
         RunBlock(operands, block, {r.begin, r.end}, true);
       }
     });
@@ -49,8 +49,8 @@ void GemmConv::Run(const RunContext& context, const ConvOperands& operands) cons
   }
 }
 
-GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, float* scratch) const {
-  return flat_ ? PackFlat(operands, units, scratch) : PackRows(operands, units, scratch);
+GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, int64_t group, float* scratch) const {
+  return flat_ ? PackFlat(operands, units, scratch) : PackRows(operands, units, group, scratch);
 }
 
 void GemmConv::RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const {
@@ -60,18 +60,30 @@ void GemmConv::RunPixels(const ConvOperands& operands, int64_t count, float* scr
 
 void GemmConv::RunRows(const ConvOperands& operands, int64_t origin, int64_t begin, int64_t end, float* scratch) const {
   for (int64_t row = begin; row < end; row += unit_block_) {
-    Block block = PackRows(operands, {row, std::min(row + unit_block_, end)}, scratch);
+    Block block = PackRows(operands, {row, std::min(row + unit_block_, end)}, 0, scratch);
     block.pixel -= origin * shape_.out_width;
     RunBlock(operands, block, {0, static_cast<int64_t>(packed_->panels.size())}, false);
   }
 }
 
 void GemmConv::RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const {
+  if (!by_group_) return RunGroup(operands, units, panels, 0, cold, scratch);
+  while (panels.begin < panels.end) {
+    const auto group = [&](int64_t panel) { return packed_->panels[static_cast<size_t>(panel)].group; };
+    Range own{panels.begin, panels.begin + 1};
+    while (own.end < panels.end && group(own.end) == group(own.begin)) ++own.end;
+    RunGroup(operands, units, own, group(own.begin), cold, scratch);
+    panels.begin = own.end;
+  }
+}
+
+void GemmConv::RunGroup(const ConvOperands& operands, Range units, Range panels, int64_t group, bool cold,
+                        float* scratch) const {
   for (int64_t unit = units.begin; unit < units.end;) {
     int64_t end = std::min(unit + unit_block_, units.end);
     // A band lies in one image.
     if (!flat_) end = std::min(end, (unit / shape_.out_height + 1) * shape_.out_height);
-    RunBlock(operands, Pack(operands, {unit, end}, scratch), panels, cold);
+    RunBlock(operands, Pack(operands, {unit, end}, group, scratch), panels, cold);
     cold = !weights_stay_;
     unit = end;
   }
@@ -90,7 +102,7 @@ GemmConv::Block GemmConv::PackFlat(const ConvOperands& operands, Range pixels, f
   return block;
 }
 
-GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, float* scratch) const {
+GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, int64_t group, float* scratch) const {
   const int64_t image = rows.begin / shape_.out_height, y = rows.begin % shape_.out_height;
   const float* a = scratch;
   if (!copy_) {
@@ -98,7 +110,15 @@ GemmConv::Block GemmConv::PackRows(const ConvOperands& operands, Range rows, flo
   } else if (band_.planar) {
     band_.PackPlanes(operands.src, rows.begin, rows.end, scratch);
   } else {
-    band_.Pack(*ops_, operands, prologue_, rows.begin, rows.end, scratch);
+    const int64_t first = group * shape_.group_channels();
+    ConvOperands own = operands;
+    own.src += first;
+    Prologue prologue = prologue_;
+    if (prologue.scale != nullptr) {
+      prologue.scale += first;
+      prologue.shift += first;
+    }
+    band_.Pack(*ops_, own, prologue, rows.begin, rows.end, scratch);
   }
   const int64_t step = lattice_.step_h * lattice_.width;
   return {image * lattice_.height * lattice_.width + y * step, shape_.out_width, rows.end - rows.begin, step, a};
@@ -218,7 +238,8 @@ void GemmConv::RunTiles(const ConvOperands& operands, const Block& block, const 
   const int64_t pixel = block.pixel + tiles.y * block.line_step + tiles.x * lattice_.step_w;
   GemmTile tile;
   tile.count = tiles.count;
-  tile.a = block.a + tiles.y * line_stride_ + tiles.x * row_stride_ + panel.group * shape_.group_channels();
+  tile.a = block.a + tiles.y * line_stride_ + tiles.x * row_stride_ +
+           (by_group_ ? 0 : panel.group * shape_.group_channels());
   tile.row_stride = row_stride_;
   tile.half_offset = within_line ? (tiles.rows + 1) / 2 * row_stride_ : line_stride_;
   tile.segments = segments_.data();

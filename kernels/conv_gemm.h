@@ -108,6 +108,9 @@ class GemmConv {
   void PlanSplit(int workers, int64_t column_units);
   // `cold`: the weights are not in L2 yet.
   void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
+  // For panels of one group, or of any without by_group_.
+  void RunGroup(const ConvOperands& operands, Range units, Range panels, int64_t group, bool cold,
+                float* scratch) const;
   void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   void RunTiles(const ConvOperands& operands, const Block& block, const GemmPanel& panel, const Tiles& tiles,
                 const Ahead& ahead) const;
@@ -138,9 +141,10 @@ class GemmConv {
   void RunAmxBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
   // Units by grains.
   Range Units(int64_t begin, int64_t end) const { return {begin * grain_, std::min(end * grain_, units_)}; }
-  Block Pack(const ConvOperands& operands, Range units, float* scratch) const;
+  // `group`: that is copied, with by_group_.
+  Block Pack(const ConvOperands& operands, Range units, int64_t group, float* scratch) const;
   Block PackFlat(const ConvOperands& operands, Range pixels, float* scratch) const;
-  Block PackRows(const ConvOperands& operands, Range rows, float* scratch) const;
+  Block PackRows(const ConvOperands& operands, Range rows, int64_t group, float* scratch) const;
 
   ConvShape shape_;
   Epilogue epilogue_;
@@ -152,6 +156,7 @@ class GemmConv {
   bool one_tap_ = false;                // each dst pixel reads one that exists
   bool flat_ = false;                   // lines of a block follow each other in a: units are pixels, else dst rows
   bool copy_ = false;                   // into the worker's band
+  bool by_group_ = false;               // one group's channels after the other, so that its pixels lie close together
   bool weights_stay_ = false;           // in L2
   bool by_columns_ = false;             // workers share the panels, else the units
   int64_t units_ = 0, unit_block_ = 0;  // in all; in one block

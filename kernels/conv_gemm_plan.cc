@@ -97,11 +97,13 @@ void GemmConv::PlanBand(const Options& options, int64_t panels) {
                         s.out_height <= s.height && s.out_width <= s.width && s.stride_h == 1 && s.stride_w == 1;
   const bool amx = amx_ != nullptr;
   copy_ = amx || !(in_place || (flat_ && s.pointwise())) || options.prologue.scale != nullptr || alias;
+  by_group_ = copy_ && !flat_ && s.groups > 1;
+  const int64_t band_channels = by_group_ ? s.group_channels() : s.channels;
   a_pitch_ = options.src_pitch;
   if (options.planar) {
     a_pitch_ = 1;
   } else if (copy_) {
-    a_pitch_ = amx ? DivideUp(depth(), kAmxDepth) * kAmxChunkFloats : s.channels;
+    a_pitch_ = amx ? DivideUp(depth(), kAmxDepth) * kAmxChunkFloats : band_channels;
     if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
   }
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
@@ -122,6 +124,7 @@ void GemmConv::PlanBand(const Options& options, int64_t panels) {
     }
   } else {
     band_ = {s, a_pitch_, options.planar};
+    band_.shape.channels = band_channels;
     units_ = s.batch * s.out_height;
     row_stride_ = s.stride_w * a_pitch_;
     line_stride_ = copy_ ? band_.line_stride() : s.width * a_pitch_;
@@ -150,8 +153,8 @@ void GemmConv::PlanSegments() {
     return;
   }
   // Neighbouring taps of all channels are one run where nothing lies between.
-  const bool runs = s.groups == 1 && s.dilation_w == 1 && a_pitch_ == s.channels;
-  segment_length_ = runs ? s.kernel_w * s.channels : s.group_channels();
+  const bool runs = s.dilation_w == 1 && a_pitch_ == s.group_channels();
+  segment_length_ = (runs ? s.kernel_w : 1) * s.group_channels();
   for (int64_t i = 0; i < s.kernel_h; ++i) {
     for (int64_t j = 0; j < (runs ? 1 : s.kernel_w); ++j) {
       segments_.push_back((i * s.dilation_h * band_.width() + j * s.dilation_w) * a_pitch_);
@@ -192,9 +195,10 @@ void GemmConv::PlanSplit(int workers, int64_t column_units) {
   // only in its L2.
   const double dst = 4.0 * static_cast<double>(s.out_pixels() * s.filters);
   const double others = s.out_height >= 6 * workers ? (source + dst / workers) * (workers - 1) / workers : 0;
-  // Each worker copies the whole band for itself.
-  const double by_columns = ideal * Imbalance(column_units, workers) +
-                            (weights / workers + (copy_ ? 2 : 1) * source + others) / kBytesPerSecond;
+  // Each worker copies the whole band for itself, or its own groups.
+  const double read = (copy_ ? 2 : 1) * source / (by_group_ ? workers : 1);
+  const double by_columns =
+      ideal * Imbalance(column_units, workers) + (weights / workers + read + others) / kBytesPerSecond;
   by_columns_ = workers > 1 && by_columns < by_units;
 }
 
