@@ -89,8 +89,9 @@ struct CloseRows {
 template <int kRows, int kVectors, class D, class Rows, class V>
 HWY_INLINE void Step(D d, const Rows& a, ptrdiff_t stride, ptrdiff_t k, const float* b, V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
-  if constexpr (kRows < kVectors) {
-    // One vector of b at a time: the sums leave room for the fewer of the two.
+  // One vector of b at a time: where sums leave room for the fewer of the two, and for few rows of two vectors, whose
+  // multiply-adds else wait for their sums (Zen 1, cycles a step: 4 x 2 10 -> 8, 3 x 2 7 -> 6.5; 5 x 2 the same).
+  if constexpr (kRows < kVectors || (!k32Registers && kVectors == 2 && kRows <= 4)) {
     V x[kRows];
     HWY_UNROLL(kMaxTileRows)
     for (int r = 0; r < kRows; ++r) x[r] = hn::Set(d, a.At(r, stride, k));
