@@ -104,8 +104,8 @@ class GemmConv {
   void RunPieces(GemmTileFunction run, const GemmTile& tiles, int rows, int vectors) const;
   void PlanBand(const Options& options, int64_t panels);
   void PlanSegments();
-  // column_units: what is dealt out where the split is by columns.
-  void PlanSplit(int workers, int64_t column_units);
+  // column_units: what is dealt out where the split is by columns. `copy`: the source is copied.
+  bool SplitsByColumns(int workers, int64_t column_units, bool copy) const;
   // `cold`: the weights are not in L2 yet.
   void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
   // For panels of one group, or of any without by_group_.

@@ -76,8 +76,10 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   // By channels, workers have even shares of vectors, not of panels.
   const bool even = !amx && matrix.groups == 1;
   conv.PlanBand(options, panels);
-  conv.PlanSplit(options.workers, even ? column_vectors : panels);
-  const int64_t parts = conv.by_columns_ && even ? options.workers : 1;
+  const int64_t column_units = even ? column_vectors : panels;
+  conv.by_columns_ = conv.SplitsByColumns(options.workers, column_units, conv.copy_);
+  // Whether this one copies or not, so that kernels which are only tried pack the same weights.
+  const int64_t parts = even && conv.SplitsByColumns(options.workers, column_units, true) ? options.workers : 1;
   if (amx) {
     CREASE_ASSIGN_OR_RETURN(conv.packed_, PackAmxGemm(matrix, options.cache, options.executor));
   } else {
@@ -183,7 +185,7 @@ void GemmConv::PlanPieces() {
 }
 
 // By units every worker reads all weights, by columns all of the source: the estimate of the slower part decides.
-void GemmConv::PlanSplit(int workers, int64_t column_units) {
+bool GemmConv::SplitsByColumns(int workers, int64_t column_units, bool copy) const {
   const ConvShape& s = shape_;
   const double flops = 2.0 * static_cast<double>(s.out_pixels() * s.filters * s.taps() * s.group_channels());
   const double weights = 4.0 * static_cast<double>(s.filters * s.taps() * s.group_channels());
@@ -196,10 +198,10 @@ void GemmConv::PlanSplit(int workers, int64_t column_units) {
   const double dst = 4.0 * static_cast<double>(s.out_pixels() * s.filters);
   const double others = s.out_height >= 6 * workers ? (source + dst / workers) * (workers - 1) / workers : 0;
   // Each worker copies the whole band for itself, or its own groups.
-  const double read = (copy_ ? 2 : 1) * source / (by_group_ ? workers : 1);
+  const double read = (copy ? 2 : 1) * source / (by_group_ ? workers : 1);
   const double by_columns =
       ideal * Imbalance(column_units, workers) + (weights / workers + read + others) / kBytesPerSecond;
-  by_columns_ = workers > 1 && by_columns < by_units;
+  return workers > 1 && by_columns < by_units;
 }
 
 std::string GemmConv::Describe() const {
