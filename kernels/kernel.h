@@ -100,9 +100,11 @@ class PackCache {
   // What `make` returned for this key the first time. The key names the source tensor (its bytes'
   // address), the kernel and the packing. Thread-safe; null from `make` (out of memory) is not kept.
   Packed GetOrMake(const std::string& key, const std::function<Packed()>& make);
+  // How many nothing else holds. Thread-safe.
+  size_t unused() const;
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::unordered_map<std::string, Packed> entries_;
 };
 

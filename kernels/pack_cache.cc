@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "kernels/kernel.h"
 
 namespace crease {
@@ -10,6 +12,12 @@ PackCache::Packed PackCache::GetOrMake(const std::string& key, const std::functi
   Packed packed = make();
   if (packed != nullptr) entries_.emplace(key, packed);
   return packed;
+}
+
+size_t PackCache::unused() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<size_t>(
+      std::count_if(entries_.begin(), entries_.end(), [](const auto& entry) { return entry.second.use_count() == 1; }));
 }
 
 }  // namespace crease

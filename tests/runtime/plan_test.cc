@@ -2,6 +2,7 @@
 // Plans of random networks: right results, and no two live buffers in one place.
 #include <algorithm>
 
+#include "runtime/lower.h"
 #include "tests/runtime/runtime_test_util.h"
 
 namespace crease {
@@ -333,6 +334,34 @@ TEST(Plan, ABatchNormBeforeAGlobalPoolIsPartOfIt) {
   EXPECT_EQ(FindStep(*plan, "Affine"), nullptr);
   EXPECT_EQ(FindStep(*plan, "Relu"), nullptr);
   ExpectMatchesInterpreter(graph, *MakeImpl(graph), 3, 1, 1e-5);
+}
+
+// A batch-norm and its convolution are tried as one and as two: both ways to pack the same weights would stay.
+TEST(Plan, KernelsThatAreOnlyTriedPackNothingOfTheirOwn) {
+  for (const int64_t channels : {64, 512, 992}) {
+    for (const int64_t size : {7, 14, 28}) {
+      SCOPED_TRACE(std::to_string(channels) + " channels at " + std::to_string(size));
+      Net net(1);
+      const ValueId x = net.Conv(net.Input("x", {1, 8, size, size}), 8, channels, 1);
+      net.Output(net.Conv(
+          net.Op("Relu", {net.BatchNorm(net.Op("MaxPool", {net.Op("Concat", {x, x}, {MakeAttr("axis", int64_t{1})})},
+                                               {MakeAttr("kernel_shape", std::vector<int64_t>{1, 1})}),
+                                        2 * channels)}),
+          2 * channels, 128, 1));
+      const Graph graph = net.Build();
+      PackCache packs;
+      ConstantPool constants;
+      PlanOptions options;
+      options.workers = 2;
+      options.packs = &packs;
+      options.constants = &constants;
+      auto program = Lower(graph, std::vector<Shape>{{1, 8, size, size}}, constants, {});
+      ASSERT_TRUE(program.ok());
+      const auto plan = MakePlan(std::move(program).value(), options);
+      ASSERT_TRUE(plan.ok());
+      EXPECT_EQ(packs.unused(), 0u);
+    }
+  }
 }
 
 TEST(Plan, ADenseBlockSharesOneBuffer) {
