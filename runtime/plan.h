@@ -39,11 +39,6 @@ struct PlanTensor {
   int64_t spatial() const;  // product of the dimensions after the second
 };
 
-// Elements from one pixel to the next of a channels-last tensor that has a buffer for itself: its channels, and a line
-// more where pixels would lie a multiple of 2 KiB apart. Those fall into one or two sets of L1, so that kernels which
-// read several at once evict what they need next.
-int64_t OwnPitch(const Shape& shape, DType dtype);
-
 struct Refusal {
   std::string kernel, reason;
 };

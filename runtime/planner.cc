@@ -20,15 +20,6 @@ int64_t PlanTensor::spatial() const {
   return count;
 }
 
-int64_t OwnPitch(const Shape& shape, DType dtype) {
-  constexpr int64_t kAliasBytes = 1024, kLineBytes = 64;
-  int64_t pixels = shape[0];
-  for (size_t axis = 2; axis < shape.size(); ++axis) pixels *= shape[axis];
-  const auto element = static_cast<int64_t>(ByteSize(dtype));
-  const bool alias = pixels > 1 && shape[1] * element % kAliasBytes == 0;
-  return alias ? shape[1] + kLineBytes / element : shape[1];
-}
-
 Result<std::shared_ptr<const Plan>> MakePlan(Program program, const PlanOptions& options) {
   return Planner(std::move(program), options).Run();
 }
@@ -121,14 +112,9 @@ int Planner::AddTensor(ValueId value, Layout layout, int64_t pitch, int buffer, 
   return static_cast<int>(plan_->tensors.size() - 1);
 }
 
-int Planner::AddOwnTensor(ValueId value, Layout layout) {
-  const ProgramValue& v = program_.value(value);
-  int64_t bytes = v.bytes(), pitch = 0;
-  if (layout == Layout::kChannelsLast) {
-    pitch = OwnPitch(v.shape, v.dtype);
-    bytes = bytes / std::max<int64_t>(v.shape[1], 1) * pitch;
-  }
-  return AddTensor(value, layout, pitch, AddBuffer(PlanBuffer::Kind::kArena, bytes, kNone), 0);
+int Planner::AddDenseTensor(ValueId value, Layout layout) {
+  const int buffer = AddBuffer(PlanBuffer::Kind::kArena, program_.value(value).bytes(), kNone);
+  return AddTensor(value, layout, layout == Layout::kChannelsLast ? dim(value, 1) : 0, buffer, 0);
 }
 
 int Planner::tensor_of(ValueId value, Layout layout) const {
@@ -165,7 +151,7 @@ Result<int> Planner::TensorIn(ValueId value, Layout layout) {
     SetTensor(value, alias);
     return alias;
   }
-  const int made = AddOwnTensor(value, layout);
+  const int made = AddDenseTensor(value, layout);
   CREASE_RETURN_IF_ERROR(AddReorder(have, made, program_.value(value).name));
   SetTensor(value, made);
   return made;
@@ -191,8 +177,7 @@ Operand OperandOf(const PlanTensor& tensor) {
 
 std::string LayoutName(const PlanTensor& tensor) {
   if (tensor.layout == Layout::kPlain) return "plain";
-  const bool own = tensor.pitch == tensor.shape[1] || tensor.pitch == OwnPitch(tensor.shape, tensor.dtype);
-  return own ? "channels-last" : "channels-last slice";
+  return tensor.pitch == tensor.shape[1] ? "channels-last" : "channels-last slice";
 }
 
 }  // namespace
@@ -278,7 +263,7 @@ Result<void> Planner::Emit(const ProgramOp& op, Choice choice, double flops) {
       } else if (slice.concat != kNone && layout == Layout::kChannelsLast) {
         tensor = SliceTensor(id);
       } else {
-        tensor = AddOwnTensor(id, layout);
+        tensor = AddDenseTensor(id, layout);
       }
       SetTensor(id, tensor);
       step.bytes += static_cast<double>(program_.value(id).bytes());
@@ -307,7 +292,7 @@ Result<void> Planner::BindOutputs() {
                      buffer.bytes == program_.value(id).bytes();
     int result = tensor.buffer;
     if (!own) {
-      const int copy = AddOwnTensor(id, Layout::kPlain);
+      const int copy = AddDenseTensor(id, Layout::kPlain);
       result = plan_->tensors[static_cast<size_t>(copy)].buffer;
       PlanStep step;
       step.name = program_.value(id).name;

@@ -52,7 +52,7 @@ class Planner {
   Result<void> PlaceBuffers();
   int AddBuffer(PlanBuffer::Kind kind, int64_t bytes, int index);
   int AddTensor(ValueId value, Layout layout, int64_t pitch, int buffer, int64_t offset);
-  int AddOwnTensor(ValueId value, Layout layout);     // in a new buffer of the arena
+  int AddDenseTensor(ValueId value, Layout layout);   // in a new buffer of the arena
   int tensor_of(ValueId value, Layout layout) const;  // or kNone
   void SetTensor(ValueId value, int tensor);
   // The value's tensor in that layout; a Reorder step makes it if there is none. Rank < 3: plain.

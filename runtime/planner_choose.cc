@@ -54,8 +54,7 @@ Operand Planner::OperandFor(ValueId value, Layout layout) const {
   if (operand.constant || !fits_channels_last(value) || layout == Layout::kPlain) return operand;
   operand.layout = Layout::kChannelsLast;
   const int tensor = tensor_of(value, layout);
-  operand.pitch =
-      tensor == kNone ? OwnPitch(operand.shape, operand.dtype) : plan_->tensors[static_cast<size_t>(tensor)].pitch;
+  operand.pitch = tensor == kNone ? operand.shape[1] : plan_->tensors[static_cast<size_t>(tensor)].pitch;
   return operand;
 }
 

@@ -119,7 +119,7 @@ int Planner::ConcatTensor(int concat) {
   if (tensor != kNone) return tensor;
   const ValueId result = program_.op(concat).output();
   tensor = slice_of_[static_cast<size_t>(result)].concat != kNone ? SliceTensor(result)
-                                                                  : AddOwnTensor(result, Layout::kChannelsLast);
+                                                                  : AddDenseTensor(result, Layout::kChannelsLast);
   return tensor;
 }
 

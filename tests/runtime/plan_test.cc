@@ -242,29 +242,6 @@ TEST(Plan, ConvolutionsOnLargeMapsAreOneStep) {
   ExpectMatchesInterpreter(graph, *impl, 1, 1, 1e-4);
 }
 
-TEST(Plan, PixelsAreNoPowersOfTwoApart) {
-  const auto pitch = [](Shape shape, DType dtype = DType::kFloat32) { return OwnPitch(shape, dtype); };
-  EXPECT_EQ(pitch({1, 256, 2, 2}), 256 + 16);
-  EXPECT_EQ(pitch({2, 1536, 7, 7}), 1536 + 16);
-  EXPECT_EQ(pitch({2, 512, 7}), 512 + 16);
-  EXPECT_EQ(pitch({1, 240, 7, 7}), 240);
-  EXPECT_EQ(pitch({1, 512, 1, 1}), 512);  // one pixel
-  EXPECT_EQ(pitch({1, 256, 2, 2}, DType::kFloat64), 256 + 8);
-  EXPECT_EQ(pitch({1, 256, 2, 2}, DType::kBFloat16), 256);
-  Net net(7);
-  const ValueId x = net.Input("x", {2, 8, 6, 5});
-  const ValueId wide = net.Op("Tanh", {net.Conv(x, 8, 512, 3)});
-  const ValueId deep =
-      net.Conv(net.Op("MaxPool", {wide}, {MakeAttr("kernel_shape", std::vector<int64_t>{2, 2})}), 512, 512, 3, 1, 512);
-  net.Output(net.Conv(net.Op("Concat", {deep, deep}, {MakeAttr("axis", int64_t{1})}), 1024, 20, 1));
-  const Graph graph = net.Build();
-  const auto plan = PlanOf(graph);
-  int padded = 0;
-  for (const PlanTensor& tensor : plan->tensors) padded += tensor.pitch == 512 + 16 || tensor.pitch == 1024 + 16;
-  EXPECT_GE(padded, 3);
-  ExpectMatchesInterpreter(graph, *MakeImpl(graph), 1, 1, 1e-4);
-}
-
 TEST(Plan, AnImageIsReadAsItIs) {
   for (const int64_t size : {19, 224}) {  // alone, and as the first stage of a chain
     SCOPED_TRACE(size);
