@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-
 #include "kernels/kernel.h"
+
+#include <algorithm>
 
 namespace crease {
 

@@ -134,6 +134,14 @@ TEST(ConvGemm, Groups) {
     cases.push_back({MakeConvShape(1, 9, 11, 2 * group, 6 * group, 3, 2, -1, 1, 2)});
     cases.push_back({MakeConvShape(1, 5, 4, 4 * group, 2 * group, 1, 1, 0, 1, 2)});
   }
+  // Each group is copied by itself: with its part of a prologue, for several panels, in several bands of two images.
+  for (const bool prologue : {false, true}) {
+    cases.push_back({MakeConvShape(2, 7, 6, 3 * 20, 3 * 150, 3, 1, -1, 1, 3), {Activation::kSilu}, true, prologue});
+    cases.push_back({MakeConvShape(2, 20, 64, 2 * 70, 2 * 5, 3, 1, -1, 1, 2), {Activation::kRelu}, true, prologue});
+    cases.push_back({MakeConvShape(1, 8, 9, 5 * 12, 5 * 16, 3, 2, -1, 2, 5)});
+    cases.back().prologue = prologue;
+    cases.back().src_extra = 3;
+  }
   CheckOnEveryTarget(cases);
 }
 
