@@ -172,12 +172,12 @@ HWY_INLINE V Sigmoid(D d, V x) {
   return hn::IfThenZeroElse(hn::Lt(x, least), hn::Div(hn::Set(d, 1.0f), OnePlusExpNeg(d, hn::Max(least, x))));
 }
 
-// x / (1 + exp(-x)): relative error below 5e-7; 0 below x = -88, -infinity included: an absolute error of 6e-37.
+// x / (1 + exp(-x)): relative error below 5e-7; below x = -80, -infinity included, what it is there: an absolute error
+// of 1.5e-33. Not nearer to 0, since denormal products of it would slow down what follows.
 template <class D, class V>
 HWY_INLINE V Silu(D d, V x) {
-  const V least = hn::Set(d, kLeastExponent);
-  const V bounded = hn::Max(least, x);
-  return hn::IfThenZeroElse(hn::Lt(x, least), hn::Div(bounded, OnePlusExpNeg(d, bounded)));
+  x = hn::Max(hn::Set(d, -80.0f), x);
+  return hn::Div(x, OnePlusExpNeg(d, x));
 }
 
 // tanh |x| = -t / (t + 2), t = exp(-2 |x|) - 1: no cancellation, no overflow; relative 5e-7.

@@ -13,6 +13,7 @@
 #include "kernels/amx.h"
 #include "kernels/conv_band.h"
 #include "kernels/conv_shape.h"
+#include "kernels/fetch_cursor.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
 
@@ -53,6 +54,7 @@ class GemmConv {
 
   std::string Describe() const;
   size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
+  int64_t fetchable_bytes(int workers) const;
   // Thread-safe. The same bits at any number of workers: no reduction is split.
   void Run(const RunContext& context, const ConvOperands& operands) const;
   // For a pointwise shape: the `count` pixels at the operands' pointers, on the calling thread; `scratch` has
@@ -83,14 +85,10 @@ class GemmConv {
     int64_t count = 1;
   };
 
-  // Weights that tiles bring into L2 while they compute.
-  struct Ahead {
-    const float* weights = nullptr;
-    int64_t step = 0, tile = 0;  // floats for each k; for each tile
-
-    void Advance(int64_t tiles) {
-      if (weights != nullptr) weights += tiles * tile;
-    }
+  // What to fetch beside the computing.
+  struct Fetch {
+    bool cold = false;             // the weights are not in L2 yet
+    FetchCursor* later = nullptr;  // what later steps read; null: nothing
   };
 
   // Products that are summed up one after the other: some segments, or a part of one.
@@ -106,12 +104,11 @@ class GemmConv {
   void PlanSegments();
   // column_units: what is dealt out where the split is by columns. `copy`: the source is copied.
   bool SplitsByColumns(int workers, int64_t column_units, bool copy) const;
-  // `cold`: the weights are not in L2 yet.
-  void RunRange(const ConvOperands& operands, Range units, Range panels, bool cold, float* scratch) const;
+  void RunRange(const ConvOperands& operands, Range units, Range panels, Fetch fetch, float* scratch) const;
   // For panels of one group, or of any without by_group_.
-  void RunGroup(const ConvOperands& operands, Range units, Range panels, int64_t group, bool cold,
+  void RunGroup(const ConvOperands& operands, Range units, Range panels, int64_t group, Fetch fetch,
                 float* scratch) const;
-  void RunBlock(const ConvOperands& operands, const Block& block, Range panels, bool cold) const;
+  void RunBlock(const ConvOperands& operands, const Block& block, Range panels, Fetch fetch) const;
   void RunTiles(const ConvOperands& operands, const Block& block, const GemmPanel& panel, const Tiles& tiles,
                 const Ahead& ahead) const;
   void FinishTiles(GemmTileFunction run, GemmTile tile, const Tiles& tiles, const GemmPanel& panel) const;

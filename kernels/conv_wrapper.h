@@ -19,6 +19,10 @@ class ConvWrapper final : public Kernel {
   std::string Describe() const override { return conv_.Describe(); }
   size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
   bool ReadsConstant(size_t src) const override { return src == 0; }
+  int64_t FetchableBytes([[maybe_unused]] int workers) const override {
+    if constexpr (requires { conv_.fetchable_bytes(workers); }) return conv_.fetchable_bytes(workers);
+    return 0;
+  }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     conv_.Run(context, ReadConvOperands(epilogue_, src, dst));

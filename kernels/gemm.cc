@@ -19,6 +19,7 @@ class GemmKernel final : public Kernel {
   std::string Describe() const override { return conv_.Describe(); }
   size_t scratch_bytes(int workers) const override { return conv_.scratch_bytes(workers); }
   bool ReadsConstant(size_t src) const override { return src == 0; }
+  int64_t FetchableBytes(int workers) const override { return conv_.fetchable_bytes(workers); }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     ConvOperands operands{static_cast<const float*>(src[0].data), k_, static_cast<float*>(dst[0].data), n_};
@@ -42,6 +43,7 @@ class MatrixVectorKernel final : public Kernel {
   // The matrix is read where it lies, through a tensor of its own: no aligned copy of it is wanted.
   bool ReadsConstant(size_t src) const override { return src == 0; }
   bool KeepsConstant(size_t src) const override { return src != 0; }
+  ConstBytes Streamed(int worker, int workers) const override { return MatrixShare(product_, worker, workers); }
   void Run(const RunContext& context, std::span<const ConstTensorView> src,
            std::span<const TensorView> dst) const override {
     const bool residual = product_.epilogue.residual != Residual::kNone;

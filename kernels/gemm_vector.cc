@@ -84,6 +84,12 @@ namespace crease {
 
 HWY_EXPORT(Dot);
 
+ConstBytes MatrixShare(const MatrixVector& product, int worker, int workers) {
+  const ConstBytes all(product.matrix.bytes(), product.matrix.byte_size());
+  const size_t begin = all.size() * static_cast<size_t>(worker) / static_cast<size_t>(workers);
+  return all.subspan(begin, all.size() * static_cast<size_t>(worker + 1) / static_cast<size_t>(workers) - begin);
+}
+
 void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst,
               const float* residual) {
   const uint8_t* matrix = reinterpret_cast<const uint8_t*>(product.matrix.bytes());

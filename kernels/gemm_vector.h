@@ -19,6 +19,9 @@ struct MatrixVector {
   Epilogue epilogue;
 };
 
+// The matrix's bytes that Multiply reads on worker `worker` of `workers`.
+ConstBytes MatrixShare(const MatrixVector& product, int worker, int workers);
+
 // residual: `columns` values, or null; may be dst. Thread-safe; the same bits at any number of workers.
 void Multiply(const MatrixVector& product, const RunContext& context, const float* src, float* dst,
               const float* residual);

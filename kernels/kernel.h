@@ -54,13 +54,22 @@ class SerialExecutor final : public Executor {
   }
 };
 
+// Bytes of a constant.
+using ConstBytes = std::span<const std::byte>;
+
 // One call's means. `scratch` has Kernel::scratch_bytes(workers) bytes, 64-byte aligned, uninitialised.
 struct RunContext {
   Executor& executor;
   std::byte* scratch = nullptr;
+  // By worker: what it will stream in later steps. A kernel that computes more than it reads brings it into the caches.
+  std::span<const std::vector<ConstBytes>> fetch = {};
 
   int workers() const { return executor.workers(); }
   void ParallelFor(int64_t count, RangeFunction f) const { executor.ParallelFor(count, f); }
+  std::span<const ConstBytes> fetch_for(int worker) const {
+    return static_cast<size_t>(worker) < fetch.size() ? fetch[static_cast<size_t>(worker)]
+                                                      : std::span<const ConstBytes>();
+  }
 };
 
 class Kernel {
@@ -74,6 +83,11 @@ class Kernel {
   virtual bool ReadsConstant(size_t /*src*/) const { return true; }
   // Whether the kernel has kept the tensor of constant source `src`, to read it in Run though not through the view.
   virtual bool KeepsConstant(size_t /*src*/) const { return false; }
+  // What worker `worker` of `workers` reads once from beginning to end while it computes little, so that it waits for
+  // memory unless a step before has fetched it.
+  virtual ConstBytes Streamed(int /*worker*/, int /*workers*/) const { return {}; }
+  // How many bytes of RunContext::fetch a worker can fetch in a Run without being slower for it.
+  virtual int64_t FetchableBytes(int /*workers*/) const { return 0; }
   // src and dst are as in the request, with data; the residual, if any, is the last src. A constant
   // input's view may have null data where the kernel packed it at creation. The same inputs give the
   // same bits at any number of workers: work is split by output, no reduction by thread.

@@ -126,7 +126,7 @@ void CallContext::Run(Executor& executor, StepTime* times) const {
     const std::span<const TensorView> dst(dst_.data() + views.dst, views.dst_count);
     const Clock::time_point start = times ? Clock::now() : Clock::time_point{};
     if (const Kernel* kernel = plan_->steps[i].run.get()) {
-      kernel->Run(RunContext{executor, views.scratch}, src, dst);
+      kernel->Run(RunContext{executor, views.scratch, plan_->steps[i].fetch}, src, dst);
     } else {
       std::memcpy(dst[0].data, src[0].data, static_cast<size_t>(dst[0].size()) * ByteSize(dst[0].dtype));
     }

@@ -56,6 +56,7 @@ struct PlanStep {
   int scratch = kNone;                // buffer
   bool in_place = false;              // dst[0] is one of src
   double flops = 0, bytes = 0;
+  std::vector<std::vector<ConstBytes>> fetch;  // see RunContext
   std::string tuning_key;  // of the operator that the step is or is a part of; empty: no choice of kernels
 };
 

@@ -64,6 +64,7 @@ Result<std::shared_ptr<const Plan>> Planner::Run() {
   }
   CREASE_RETURN_IF_ERROR(BindOutputs());
   CREASE_RETURN_IF_ERROR(PlaceBuffers());
+  PlanFetches();
   for (const ProgramValue& value : program_.values) plan_->value_names.push_back(value.name);
   return std::shared_ptr<const Plan>(std::move(plan_));
 }

@@ -89,6 +89,9 @@ class Planner {
   std::vector<Layout> ChainSourceLayouts(int first) const;
   Result<void> AddChain(const std::vector<int>& ops);
 
+  // planner_fetch.cc
+  void PlanFetches();
+
   // planner_views.cc
   void AssignSlices();
   std::vector<Layout> PredictLayouts() const;

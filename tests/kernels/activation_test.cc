@@ -109,8 +109,10 @@ const Case kCases[] = {
     {Activation::kMish, 0, 0, 7e-7, 0},
 };
 
-// exp saturates 0.4 short of the end of float's range; what is left of x / (1 + exp(-x)) there.
+// Where exp saturates, 0.4 short of the end of float's range: what is left of x / (1 + exp(-x)) there.
 constexpr double kSmallest = 2e-36;
+// The same where SiLU saturates.
+constexpr double kSmallestSilu = 1.5e-33;
 
 std::vector<float> Samples() {
   std::vector<float> x;
@@ -135,7 +137,8 @@ TEST(Activation, MatchesDefinition) {
       float worst_x = 0;
       for (size_t i = 0; i < x.size(); ++i) {
         const double want = Define(c.activation, c.a, c.b, x[i]);
-        const double bound = c.relative * std::fabs(want) + c.absolute * std::fmin(1.0, std::fabs(x[i])) + kSmallest;
+        const double smallest = c.activation == Activation::kSilu ? kSmallestSilu : kSmallest;
+        const double bound = c.relative * std::fabs(want) + c.absolute * std::fmin(1.0, std::fabs(x[i])) + smallest;
         const double error = std::fabs(y[i] - want) / bound;
         if (!(error <= worst)) {
           worst = error;
@@ -158,7 +161,7 @@ TEST(Activation, NanPropagates) {
   });
 }
 
-// Zero and no denormal number far below, where networks close their gates: a denormal gate makes every product after it
+// Zero, or far from any denormal number, far below, where networks close their gates: a denormal gate makes every product after it
 // slow (mnasnet_a1: 1.4 times the time).
 TEST(Activation, SigmoidAndSiluOfInfinity) {
   std::vector<float> x(16, kInf), y(16);
@@ -167,8 +170,10 @@ TEST(Activation, SigmoidAndSiluOfInfinity) {
   ForEachTarget([&](const char* target) {
     HWY_DYNAMIC_DISPATCH(Activate)(Activation::kSilu, 0, 0, x.data(), y.data(), 16);
     EXPECT_EQ(y[0], kInf) << target;
-    EXPECT_EQ(y[1], 0) << target;
-    EXPECT_EQ(y[2], 0) << target;
+    for (const float far : {y[1], y[2]}) {
+      EXPECT_LT(far, -1e-34f) << target;
+      EXPECT_GT(far, -1.5e-33f) << target;
+    }
     HWY_DYNAMIC_DISPATCH(Activate)(Activation::kSigmoid, 0, 0, x.data(), y.data(), 16);
     EXPECT_EQ(y[0], 1) << target;
     EXPECT_EQ(y[1], 0) << target;

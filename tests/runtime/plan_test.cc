@@ -341,6 +341,53 @@ TEST(Plan, KernelsThatAreOnlyTriedPackNothingOfTheirOwn) {
   }
 }
 
+// What a step streams is fetched before it, each byte once, and not what the last cache would lose again.
+TEST(Plan, StepsFetchTheMatricesOfLaterOnes) {
+  Net net(1);
+  ValueId x = net.Input("x", {1, 24, 14, 14});
+  for (int i = 0; i < 6; ++i) x = net.Conv(x, i == 0 ? 24 : 256, 256, 1);
+  x = net.Op("GlobalAveragePool", {x});
+  x = net.Op("Relu", {net.Conv(x, 256, 500, 1)});
+  net.Output(net.Conv(x, 500, 300, 1));
+  const Graph graph = net.Build();
+  for (const int workers : {1, 2}) {
+    ConstantPool constants;
+    PlanOptions options;
+    options.workers = workers;
+    options.constants = &constants;
+    auto program = Lower(graph, std::vector<Shape>{{1, 24, 14, 14}}, constants, {});
+    ASSERT_TRUE(program.ok());
+    const auto plan = MakePlan(std::move(program).value(), options);
+    ASSERT_TRUE(plan.ok());
+    size_t streamed = 0, fetched = 0;
+    for (int worker = 0; worker < workers; ++worker) {
+      std::vector<ConstBytes> ready;
+      for (const PlanStep& step : (*plan)->steps) {
+        ConstBytes own = step.run->Streamed(worker, workers);
+        streamed += own.size();
+        for (const ConstBytes& range : ready) {
+          if (!own.empty() && range.data() >= own.data() && range.data() < own.data() + own.size()) {
+            fetched += range.size();
+            EXPECT_LE(range.data() + range.size(), own.data() + own.size());
+          }
+        }
+        if (step.fetch.empty()) continue;
+        size_t bytes = 0;
+        for (const ConstBytes& range : step.fetch[static_cast<size_t>(worker)]) {
+          bytes += range.size();
+          for (const ConstBytes& other : ready) {
+            EXPECT_TRUE(range.data() + range.size() <= other.data() || other.data() + other.size() <= range.data());
+          }
+          ready.push_back(range);
+        }
+        EXPECT_LE(bytes, static_cast<size_t>(step.run->FetchableBytes(workers)));
+      }
+    }
+    EXPECT_EQ(streamed, (256u * 500 + 500 * 300) * sizeof(float));
+    EXPECT_EQ(fetched, streamed) << workers << " workers";
+  }
+}
+
 TEST(Plan, ADenseBlockSharesOneBuffer) {
   Net net(1);
   const ValueId x = net.Input("x", {1, 8, 8, 8});
