@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
@@ -25,13 +26,13 @@ HWY_INLINE hn::Vec<D> LoadSome(D d, const float* from, size_t count) {
   return hn::LoadU(d, from);
 }
 
-// Bounds and residual of `count` pixels from `first` on of one vector of channels. By value: stores may alias the
-// tile's fields.
-template <bool kMasked, bool kResidual, class D, class V>
+// Bounds (kUpper: an upper one, too) and residual of `count` pixels from `first` on of one vector of channels. By
+// value: stores may alias the tile's fields.
+template <bool kMasked, bool kResidual, bool kUpper, class D, class V>
 HWY_INLINE void StoreWith(D d, const DepthwiseTile& t, int64_t first, int count, int64_t channel, size_t lanes,
                           const V (&sum)[kMaxDepthwisePixels]) {
   const V lo = hn::Set(d, t.lo);
-  const V hi = hn::Set(d, t.hi);
+  [[maybe_unused]] const V hi = hn::Set(d, t.hi);
   const int64_t residual_stride = t.residual_stride;
   const int64_t dst_stride = t.dst_stride;
   const float* residual = kResidual ? t.residual + first * residual_stride + channel : nullptr;
@@ -47,7 +48,8 @@ HWY_INLINE void StoreWith(D d, const DepthwiseTile& t, int64_t first, int count,
       if (!residual_last) y = hn::Add(y, extra);
     }
     // Bounds first: they let NaN through.
-    y = hn::Min(hi, hn::Max(lo, y));
+    y = hn::Max(lo, y);
+    if constexpr (kUpper) y = hn::Min(hi, y);
     if (kResidual && residual_last) y = hn::Add(y, extra);
     if constexpr (kMasked) {
       hn::StoreN(y, d, dst + i * dst_stride, lanes);
@@ -60,10 +62,12 @@ HWY_INLINE void StoreWith(D d, const DepthwiseTile& t, int64_t first, int count,
 template <bool kMasked, class D, class V>
 HWY_INLINE void StorePixels(D d, const DepthwiseTile& t, int64_t first, int count, int64_t channel, size_t lanes,
                             const V (&sum)[kMaxDepthwisePixels]) {
-  if (t.residual == nullptr) {
-    StoreWith<kMasked, false>(d, t, first, count, channel, lanes, sum);
+  if (t.residual != nullptr) {
+    StoreWith<kMasked, true, true>(d, t, first, count, channel, lanes, sum);
+  } else if (t.hi < std::numeric_limits<float>::infinity()) {
+    StoreWith<kMasked, false, true>(d, t, first, count, channel, lanes, sum);
   } else {
-    StoreWith<kMasked, true>(d, t, first, count, channel, lanes, sum);
+    StoreWith<kMasked, false, false>(d, t, first, count, channel, lanes, sum);
   }
 }
 

@@ -161,8 +161,8 @@ TEST(Activation, NanPropagates) {
   });
 }
 
-// Zero, or far from any denormal number, far below, where networks close their gates: a denormal gate makes every product after it
-// slow (mnasnet_a1: 1.4 times the time).
+// Zero, or far from any denormal number, far below, where networks close their gates: a denormal gate makes every
+// product after it slow (mnasnet_a1: 1.4 times the time).
 TEST(Activation, SigmoidAndSiluOfInfinity) {
   std::vector<float> x(16, kInf), y(16);
   x[1] = -kInf;
