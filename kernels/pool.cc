@@ -41,7 +41,11 @@ TapRange TapsOf(const ops::WindowAxis& axis, int64_t o, bool count_include_pad) 
 class PoolKernel final : public Kernel {
  public:
   PoolKernel(const KernelRequest& request, ops::PoolShape shape, bool average)
-      : shape_(std::move(shape)), average_(average), pixel_(FindPoolPixel(average ? ReduceOp::kSum : ReduceOp::kMax)) {
+      : shape_(std::move(shape)),
+        average_(average),
+        pixel_(FindPoolPixel(average ? ReduceOp::kSum : ReduceOp::kMax)),
+        mapped_pixel_(FindPoolMappedPixel()),
+        prologue_(request.prologue) {
     // Up to three spatial axes; absent ones have size 1.
     const ops::WindowAxis one{1, 1, 1, 1, 1, 0, 0};
     axes_.fill(one);
@@ -88,7 +92,11 @@ class PoolKernel final : public Kernel {
       const float* from = src + Position(2, ox, tx.first) * src_pitch_;
       float* to = dst + (row * axes_[2].output + ox) * dst_pitch_;
       const float factor = average_ ? 1.0f / static_cast<float>(tz.divisor * ty.divisor * tx.divisor) : 1.0f;
-      pixel_(from, offsets.data(), count, shape_.channels, factor, to);
+      if (prologue_.scale == nullptr) {
+        pixel_(from, offsets.data(), count, shape_.channels, factor, to);
+      } else {
+        mapped_pixel_(from, offsets.data(), count, shape_.channels, factor, prologue_, to);
+      }
     }
   }
 
@@ -118,6 +126,8 @@ class PoolKernel final : public Kernel {
   ops::PoolShape shape_;
   bool average_;
   PoolPixel pixel_;
+  PoolMappedPixel mapped_pixel_;
+  Prologue prologue_;
   std::array<ops::WindowAxis, 3> axes_;
   std::array<std::vector<TapRange>, 3> taps_;
   int64_t src_pitch_ = 0, dst_pitch_ = 0;
@@ -142,7 +152,8 @@ KernelResult MakePool(const KernelRequest& request) {
   if (!x.present || x.dtype != DType::kFloat32) return Refuse("not float32");
   if (x.layout != Layout::kChannelsLast || y.layout != Layout::kChannelsLast) return Refuse("not channels-last");
   if (!request.epilogue.empty()) return Refuse("epilogue");
-  if (request.prologue.scale != nullptr) return Refuse("prologue");
+  const bool average = request.node.op_type == "AveragePool";
+  if (request.prologue.scale != nullptr && !average) return Refuse("prologue");
   if (request.dst.size() > 1 && request.dst[1].present) return Refuse("indices wanted");
   if (x.shape.size() < 3 || x.shape.size() > 5) return Refuse("more than three spatial axes");
   CREASE_ASSIGN_OR_RETURN(ops::PoolShape shape, ops::ResolvePool(request.node, x.shape));
@@ -152,7 +163,7 @@ KernelResult MakePool(const KernelRequest& request) {
     if (taps > kMaxTaps) return Refuse("a large window");
   }
   if (!NoWindowIsEmpty(shape)) return Refuse("a window without input");
-  return std::unique_ptr<Kernel>(new PoolKernel(request, std::move(shape), request.node.op_type == "AveragePool"));
+  return std::unique_ptr<Kernel>(new PoolKernel(request, std::move(shape), average));
 }
 
 }  // namespace crease

@@ -13,6 +13,8 @@
 // After foreach_target.h, so that each target has its own copy.
 #include <hwy/highway.h>
 
+#include "kernels/activation-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
@@ -58,6 +60,42 @@ void Pool(const float* src, const int64_t* offsets, int64_t taps, int64_t channe
   for (int64_t t = 1; t < taps; ++t) sum = Combine<op>(sum, hn::LoadN(d, src + offsets[t] + c, left));
   if (op == ReduceOp::kSum) sum = hn::Mul(sum, hn::Set(d, factor));
   hn::StoreN(sum, d, dst + c, left);
+}
+
+// One vector of channels; kMasked: of `left` lanes.
+template <bool kMasked, Activation kActivation, class D>
+HWY_INLINE void PoolMappedVector(D d, const float* src, const int64_t* offsets, int64_t taps, size_t left, float factor,
+                                 const Prologue& prologue, size_t c, float* dst) {
+  using V = hn::Vec<D>;
+  const auto load = [&](const float* from)
+                        HWY_ATTR { return kMasked ? hn::LoadN(d, from + c, left) : hn::LoadU(d, from + c); };
+  const V scale = load(prologue.scale), shift = load(prologue.shift);
+  const V a = hn::Set(d, prologue.a), b = hn::Set(d, prologue.b);
+  V sum = hn::Zero(d);
+  for (int64_t t = 0; t < taps; ++t) {
+    sum = hn::Add(sum, ApplyActivation<kActivation>(d, hn::MulAdd(load(src + offsets[t]), scale, shift), a, b));
+  }
+  sum = hn::Mul(sum, hn::Set(d, factor));
+  if (kMasked) {
+    hn::StoreN(sum, d, dst + c, left);
+  } else {
+    hn::StoreU(sum, d, dst + c);
+  }
+}
+
+void PoolMapped(const float* src, const int64_t* offsets, int64_t taps, int64_t channels, float factor,
+                const Prologue& prologue, float* dst) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto n = static_cast<size_t>(channels);
+  VisitActivation(prologue.activation, [&](auto activation) HWY_ATTR {
+    constexpr Activation kActivation = decltype(activation)::value;
+    size_t c = 0;
+    for (; c + lanes <= n; c += lanes) {
+      PoolMappedVector<false, kActivation>(d, src, offsets, taps, lanes, factor, prologue, c, dst);
+    }
+    if (c < n) PoolMappedVector<true, kActivation>(d, src, offsets, taps, n - c, factor, prologue, c, dst);
+  });
 }
 
 // Rows of one partial sum.
@@ -162,6 +200,7 @@ PoolPixel GetPool(ReduceOp op) {
          : op == ReduceOp::kMax ? Pool<ReduceOp::kMax>
                                 : Pool<ReduceOp::kMin>;
 }
+PoolMappedPixel GetPoolMapped() { return PoolMapped; }
 ReduceRows GetRows(ReduceOp op) {
   return op == ReduceOp::kSum   ? Rows<ReduceOp::kSum>
          : op == ReduceOp::kMax ? Rows<ReduceOp::kMax>
@@ -181,6 +220,7 @@ HWY_AFTER_NAMESPACE();
 namespace crease {
 namespace {
 HWY_EXPORT(GetPool);
+HWY_EXPORT(GetPoolMapped);
 HWY_EXPORT(GetRows);
 HWY_EXPORT(GetRun);
 }  // namespace
@@ -188,6 +228,10 @@ HWY_EXPORT(GetRun);
 PoolPixel FindPoolPixel(ReduceOp op) {
   InitTargets();
   return HWY_DYNAMIC_DISPATCH(GetPool)(op);
+}
+PoolMappedPixel FindPoolMappedPixel() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(GetPoolMapped)();
 }
 ReduceRows FindReduceRows(ReduceOp op) {
   InitTargets();

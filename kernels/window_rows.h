@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels/epilogue.h"
+
 namespace crease {
 
 enum class ReduceOp : uint8_t { kSum, kMax, kMin };
@@ -14,6 +16,11 @@ enum class ReduceOp : uint8_t { kSum, kMax, kMin };
 using PoolPixel = void (*)(const float* src, const int64_t* offsets, int64_t taps, int64_t channels, float factor,
                            float* dst);
 PoolPixel FindPoolPixel(ReduceOp op);
+
+// The same sum of activation(scale[c] * src[offsets[t] + c] + shift[c]).
+using PoolMappedPixel = void (*)(const float* src, const int64_t* offsets, int64_t taps, int64_t channels, float factor,
+                                 const Prologue& prologue, float* dst);
+PoolMappedPixel FindPoolMappedPixel();
 
 // dst[i] = factor * (src[i] op src[stride + i] ... op src[(rows - 1) * stride + i]) for i in [0, n).
 // rows >= 1. Sums in two levels: the error grows with sqrt(rows), not with rows.

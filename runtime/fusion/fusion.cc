@@ -17,6 +17,8 @@ std::span<const FusionPass> FusionPasses() {
       {"fuse_pad", FusePad},
       {"fuse_channel_shuffle", FuseChannelShuffle},
       {"fuse_global_average_pool", FuseGlobalAveragePool},
+      {"pool_before_pointwise", PoolBeforePointwise},
+      {"skip_unread_pixels", SkipUnreadPixels},
       {"share_concat_prefixes", ShareConcatPrefixes},
       {"fuse_epilogues", FuseEpilogues},
       {"fuse_prologues", FusePrologues},

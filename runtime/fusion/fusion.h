@@ -33,11 +33,15 @@ void FusePad(Program& program, ConstantPool& constants);
 void FuseChannelShuffle(Program& program, ConstantPool& constants);
 // ReduceMean over every spatial axis -> GlobalAveragePool.
 void FuseGlobalAveragePool(Program& program, ConstantPool& constants);
+// Conv of 1x1, then AveragePool with a stride -> AveragePool, then Conv: a mean of sums is a sum of means.
+void PoolBeforePointwise(Program& program, ConstantPool& constants);
+// Strides of 1x1 convolutions that alone read a map -> into the convolution that makes it.
+void SkipUnreadPixels(Program& program, ConstantPool& constants);
 // Concat of (a, b) and later of (a, b, c) -> Concat of (a, b) and of (that, c).
 void ShareConcatPrefixes(Program& program, ConstantPool& constants);
 // Activations and residual Adds into the operator that makes their input.
 void FuseEpilogues(Program& program, ConstantPool& constants);
-// Affine maps per channel, with their activation, into the Conv that alone reads them.
+// Affine maps per channel, with their activation, into the Conv or average pool that alone reads them.
 void FusePrologues(Program& program, ConstantPool& constants);
 
 // The activation that an op stands for, with its parameters.

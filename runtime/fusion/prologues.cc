@@ -42,7 +42,8 @@ void FusePrologues(Program& program, ConstantPool& constants) {
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const int reader = static_cast<int>(i);
     const ProgramOp& op = program.op(reader);
-    if (!op.alive || (op.type() != "Conv" && op.type() != "GlobalAveragePool") || !op.node.domain.empty()) continue;
+    if (!op.alive || !op.node.domain.empty()) continue;
+    if (op.type() != "Conv" && op.type() != "AveragePool" && op.type() != "GlobalAveragePool") continue;
     const ValueId x = op.input(0);
     int affine = program.PrivateProducer(x, "BatchNormalization");
     if (affine == kNone) affine = program.PrivateProducer(x, "Affine");

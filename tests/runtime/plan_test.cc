@@ -54,7 +54,7 @@ class RandomNet {
   void Step() {
     const Piece x = Recent();
     const auto same = [&](ValueId id) { Push(id, x.channels, x.height, x.width); };
-    switch (Random(16)) {
+    switch (Random(18)) {
       case 0:
         Push(net_.Conv(x.id, x.channels, 10, 3), 10, x.height, x.width);
         break;
@@ -127,6 +127,20 @@ class RandomNet {
       case 14: {
         const ValueId last = net_.Op("Transpose", {x.id}, {MakeAttr("perm", std::vector<int64_t>{0, 2, 3, 1})});
         same(net_.Op("Transpose", {net_.Op("Tanh", {last})}, {MakeAttr("perm", std::vector<int64_t>{0, 3, 1, 2})}));
+        break;
+      }
+      case 15: {  // mostly all that reads x
+        const int64_t height = (x.height + 1) / 2, width = (x.width + 1) / 2;
+        const ValueId a = net_.Conv(x.id, x.channels, 8, 1, 2);
+        Push(Random(2) ? net_.Op("Add", {a, net_.Conv(x.id, x.channels, 8, 1, 2)}) : a, 8, height, width);
+        break;
+      }
+      case 16: {
+        if (x.height < 2 || x.width < 2) break;
+        const std::vector<int64_t> two = {2, 2};
+        Push(net_.Op("AveragePool", {net_.Conv(x.id, x.channels, 9, 1)},
+                     {MakeAttr("kernel_shape", two), MakeAttr("strides", two)}),
+             9, x.height / 2, x.width / 2);
         break;
       }
       default: {
