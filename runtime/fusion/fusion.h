@@ -33,7 +33,8 @@ void FusePad(Program& program, ConstantPool& constants);
 void FuseChannelShuffle(Program& program, ConstantPool& constants);
 // ReduceMean over every spatial axis -> GlobalAveragePool.
 void FuseGlobalAveragePool(Program& program, ConstantPool& constants);
-// Conv of 1x1, then AveragePool with a stride -> AveragePool, then Conv: a mean of sums is a sum of means.
+// Conv of 1x1, then GlobalAveragePool or AveragePool with a stride -> the pool, then Conv: a mean of sums is a sum of
+// means.
 void PoolBeforePointwise(Program& program, ConstantPool& constants);
 // Strides of 1x1 convolutions that alone read a map -> into the convolution that makes it.
 void SkipUnreadPixels(Program& program, ConstantPool& constants);
@@ -43,6 +44,9 @@ void ShareConcatPrefixes(Program& program, ConstantPool& constants);
 void FuseEpilogues(Program& program, ConstantPool& constants);
 // Affine maps per channel, with their activation, into the Conv or average pool that alone reads them.
 void FusePrologues(Program& program, ConstantPool& constants);
+
+// Whether the op is a convolution of single pixels, all of them.
+bool IsPointwiseConv(const Program& program, const ProgramOp& op);
 
 // The activation that an op stands for, with its parameters.
 struct ActivationOf {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "graph/ops/pool.h"
@@ -8,10 +9,41 @@
 namespace crease {
 namespace {
 
-// Whether the op is a convolution of single pixels, all of them.
-bool IsPointwise(const Program& program, const ProgramOp& op) {
+struct Means {
+  int64_t pixels = 1, of_pixels = 1;  // of one channel
+  // The factors of every mean sum up to 1, so that the mean of x + b is the mean of x, plus b.
+  bool keep_constants = true;
+};
+
+// What a GlobalAveragePool or an AveragePool does; none for any other op.
+std::optional<Means> MeansOf(const Program& program, const ProgramOp& op) {
+  const bool global = op.type() == "GlobalAveragePool";
+  if (!op.node.domain.empty() || (!global && op.type() != "AveragePool")) return std::nullopt;
+  const Shape& x = program.value(op.input(0)).shape;
+  Means means;
+  if (global) {
+    for (size_t axis = 2; axis < x.size(); ++axis) means.of_pixels *= x[axis];
+    return means;
+  }
+  const Result<ops::PoolAttributes> attributes = ops::ParsePool(op.node, static_cast<int>(x.size()) - 2);
+  const Result<ops::PoolShape> pool = ops::ResolvePool(op.node, x);
+  if (!attributes.ok() || !pool.ok()) return std::nullopt;
+  bool padded = attributes->window.ceil_mode;
+  for (const ops::WindowAxis& axis : pool->axes) {
+    means.pixels *= axis.output;
+    means.of_pixels *= axis.input;
+    padded = padded || axis.pad_begin != 0 || axis.pad_end != 0;
+  }
+  means.keep_constants = !padded || !pool->count_include_pad;
+  return means;
+}
+
+}  // namespace
+
+bool IsPointwiseConv(const Program& program, const ProgramOp& op) {
+  if (op.type() != "Conv" || !op.node.domain.empty()) return false;
   const Shape& weights = program.value(op.input(1)).shape;
-  if (!op.node.domain.empty() || weights.size() < 3) return false;
+  if (weights.size() < 3) return false;
   const Result<ops::WindowAttributes> window =
       ops::ParseWindow(op.node, static_cast<int>(weights.size()) - 2, std::span(weights).subspan(2));
   const auto all = [](const std::vector<int64_t>& values, int64_t wanted) {
@@ -20,37 +52,21 @@ bool IsPointwise(const Program& program, const ProgramOp& op) {
   return window.ok() && all(window->kernel, 1) && all(window->strides, 1) && all(window->pads, 0);
 }
 
-// The factors of every window's mean sum up to 1, so that the mean of x + b is the mean of x, plus b.
-bool KeepsConstants(const ops::PoolShape& pool, bool ceil_mode) {
-  if (!pool.count_include_pad) return true;
-  return !ceil_mode && std::all_of(pool.axes.begin(), pool.axes.end(), [](const ops::WindowAxis& axis) {
-    return axis.pad_begin == 0 && axis.pad_end == 0;
-  });
-}
-
-}  // namespace
-
 void PoolBeforePointwise(Program& program, ConstantPool&) {
   for (size_t i = 0; i < program.ops.size(); ++i) {
     ProgramOp& pool = program.ops[i];
-    if (!pool.alive || pool.type() != "AveragePool" || !pool.node.domain.empty()) continue;
+    if (!pool.alive) continue;
+    const std::optional<Means> means = MeansOf(program, pool);
+    if (!means) continue;
     const ValueId between = pool.input(0), result = pool.output();
     const int conv_index = program.PrivateProducer(between, "Conv");
     if (conv_index == kNone || program.value(between).dtype != DType::kFloat32) continue;
     ProgramOp& conv = program.op(conv_index);
-    if (!IsPointwise(program, conv)) continue;
+    if (!IsPointwiseConv(program, conv)) continue;
     const ValueId x = conv.input(0);
-    const auto shape = ops::ResolvePool(pool.node, program.value(between).shape);
-    const auto attributes = ops::ParsePool(pool.node, program.value(between).rank() - 2);
-    if (!shape.ok() || !attributes.ok()) continue;
-    if (conv.input(2) != kNone && !KeepsConstants(*shape, attributes->window.ceil_mode)) continue;
+    if (conv.input(2) != kNone && !means->keep_constants) continue;
     // The convolution must have fewer pixels to do.
-    int64_t before = 1, after = 1;
-    for (const ops::WindowAxis& axis : shape->axes) {
-      before *= axis.input;
-      after *= axis.output;
-    }
-    if (2 * after > before) continue;
+    if (2 * means->pixels > means->of_pixels) continue;
     Shape pooled = program.value(result).shape;
     pooled[1] = program.value(x).shape[1];
     const ValueId mean = program.AddValue(program.value(x).name + "/pooled", DType::kFloat32, std::move(pooled));

@@ -61,11 +61,18 @@ Steps StepsOf(const Program& program, const ProgramOp& op) {
   return skips ? steps : Steps();
 }
 
-// What every reader of the value skips by; empty where they differ or one reads all of it.
-Steps CommonSteps(const Program& program, ValueId id) {
+// The mean of a convolution of single pixels needs no pixel of its result: it is that of the mean of what it reads.
+bool IsMeanOfConv(const Program& program, const ProgramOp& op, const ProgramOp& producer) {
+  return op.type() == "GlobalAveragePool" && op.node.domain.empty() && IsPointwiseConv(program, producer);
+}
+
+// What every reader of the op's result skips by; empty where they differ or one reads all of it.
+Steps CommonSteps(const Program& program, const ProgramOp& producer) {
+  const ValueId id = producer.output();
   Steps common;
   for (const int reader : program.users(id)) {
     const ProgramOp& op = program.op(reader);
+    if (IsMeanOfConv(program, op, producer)) continue;
     if (op.input(0) != id || std::count(op.node.inputs.begin(), op.node.inputs.end(), id) != 1) return {};
     const Steps steps = StepsOf(program, op);
     if (steps.empty() || (!common.empty() && steps != common)) return {};
@@ -111,55 +118,93 @@ std::optional<std::vector<size_t>> PixelwiseInputs(const Program& program, const
   return slots;
 }
 
-// Takes the steps over from the readers. False, and nothing done, where the op can't.
-bool TakeOver(Program& program, size_t index, const Steps& steps) {
-  ProgramOp& op = program.ops[index];
-  const ValueId result = op.output();
-  std::vector<ProgramOp> samplers;
-  if (op.type() == "Conv" && op.node.domain.empty()) {
-    const auto axes = AxesOf(program, op);
-    if (!axes) return false;
-    Steps strides;
-    for (size_t i = 0; i < steps.size(); ++i) {
-      if ((*axes)[i].stride > ops::kMaxWindowValue / steps[i]) return false;
-      strides.push_back((*axes)[i].stride * steps[i]);
-    }
-    SetStrides(op.node, *axes, strides);
-  } else {
-    const auto slots = PixelwiseInputs(program, op);
-    if (!slots) return false;
-    for (const size_t slot : *slots) {
-      if (program.constant(op.input(slot))) return false;
-    }
-    for (const size_t slot : *slots) {
-      const ValueId x = op.input(slot);
-      ProgramOp sampler;
-      sampler.node.op_type = "MaxPool";
-      sampler.node.inputs = {x};
-      sampler.node.attributes = {MakeAttr("kernel_shape", Steps(steps.size(), 1)), MakeAttr("strides", steps)};
-      const ValueId sampled = program.AddValue(program.value(x).name + "/sampled", program.value(x).dtype,
-                                               Sampled(program.value(x).shape, steps));
-      sampler.node.outputs = {sampled};
-      program.op(static_cast<int>(index)).node.inputs[slot] = sampled;
-      samplers.push_back(std::move(sampler));
-    }
+// Ops that are to stand right before op `at`.
+struct Insertion {
+  size_t at;
+  ProgramOp op;
+};
+
+// Puts the means of what the convolution reads, and the convolution of these, in the place of the means of its result.
+void MoveMeans(Program& program, const ProgramOp& conv, std::vector<Insertion>& insertions) {
+  const std::vector<int> readers = program.users(conv.output());
+  for (const int reader : readers) {
+    if (!IsMeanOfConv(program, program.op(reader), conv)) continue;
+    const ValueId x = conv.input(0), result = program.op(reader).output();
+    Shape shape = program.value(result).shape;
+    shape[1] = program.value(x).shape[1];
+    const ValueId mean = program.AddValue(program.value(x).name + "/mean", DType::kFloat32, std::move(shape));
+    ProgramOp of_mean = conv;
+    of_mean.node.inputs[0] = mean;
+    of_mean.node.outputs[0] = result;
+    ProgramOp& pool = program.op(reader);
+    pool.node.inputs[0] = x;
+    pool.node.outputs[0] = mean;
+    pool.fused.push_back("before " + conv.Describe());
+    insertions.push_back({static_cast<size_t>(reader) + 1, std::move(of_mean)});
   }
+}
+
+bool MoveIntoConv(Program& program, ProgramOp& conv, const Steps& steps, std::vector<Insertion>& insertions) {
+  const auto axes = AxesOf(program, conv);
+  if (!axes) return false;
+  Steps strides;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if ((*axes)[i].stride > ops::kMaxWindowValue / steps[i]) return false;
+    strides.push_back((*axes)[i].stride * steps[i]);
+  }
+  MoveMeans(program, conv, insertions);
+  SetStrides(conv.node, *axes, strides);
+  return true;
+}
+
+// To a pool of single pixels before each of the op's inputs, which what makes the input takes over, where it can.
+bool MoveAbove(Program& program, size_t index, const Steps& steps, std::vector<Insertion>& insertions) {
+  const auto slots = PixelwiseInputs(program, program.ops[index]);
+  if (!slots) return false;
+  for (const size_t slot : *slots) {
+    if (program.constant(program.ops[index].input(slot))) return false;
+  }
+  for (const size_t slot : *slots) {
+    const ValueId x = program.ops[index].input(slot);
+    const ValueId sampled =
+        program.AddValue(program.value(x).name + "/sampled", DType::kFloat32, Sampled(program.value(x).shape, steps));
+    ProgramOp pool;
+    pool.node.op_type = "MaxPool";
+    pool.node.inputs = {x};
+    pool.node.outputs = {sampled};
+    pool.node.attributes = {MakeAttr("kernel_shape", Steps(steps.size(), 1)), MakeAttr("strides", steps)};
+    program.ops[index].node.inputs[slot] = sampled;
+    insertions.push_back({index, std::move(pool)});
+  }
+  return true;
+}
+
+// The op takes the steps over from its readers, if it can.
+void TakeOver(Program& program, size_t index, const Steps& steps) {
+  std::vector<Insertion> insertions;
+  ProgramOp& op = program.ops[index];
+  const bool conv = op.type() == "Conv" && op.node.domain.empty();
+  const std::vector<int> readers = program.users(op.output());
+  if (!(conv ? MoveIntoConv(program, op, steps, insertions) : MoveAbove(program, index, steps, insertions))) return;
+  const ValueId result = op.output();
+  op.fused.push_back("only pixels that are read");
   program.values[static_cast<size_t>(result)].shape = Sampled(program.value(result).shape, steps);
-  const std::vector<int> readers = program.users(result);
   for (const int id : readers) {
     ProgramOp& reader = program.op(id);
-    if (reader.type() == "MaxPool") {
+    if (reader.type() == "Conv") {
+      SetStrides(reader.node, std::vector<ops::WindowAxis>(steps.size()), Steps(steps.size(), 1));
+    } else if (reader.type() == "MaxPool") {
       program.ReplaceUses(reader.output(), result);
       program.Kill(id);
-    } else {
-      SetStrides(reader.node, std::vector<ops::WindowAxis>(steps.size()), Steps(steps.size(), 1));
     }
   }
-  program.ops[index].fused.push_back("only pixels that are read");
-  program.ops.insert(program.ops.begin() + static_cast<std::ptrdiff_t>(index),
-                     std::make_move_iterator(samplers.begin()), std::make_move_iterator(samplers.end()));
+  // The last place first, so that the others stay where they are.
+  std::stable_sort(insertions.begin(), insertions.end(),
+                   [](const Insertion& a, const Insertion& b) { return a.at > b.at; });
+  for (Insertion& insertion : insertions) {
+    program.ops.insert(program.ops.begin() + static_cast<std::ptrdiff_t>(insertion.at), std::move(insertion.op));
+  }
   program.Reindex();
-  return true;
 }
 
 }  // namespace
@@ -171,7 +216,7 @@ void SkipUnreadPixels(Program& program, ConstantPool&) {
     if (!op.alive || op.node.outputs.size() != 1) continue;
     const ProgramValue& value = program.value(op.output());
     if (value.rank() < 3 || value.dtype != DType::kFloat32 || program.is_output(op.output())) continue;
-    const Steps steps = CommonSteps(program, op.output());
+    const Steps steps = CommonSteps(program, op);
     if (!steps.empty()) TakeOver(program, i, steps);
   }
 }

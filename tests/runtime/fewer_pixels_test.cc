@@ -83,6 +83,13 @@ TEST(PoolBeforePointwise, PadsCeilModeAndBias) {
   }
 }
 
+TEST(PoolBeforePointwise, OfAllPixels) {
+  Net net(9);
+  const ValueId x = net.Input("x", {2, 16, 9, 7});
+  net.Output(net.Op("Flatten", {net.Op("GlobalAveragePool", {net.Conv(net.Op("Relu", {x}), 16, 100, 1)})}));
+  EXPECT_LT(CheckedFlops(net.Build()), 0.2 * ConvFlops(2 * 63, 16, 100));
+}
+
 TEST(PoolBeforePointwise, StaysWhereItMust) {
   const auto flops_of = [](const char* between, int64_t kernel, int64_t conv_stride, int64_t pool_stride, bool shared) {
     Net net(3);
@@ -131,6 +138,25 @@ TEST(SkipUnreadPixels, NotWhatSomeoneReads) {
   const double all = ConvFlops(14 * 13, 12, 12, 9) + ConvFlops(14 * 13, 12, 40);
   EXPECT_GE(CheckedFlops(EndOfStage(14, 13, true)), all);
   EXPECT_GE(CheckedFlops(EndOfStage(14, 13, false, 1)), all);
+}
+
+// SE-ResNet's: the gate is made of the means of all pixels, which are those of the means before the convolution.
+TEST(SkipUnreadPixels, EndOfAStageWithAGate) {
+  Net net(8);
+  const ValueId r = net.Op("Relu", {net.Conv(net.Input("x", {2, 5, 14, 13}), 5, 40, 1)});
+  ValueId y = net.Op("Relu", {net.Conv(r, 40, 12, 3)});
+  y = net.Conv(y, 12, 40, 1);
+  const ValueId squeezed = net.Op("Relu", {net.Conv(net.Op("GlobalAveragePool", {y}), 40, 4, 1)});
+  const ValueId gate = net.Op("Sigmoid", {net.Conv(squeezed, 4, 40, 1)});
+  y = net.Op("Relu", {net.Op("Add", {net.Op("Mul", {y, gate}), r})});
+  net.Output(net.Conv(y, 40, 16, 1, 2));
+  net.Output(net.Conv(y, 40, 24, 1, 2));
+  const int64_t all = 2 * 14 * 13, read = 2 * 7 * 7;
+  const double flops = CheckedFlops(net.Build());
+  const double fewer = ConvFlops(all, 5, 40) + ConvFlops(all, 40, 12, 9) + ConvFlops(read, 12, 40) +
+                       ConvFlops(read, 40, 16) + ConvFlops(read, 40, 24);
+  EXPECT_LT(flops, fewer + static_cast<double>(250 * all));
+  EXPECT_GE(flops, fewer);
 }
 
 // Strides go up through batch-norms, activations, sums, gates and pools of one pixel, and stay below what they can't

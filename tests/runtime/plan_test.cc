@@ -360,7 +360,7 @@ TEST(Plan, StepsFetchTheMatricesOfLaterOnes) {
   Net net(1);
   ValueId x = net.Input("x", {1, 24, 14, 14});
   for (int i = 0; i < 6; ++i) x = net.Conv(x, i == 0 ? 24 : 256, 256, 1);
-  x = net.Op("GlobalAveragePool", {x});
+  x = net.Op("GlobalAveragePool", {net.Op("Relu", {x})});
   x = net.Op("Relu", {net.Conv(x, 256, 500, 1)});
   net.Output(net.Conv(x, 500, 300, 1));
   const Graph graph = net.Build();
