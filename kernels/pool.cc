@@ -144,6 +144,16 @@ bool NoWindowIsEmpty(const ops::PoolShape& shape) {
   return true;
 }
 
+// A prologue is computed as often as pixels are read.
+bool ReadsPixelsOften(const ops::PoolShape& shape) {
+  int64_t read = 1, there = 1;
+  for (const ops::WindowAxis& axis : shape.axes) {
+    read *= axis.output * std::min(axis.kernel, axis.input);
+    there *= axis.input;
+  }
+  return read > 2 * there;
+}
+
 }  // namespace
 
 KernelResult MakePool(const KernelRequest& request) {
@@ -163,6 +173,7 @@ KernelResult MakePool(const KernelRequest& request) {
     if (taps > kMaxTaps) return Refuse("a large window");
   }
   if (!NoWindowIsEmpty(shape)) return Refuse("a window without input");
+  if (request.prologue.scale != nullptr && ReadsPixelsOften(shape)) return Refuse("prologue, windows overlap");
   return std::unique_ptr<Kernel>(new PoolKernel(request, std::move(shape), average));
 }
 

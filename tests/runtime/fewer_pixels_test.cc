@@ -62,6 +62,23 @@ TEST(PoolBeforePointwise, WithAPrologue) {
   EXPECT_GE(flops, fewer);
 }
 
+// Every activation in the pool's prologue, any number of channels; where windows overlap it is a step of its own.
+TEST(PoolBeforePointwise, PrologueOfEveryKind) {
+  for (const char* activation : {"Relu", "LeakyRelu", "Sigmoid", "Tanh"}) {
+    for (const int64_t kernel : {2, 3, 5}) {
+      for (const int64_t channels : {1, 8, 13, 33}) {
+        SCOPED_TRACE(std::string(activation) + " " + std::to_string(kernel) + " " + std::to_string(channels));
+        Net net(10);
+        const ValueId x = net.Op("Tanh", {net.Input("x", {1, channels, 11, 9})});
+        net.Output(net.Op("AveragePool", {net.Op(activation, {net.BatchNorm(x, channels)})},
+                          Window({kernel, kernel}, {2, 3}, 1, channels % 2)));
+        net.Output(net.Op("Sigmoid", {x}));
+        CheckedFlops(net.Build());
+      }
+    }
+  }
+}
+
 // Whatever the pads and the rounding: a bias stays right, also where padding counts and the pool has to stay behind.
 TEST(PoolBeforePointwise, PadsCeilModeAndBias) {
   for (const int64_t pad : {0, 1}) {
