@@ -18,7 +18,7 @@ constexpr int64_t kFetchStep = 8;
 // Deals out what a panel's tiles fetch on their way.
 class TileFetch {
  public:
-  // Tiles of `depth` products, `width` columns wide; `later` may be null.
+  // Tiles that fetch beside `depth` of their products and are `width` columns wide; `later` may be null.
   TileFetch(int64_t depth, int64_t width, FetchCursor* later)
       : depth_(depth), width_(width), later_(later != nullptr && !later->empty() ? later : nullptr) {}
 
@@ -90,7 +90,7 @@ int64_t GemmConv::fetchable_bytes(int workers) const {
   const auto panels = static_cast<int64_t>(packed_->panels.size());
   const int64_t tiles = DivideUp(shape_.out_pixels(), ops_->max_rows[packed_->panels.front().vectors]) * panels;
   // Half of the tiles may fetch the next panel.
-  return tiles / 2 * depth() / shape_.groups * kFetchStep * static_cast<int64_t>(sizeof(float)) / workers;
+  return tiles / 2 * fetching_depth() * kFetchStep * static_cast<int64_t>(sizeof(float)) / workers;
 }
 
 GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, int64_t group, float* scratch) const {
@@ -177,8 +177,7 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     const bool pairs =
         2 * block.line <= most && block.lines > 1 && block.line_step == block.line && lattice_.step_w == 1;
     const int64_t chunks = DivideUp(block.line, most);
-    TileFetch tile_fetch(segment_length_ * static_cast<int64_t>(segments_.size()), int64_t{panel.vectors} * ops_->lanes,
-                         fetch.later);
+    TileFetch tile_fetch(fetching_depth(), int64_t{panel.vectors} * ops_->lanes, fetch.later);
     // Weights that come from beyond L2.
     if (fetch.cold && p + 1 < static_cast<int64_t>(packed_->panels.size()) &&
         block.lines * block.line <= kMostFetchingPixels) {
@@ -236,7 +235,7 @@ void GemmConv::RunPieces(GemmTileFunction run, const GemmTile& tiles, int rows, 
       run(tile);
       const int64_t products = piece.segments * piece.length;
       tile.b += products * width;
-      if (tile.ahead != nullptr) tile.ahead += products * tile.ahead_step;
+      if (tile.ahead != nullptr) tile.ahead += piece.segments * RoundDown(piece.length, kTileUnroll) * tile.ahead_step;
       tile.biased = false;
       tile.residual = total;
       tile.residual_stride = width;

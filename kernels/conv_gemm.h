@@ -16,6 +16,7 @@
 #include "kernels/fetch_cursor.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 
@@ -130,6 +131,10 @@ class GemmConv {
     }
   }
   int64_t depth() const { return shape_.taps() * shape_.channels; }
+  // Products of a tile beside which it fetches.
+  int64_t fetching_depth() const {
+    return static_cast<int64_t>(segments_.size()) * RoundDown(segment_length_, kTileUnroll);
+  }
   // kernels/conv_gemm_amx.cc
   int64_t AmxFloats() const;
   // All taps of dst pixel `pixel` after the prologue, tap by tap.

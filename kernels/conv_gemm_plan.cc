@@ -174,9 +174,8 @@ void GemmConv::PlanPieces() {
     }
     return;
   }
-  constexpr int64_t kUnroll = 4;
   const int64_t length =
-      DivideUp(DivideUp(segment_length_, DivideUp(segment_length_, kPieceFloats)), kUnroll) * kUnroll;
+      DivideUp(DivideUp(segment_length_, DivideUp(segment_length_, kPieceFloats)), kTileUnroll) * kTileUnroll;
   for (int64_t s = 0; s < count; ++s) {
     for (int64_t offset = 0; offset < segment_length_; offset += length) {
       pieces_.push_back({s, 1, offset, std::min(length, segment_length_ - offset)});

@@ -25,6 +25,7 @@ class FetchCursor {
   // floats of a range for as many tiles as they suffice for, at most `tiles`, which becomes that number. Nothing is
   // fetched that does not lie in a range.
   Ahead Take(int64_t depth, int64_t width, int64_t step, int64_t& tiles) {
+    if (depth == 0) return {};
     while (!empty() && left_ < width + depth) Next();
     if (empty()) return {};
     step = std::min(step, (left_ - width) / depth);

@@ -212,7 +212,7 @@ HWY_INLINE void PrefetchL2([[maybe_unused]] const float* address) {
 #endif
 }
 
-constexpr ptrdiff_t kUnroll = 4;
+constexpr ptrdiff_t kUnroll = kTileUnroll;
 
 template <int kRows, int kVectors>
 HWY_NOINLINE void RunTile(const GemmTile& t) {

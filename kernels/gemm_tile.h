@@ -12,6 +12,8 @@ namespace crease {
 inline constexpr int kMaxTileRows = 14;
 inline constexpr int kMaxTileVectors = 4;
 inline constexpr int kMaxLanes = 16;
+// Products of one segment that a tile takes at once, and fetches beside; what is left of a segment fetches nothing.
+inline constexpr int64_t kTileUnroll = 4;
 
 // dst[r, j] = min(max(b[0][j] + sum_s sum_k a[row(r) + segments[s] + k] * b[1 + s * length + k][j] + residual,
 // lo), hi), where row(r) = r * row_stride in the first half of the rows and half_offset +

@@ -16,6 +16,7 @@ class Wanted {
 
   // What a step reads, before all that is there: of that, what is then too much for the caches is left out.
   void Add(ConstBytes bytes) {
+    if (bytes.empty()) return;
     ranges_.insert(ranges_.begin(), bytes);
     size_t left = limit_;
     for (ConstBytes& range : ranges_) {

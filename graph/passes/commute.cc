@@ -82,17 +82,31 @@ Outcome<Affine> ThroughMaximum(const Through& t) {
   return RequireChannelAxis(t);
 }
 
+// Whether a window may lie between two taps' pixels, in padding alone: its mean is 0 then.
+bool MayMissTheInput(const Through& t, const std::vector<int64_t>& dilations) {
+  const TensorType& in = t.context.type(t.input());
+  for (size_t i = 0; i < dilations.size(); ++i) {
+    if (dilations[i] <= 1) continue;
+    const bool known = in.has_rank && i + 2 < in.dims.size() && in.dims[i + 2].known();
+    if (!known || in.dims[i + 2].value < dilations[i]) return true;
+  }
+  return false;
+}
+
 Outcome<Affine> ThroughAveragePool(const Through& t) {
   if (t.map.has_shift()) {
     const Result<int64_t> include = AttrInt(t.node(), "count_include_pad", 0);
     const Result<int64_t> ceil = AttrInt(t.node(), "ceil_mode", 0);
     const Result<std::string> auto_pad = AttrString(t.node(), "auto_pad", "NOTSET");
     const Result<std::vector<int64_t>> pads = AttrInts(t.node(), "pads", {});
-    if (!include.ok() || !ceil.ok() || !auto_pad.ok() || !pads.ok())
+    const Result<std::vector<int64_t>> dilations = AttrInts(t.node(), "dilations", {});
+    if (!include.ok() || !ceil.ok() || !auto_pad.ok() || !pads.ok() || !dilations.ok())
       return t.Refuse("unsupported-producer", "bad attributes");
     const bool padded = !OneOf(*auto_pad, {"NOTSET", "VALID"}) ||
                         std::any_of(pads->begin(), pads->end(), [](int64_t p) { return p != 0; });
     if (*include != 0 && padded) return t.Refuse("pool-counts-padding", "count_include_pad = 1 with padding");
+    if (padded && MayMissTheInput(t, *dilations))
+      return t.Refuse("pool-counts-padding", "a dilation larger than its input, with padding");
     // Windows past the end: runtimes differ in what they divide by.
     if (*ceil != 0) return t.Refuse("pool-counts-padding", "ceil_mode = 1 with a shift");
   }

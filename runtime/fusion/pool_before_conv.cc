@@ -29,12 +29,14 @@ std::optional<Means> MeansOf(const Program& program, const ProgramOp& op) {
   const Result<ops::PoolShape> pool = ops::ResolvePool(op.node, x);
   if (!attributes.ok() || !pool.ok()) return std::nullopt;
   bool padded = attributes->window.ceil_mode;
+  bool empty = false;  // a window may lie in padding alone, between its taps' pixels: 0
   for (const ops::WindowAxis& axis : pool->axes) {
     means.pixels *= axis.output;
     means.of_pixels *= axis.input;
     padded = padded || axis.pad_begin != 0 || axis.pad_end != 0;
+    empty = empty || axis.dilation > axis.input;
   }
-  means.keep_constants = !padded || !pool->count_include_pad;
+  means.keep_constants = !padded || (!pool->count_include_pad && !empty);
   return means;
 }
 

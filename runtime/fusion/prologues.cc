@@ -45,6 +45,7 @@ void FusePrologues(Program& program, ConstantPool& constants) {
     if (!op.alive || !op.node.domain.empty()) continue;
     if (op.type() != "Conv" && op.type() != "AveragePool" && op.type() != "GlobalAveragePool") continue;
     const ValueId x = op.input(0);
+    if (program.value(x).dtype != DType::kFloat32) continue;
     int affine = program.PrivateProducer(x, "BatchNormalization");
     if (affine == kNone) affine = program.PrivateProducer(x, "Affine");
     if (affine == kNone || program.op(affine).epilogue.residual != Residual::kNone || op.residual == x) continue;

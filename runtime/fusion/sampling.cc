@@ -16,7 +16,7 @@ namespace {
 
 using Steps = std::vector<int64_t>;  // by spatial axis
 
-// The windows of a Conv or MaxPool along its axes.
+// The windows of a Conv or MaxPool along its axes; none where there are no pixels.
 std::optional<std::vector<ops::WindowAxis>> AxesOf(const Program& program, const ProgramOp& op) {
   const Shape& x = program.value(op.input(0)).shape;
   std::vector<int64_t> kernel;
@@ -30,7 +30,7 @@ std::optional<std::vector<ops::WindowAxis>> AxesOf(const Program& program, const
   std::vector<ops::WindowAxis> axes;
   for (int i = 0; i < window->rank(); ++i) {
     const Result<ops::WindowAxis> axis = ops::ResolveAxis(*window, i, x[static_cast<size_t>(i) + 2]);
-    if (!axis.ok()) return std::nullopt;
+    if (!axis.ok() || axis->input == 0 || axis->output == 0) return std::nullopt;
     axes.push_back(*axis);
   }
   return axes;
@@ -149,7 +149,9 @@ bool MoveIntoConv(Program& program, ProgramOp& conv, const Steps& steps, std::ve
   if (!axes) return false;
   Steps strides;
   for (size_t i = 0; i < steps.size(); ++i) {
-    if ((*axes)[i].stride > ops::kMaxWindowValue / steps[i]) return false;
+    const ops::WindowAxis& axis = (*axes)[i];
+    if (axis.stride > ops::kMaxWindowValue / steps[i]) return false;
+    if (std::max(axis.pad_begin, axis.pad_end) > ops::kMaxWindowValue) return false;
     strides.push_back((*axes)[i].stride * steps[i]);
   }
   MoveMeans(program, conv, insertions);
@@ -215,7 +217,9 @@ void SkipUnreadPixels(Program& program, ConstantPool&) {
     const ProgramOp& op = program.ops[i];
     if (!op.alive || op.node.outputs.size() != 1) continue;
     const ProgramValue& value = program.value(op.output());
-    if (value.rank() < 3 || value.dtype != DType::kFloat32 || program.is_output(op.output())) continue;
+    // MaxPool has at most three spatial axes.
+    const bool fits = value.rank() >= 3 && value.rank() <= 5 && value.dtype == DType::kFloat32;
+    if (!fits || program.is_output(op.output())) continue;
     const Steps steps = CommonSteps(program, op);
     if (!steps.empty()) TakeOver(program, i, steps);
   }

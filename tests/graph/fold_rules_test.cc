@@ -129,6 +129,20 @@ const Case kThrough[] = {
                          MakeAttr("count_include_pad", int64_t{1})}),
                    6);
      }},
+    {"AveragePoolDilated", 0, "folded-into-conv",
+     [](FoldNet& n) {
+       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
+                        {MakeAttr("kernel_shape", IntList{2, 2}), MakeAttr("pads", IntList{1, 1, 1, 1}),
+                         MakeAttr("dilations", IntList{4, 4})}),
+                   6);
+     }},
+    {"AveragePoolMissesItsInput", 1, "pool-counts-padding",
+     [](FoldNet& n) {
+       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
+                        {MakeAttr("kernel_shape", IntList{2, 2}), MakeAttr("pads", IntList{3, 3, 3, 3}),
+                         MakeAttr("dilations", IntList{7, 7})}),
+                   6);
+     }},
     {"AveragePoolCountsPaddingNoShift", 0, "folded-into-conv",
      [](FoldNet& n) {
        return n.Bn(n.Op("AveragePool", {ConvOf(n)},

@@ -79,6 +79,21 @@ TEST(PoolBeforePointwise, PrologueOfEveryKind) {
   }
 }
 
+// No kernel takes doubles with a prologue.
+TEST(PoolBeforePointwise, NoPrologueForDoubles) {
+  for (const char* pool : {"AveragePool", "GlobalAveragePool"}) {
+    Net net(13);
+    const auto wide = [&](ValueId id) { return net.Op("Cast", {id}, {MakeAttr("to", int64_t{11})}); };
+    std::vector<ValueId> inputs = {wide(net.Input("x", {1, 6, 8, 9}))};
+    for (int i = 0; i < 3; ++i) inputs.push_back(wide(net.Weights({6}, 1)));
+    inputs.push_back(wide(net.Op("Exp", {net.Weights({6}, 1)})));
+    const ValueId y = net.Op("BatchNormalization", inputs);
+    net.Output(net.Op("Cast", {net.Op(pool, {y}, pool[0] == 'G' ? std::vector<Attribute>() : Window({2, 2}, {2, 2}))},
+                      {MakeAttr("to", int64_t{1})}));
+    CheckedFlops(net.Build());
+  }
+}
+
 // Whatever the pads and the rounding: a bias stays right, also where padding counts and the pool has to stay behind.
 TEST(PoolBeforePointwise, PadsCeilModeAndBias) {
   for (const int64_t pad : {0, 1}) {
@@ -97,6 +112,18 @@ TEST(PoolBeforePointwise, PadsCeilModeAndBias) {
         }
       }
     }
+  }
+}
+
+// A window of one pixel of padding on each side of the input: its mean is 0, not the bias.
+TEST(PoolBeforePointwise, WindowsWithoutInput) {
+  for (const int64_t size : {3, 4, 6}) {
+    Net net(11);
+    const ValueId conv = net.Conv(net.Input("x", {1, 4, size, size}), 4, 5, 1);
+    std::vector<Attribute> window = Window({2, 2}, {2, 2}, 1);
+    window.push_back(MakeAttr("dilations", std::vector<int64_t>{4, 4}));
+    net.Output(net.Op("AveragePool", {conv}, std::move(window)));
+    CheckedFlops(net.Build());
   }
 }
 
@@ -219,6 +246,27 @@ TEST(SkipUnreadPixels, AutoPadDilationAndGroups) {
       }
     }
   }
+}
+
+// With auto_pad an input may have no pixels; none of it may turn into one.
+TEST(SkipUnreadPixels, NoPixels) {
+  Net net(12);
+  const ValueId x = net.Input("x", {-1, 4, -1, 8});
+  const std::vector<Attribute> skip = {MakeAttr("kernel_shape", std::vector<int64_t>{1, 1}),
+                                       MakeAttr("strides", std::vector<int64_t>{2, 2}),
+                                       MakeAttr("auto_pad", std::string("SAME_UPPER"))};
+  const ValueId y = net.Op("MaxPool", {net.Op("Relu", {x})}, skip);
+  net.Output(net.Op("Concat", {y, net.Input("q", {-1, 4, 3, 4})}, {MakeAttr("axis", int64_t{2})}));
+  const Graph graph = net.Build();
+  const auto impl = MakeImpl(graph, {});
+  std::mt19937 random(1);
+  const Tensor q = test::RandomTensor(random, {1, 4, 3, 4});
+  const auto none = Tensor::Allocate(DType::kFloat32, {1, 4, 0, 8});
+  ASSERT_TRUE(none.ok());
+  const std::vector<Tensor> results = test::RunImpl(*impl, {{"x", *none}, {"q", q}});
+  ASSERT_EQ(results.size(), 1u);
+  ASSERT_EQ(results[0].shape(), (Shape{1, 4, 3, 4}));
+  for (int64_t i = 0; i < q.size(); ++i) EXPECT_EQ(results[0].AsDouble(i), q.AsDouble(i));
 }
 
 TEST(SkipUnreadPixels, OneAndThreeAxes) {
