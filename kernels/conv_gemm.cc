@@ -23,26 +23,23 @@ class TileFetch {
       : depth_(depth), width_(width), later_(later != nullptr && !later->empty() ? later : nullptr) {}
 
   // The next panel's weights, over all `tiles`, or over the first half where the others have something for later steps.
-  void Begin(const float* weights, int64_t tiles) {
-    panel_tiles_ = later_ == nullptr ? tiles : DivideUp(tiles, 2);
-    panel_ = {weights, width_ / panel_tiles_, depth_ * width_ / panel_tiles_};
+  void Begin(ConstBytes weights, int64_t tiles) {
+    panel_ = FetchCursor(weights);
+    panel_step_ = DivideUp(width_, later_ == nullptr ? tiles : DivideUp(tiles, 2));
   }
 
   // For the next tiles, at most `tiles`, which becomes their number.
   Ahead Take(int64_t& tiles) {
-    if (panel_tiles_ == 0) return later_ == nullptr ? Ahead() : later_->Take(depth_, width_, kFetchStep, tiles);
-    tiles = std::min(tiles, panel_tiles_);
-    const Ahead taken = panel_;
-    panel_.first += tiles * panel_.tile;
-    panel_tiles_ -= tiles;
-    return taken;
+    const Ahead of_panel = panel_.Take(depth_, width_, panel_step_, tiles);
+    if (of_panel.first != nullptr || later_ == nullptr) return of_panel;
+    return later_->Take(depth_, width_, kFetchStep, tiles);
   }
 
  private:
   int64_t depth_, width_;
   FetchCursor* later_;
-  Ahead panel_;
-  int64_t panel_tiles_ = 0;
+  FetchCursor panel_;
+  int64_t panel_step_ = 1;
 };
 
 }  // namespace
@@ -181,8 +178,10 @@ void GemmConv::RunBlock(const ConvOperands& operands, const Block& block, Range 
     // Weights that come from beyond L2.
     if (fetch.cold && p + 1 < static_cast<int64_t>(packed_->panels.size()) &&
         block.lines * block.line <= kMostFetchingPixels) {
-      tile_fetch.Begin(packed_->panel(packed_->panels[static_cast<size_t>(p + 1)]),
-                       pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
+      const GemmPanel& next = packed_->panels[static_cast<size_t>(p + 1)];
+      const int64_t products = segment_length_ * static_cast<int64_t>(segments_.size());
+      const std::span weights(packed_->panel(next), static_cast<size_t>((products + 1) * next.vectors * ops_->lanes));
+      tile_fetch.Begin(std::as_bytes(weights), pairs ? DivideUp(block.lines, 2) : block.lines * chunks);
     }
     // Tiles of two sizes, the larger first.
     const int64_t least = block.line / chunks, rest = block.line % chunks;

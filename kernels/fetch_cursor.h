@@ -18,7 +18,9 @@ struct Ahead {
 
 class FetchCursor {
  public:
+  FetchCursor() = default;
   explicit FetchCursor(std::span<const ConstBytes> ranges) : ranges_(ranges) { Next(); }
+  explicit FetchCursor(ConstBytes range) { Open(range); }
   bool empty() const { return left_ == 0; }
 
   // For tiles of `depth` steps, each of which fetches `width` floats from where it is and goes on by `step`: the next
@@ -41,15 +43,16 @@ class FetchCursor {
 
   void Next() {
     left_ = 0;
-    for (; !ranges_.empty() && left_ == 0; ranges_ = ranges_.subspan(1)) {
-      // Whole lines: the weights of a file may lie at any address.
-      const std::byte* end = ranges_[0].data() + ranges_[0].size();
-      const std::byte* begin = ranges_[0].data();
-      begin += (kLineBytes - reinterpret_cast<uintptr_t>(begin) % kLineBytes) % kLineBytes;
-      if (begin >= end) continue;
-      at_ = reinterpret_cast<const float*>(begin);
-      left_ = (end - begin) / static_cast<int64_t>(sizeof(float));
-    }
+    for (; !ranges_.empty() && left_ == 0; ranges_ = ranges_.subspan(1)) Open(ranges_[0]);
+  }
+  // Whole lines: the weights of a file may lie at any address.
+  void Open(ConstBytes range) {
+    const std::byte* end = range.data() + range.size();
+    const std::byte* begin = range.data();
+    begin += (kLineBytes - reinterpret_cast<uintptr_t>(begin) % kLineBytes) % kLineBytes;
+    if (begin >= end) return;
+    at_ = reinterpret_cast<const float*>(begin);
+    left_ = (end - begin) / static_cast<int64_t>(sizeof(float));
   }
 
   std::span<const ConstBytes> ranges_;  // after the current one

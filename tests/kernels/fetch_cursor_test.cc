@@ -64,7 +64,7 @@ TEST(FetchCursor, LinesOfTheRangesAllButTheirTailsAndNoOther) {
 }
 
 TEST(FetchCursor, NothingToFetch) {
-  FetchCursor cursor({});
+  FetchCursor cursor{std::span<const ConstBytes>()};
   EXPECT_TRUE(cursor.empty());
   int64_t tiles = 5;
   EXPECT_EQ(cursor.Take(100, 32, 8, tiles).first, nullptr);
