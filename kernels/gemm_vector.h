@@ -19,7 +19,7 @@ struct MatrixVector {
   Epilogue epilogue;
 };
 
-// The matrix's bytes that Multiply reads on worker `worker` of `workers`.
+// About the bytes of the matrix that Multiply reads on worker `worker` of `workers`: it deals out whole grains of rows.
 ConstBytes MatrixShare(const MatrixVector& product, int worker, int workers);
 
 // residual: `columns` values, or null; may be dst. Thread-safe; the same bits at any number of workers.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/fusion/fusion.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "graph/op.h"
 #include "graph/ops/activation.h"
+#include "graph/ops/conv.h"
 #include "kernels/kernels.h"
 
 namespace crease {
@@ -24,6 +26,14 @@ std::span<const FusionPass> FusionPasses() {
       {"fuse_prologues", FusePrologues},
   };
   return kPasses;
+}
+
+bool IsPointwiseConv(const Program& program, const ProgramOp& op) {
+  if (op.type() != "Conv" || !op.node.domain.empty()) return false;
+  const auto conv = ops::ResolveConv(op.node, program.value(op.input(0)).shape, program.value(op.input(1)).shape);
+  return conv.ok() && std::all_of(conv->axes.begin(), conv->axes.end(), [](const ops::WindowAxis& axis) {
+           return axis.kernel == 1 && axis.stride == 1 && axis.pad_begin == 0 && axis.pad_end == 0;
+         });
 }
 
 std::optional<double> ScalarConstant(const Program& program, ValueId id) {

@@ -24,6 +24,12 @@ std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.nam
 
 ValueId Image(FoldNet& n, int64_t channels = 4) { return n.Input({2, channels, 8, 8}); }
 ValueId ConvOf(FoldNet& n, int64_t out = 6) { return n.Conv(Image(n), 4, out); }
+// An average pool, padded on all sides, and a batch-norm.
+ValueId BnOfPool(FoldNet& n, int64_t kernel, int64_t pad, Attributes more = {}, bool shift = true) {
+  more.push_back(MakeAttr("kernel_shape", IntList{kernel, kernel}));
+  more.push_back(MakeAttr("pads", IntList{pad, pad, pad, pad}));
+  return n.Bn(n.Op("AveragePool", {ConvOf(n)}, more), 6, shift);
+}
 Attributes Pads(int64_t p) { return {MakeAttr("pads", IntList{p, p, p, p})}; }
 
 const Case kBackward[] = {
@@ -116,40 +122,19 @@ const Case kBackward[] = {
 };
 
 const Case kThrough[] = {
-    {"AveragePool", 0, "folded-into-conv",
-     [](FoldNet& n) {
-       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
-                        {MakeAttr("kernel_shape", IntList{3, 3}), MakeAttr("pads", IntList{1, 1, 1, 1})}),
-                   6);
-     }},
+    {"AveragePool", 0, "folded-into-conv", [](FoldNet& n) { return BnOfPool(n, 3, 1); }},
     {"AveragePoolCountsPadding", 1, "pool-counts-padding",
-     [](FoldNet& n) {
-       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
-                        {MakeAttr("kernel_shape", IntList{3, 3}), MakeAttr("pads", IntList{1, 1, 1, 1}),
-                         MakeAttr("count_include_pad", int64_t{1})}),
-                   6);
-     }},
+     [](FoldNet& n) { return BnOfPool(n, 3, 1, {MakeAttr("count_include_pad", int64_t{1})}); }},
     {"AveragePoolDilated", 0, "folded-into-conv",
      [](FoldNet& n) {
-       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
-                        {MakeAttr("kernel_shape", IntList{2, 2}), MakeAttr("pads", IntList{1, 1, 1, 1}),
-                         MakeAttr("dilations", IntList{4, 4})}),
-                   6);
+       return BnOfPool(n, 2, 1, {MakeAttr("dilations", IntList{4, 4})});
      }},
     {"AveragePoolMissesItsInput", 1, "pool-counts-padding",
      [](FoldNet& n) {
-       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
-                        {MakeAttr("kernel_shape", IntList{2, 2}), MakeAttr("pads", IntList{3, 3, 3, 3}),
-                         MakeAttr("dilations", IntList{7, 7})}),
-                   6);
+       return BnOfPool(n, 2, 3, {MakeAttr("dilations", IntList{7, 7})});
      }},
     {"AveragePoolCountsPaddingNoShift", 0, "folded-into-conv",
-     [](FoldNet& n) {
-       return n.Bn(n.Op("AveragePool", {ConvOf(n)},
-                        {MakeAttr("kernel_shape", IntList{3, 3}), MakeAttr("pads", IntList{1, 1, 1, 1}),
-                         MakeAttr("count_include_pad", int64_t{1})}),
-                   6, false);
-     }},
+     [](FoldNet& n) { return BnOfPool(n, 3, 1, {MakeAttr("count_include_pad", int64_t{1})}, false); }},
     {"MaxPool", 0, "folded-into-conv",
      [](FoldNet& n) {
        return n.Bn(n.Op("MaxPool", {ConvOf(n)}, {MakeAttr("kernel_shape", IntList{2, 2})}), 6);

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -41,18 +40,6 @@ std::optional<Means> MeansOf(const Program& program, const ProgramOp& op) {
 }
 
 }  // namespace
-
-bool IsPointwiseConv(const Program& program, const ProgramOp& op) {
-  if (op.type() != "Conv" || !op.node.domain.empty()) return false;
-  const Shape& weights = program.value(op.input(1)).shape;
-  if (weights.size() < 3) return false;
-  const Result<ops::WindowAttributes> window =
-      ops::ParseWindow(op.node, static_cast<int>(weights.size()) - 2, std::span(weights).subspan(2));
-  const auto all = [](const std::vector<int64_t>& values, int64_t wanted) {
-    return std::all_of(values.begin(), values.end(), [=](int64_t value) { return value == wanted; });
-  };
-  return window.ok() && all(window->kernel, 1) && all(window->strides, 1) && all(window->pads, 0);
-}
 
 void PoolBeforePointwise(Program& program, ConstantPool&) {
   for (size_t i = 0; i < program.ops.size(); ++i) {

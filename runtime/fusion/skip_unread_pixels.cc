@@ -4,10 +4,12 @@
 // that makes the map. (OpenVINO has the same as StridesOptimization.)
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "graph/op.h"
 #include "graph/ops/batch_norm.h"
-#include "graph/ops/window.h"
+#include "graph/ops/conv.h"
+#include "graph/ops/pool.h"
 #include "kernels/kernels.h"
 #include "runtime/fusion/fusion.h"
 
@@ -19,20 +21,18 @@ using Steps = std::vector<int64_t>;  // by spatial axis
 // The windows of a Conv or MaxPool along its axes; none where there are no pixels.
 std::optional<std::vector<ops::WindowAxis>> AxesOf(const Program& program, const ProgramOp& op) {
   const Shape& x = program.value(op.input(0)).shape;
-  std::vector<int64_t> kernel;
-  if (op.type() == "Conv") {
-    const Shape& weights = program.value(op.input(1)).shape;
-    if (weights.size() < 3) return std::nullopt;
-    kernel.assign(weights.begin() + 2, weights.end());
-  }
-  const Result<ops::WindowAttributes> window = ops::ParseWindow(op.node, static_cast<int>(x.size()) - 2, kernel);
-  if (!window.ok() || window->kernel.empty() || window->ceil_mode) return std::nullopt;
   std::vector<ops::WindowAxis> axes;
-  for (int i = 0; i < window->rank(); ++i) {
-    const Result<ops::WindowAxis> axis = ops::ResolveAxis(*window, i, x[static_cast<size_t>(i) + 2]);
-    if (!axis.ok() || axis->input == 0 || axis->output == 0) return std::nullopt;
-    axes.push_back(*axis);
+  if (op.type() == "Conv") {
+    Result<ops::ConvShape> conv = ops::ResolveConv(op.node, x, program.value(op.input(1)).shape);
+    if (!conv.ok()) return std::nullopt;
+    axes = std::move(conv->axes);
+  } else {
+    Result<ops::PoolShape> pool = ops::ResolvePool(op.node, x);
+    if (!pool.ok()) return std::nullopt;
+    axes = std::move(pool->axes);
   }
+  const auto empty = [](const ops::WindowAxis& axis) { return axis.input == 0 || axis.output == 0; };
+  if (std::any_of(axes.begin(), axes.end(), empty)) return std::nullopt;
   return axes;
 }
 
