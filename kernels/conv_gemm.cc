@@ -11,36 +11,6 @@ namespace {
 
 // More pixels than these hide the wait for the next panel by themselves.
 constexpr int64_t kMostFetchingPixels = 16 * kMaxTileRows;
-// Floats that a tile fetches for later steps beside the products of one k: 32 bytes in 12 to 14 cycles, a quarter of
-// what a core can read.
-constexpr int64_t kFetchStep = 8;
-
-// Deals out what a panel's tiles fetch on their way.
-class TileFetch {
- public:
-  // Tiles that fetch beside `depth` of their products and are `width` columns wide; `later` may be null.
-  TileFetch(int64_t depth, int64_t width, FetchCursor* later)
-      : depth_(depth), width_(width), later_(later != nullptr && !later->empty() ? later : nullptr) {}
-
-  // The next panel's weights, over all `tiles`, or over the first half where the others have something for later steps.
-  void Begin(ConstBytes weights, int64_t tiles) {
-    panel_ = FetchCursor(weights);
-    panel_step_ = DivideUp(width_, later_ == nullptr ? tiles : DivideUp(tiles, 2));
-  }
-
-  // For the next tiles, at most `tiles`, which becomes their number.
-  Ahead Take(int64_t& tiles) {
-    const Ahead of_panel = panel_.Take(depth_, width_, panel_step_, tiles);
-    if (of_panel.first != nullptr || later_ == nullptr) return of_panel;
-    return later_->Take(depth_, width_, kFetchStep, tiles);
-  }
-
- private:
-  int64_t depth_, width_;
-  FetchCursor* later_;
-  FetchCursor panel_;
-  int64_t panel_step_ = 1;
-};
 
 }  // namespace
 
@@ -87,7 +57,7 @@ int64_t GemmConv::fetchable_bytes(int workers) const {
   const auto panels = static_cast<int64_t>(packed_->panels.size());
   const int64_t tiles = DivideUp(shape_.out_pixels(), ops_->max_rows[packed_->panels.front().vectors]) * panels;
   // Half of the tiles may fetch the next panel.
-  return tiles / 2 * fetching_depth() * kFetchStep * static_cast<int64_t>(sizeof(float)) / workers;
+  return tiles / 2 * fetching_depth() * TileFetch::kStep * static_cast<int64_t>(sizeof(float)) / workers;
 }
 
 GemmConv::Block GemmConv::Pack(const ConvOperands& operands, Range units, int64_t group, float* scratch) const {

@@ -155,7 +155,6 @@ class GemmConv {
   const AmxOps* amx_ = nullptr;  // null: by vectors
   std::shared_ptr<const PackedGemm> packed_;
   Lattice lattice_;
-  bool one_tap_ = false;                // each dst pixel reads one that exists
   bool flat_ = false;                   // lines of a block follow each other in a: units are pixels, else dst rows
   bool copy_ = false;                   // into the worker's band
   bool by_group_ = false;               // one group's channels after the other, so that its pixels lie close together

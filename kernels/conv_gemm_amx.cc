@@ -54,7 +54,7 @@ GemmConv::Block GemmConv::PackAmx(const ConvOperands& operands, Range pixels, fl
     scratch += count * a_pitch_;
     row_scale += count;
   };
-  if (one_tap_ && prologue_.scale == nullptr) {
+  if (shape_.one_tap() && prologue_.scale == nullptr) {
     VisitPixels(operands, pixels, pack);
   } else {
     for (int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {

@@ -59,11 +59,8 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   conv.lattice_ = options.lattice.value_or(Lattice{1, 1, shape.out_height, shape.out_width});
   conv.ops_ = &GetGemmOps();
   conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
-  conv.one_tap_ = shape.taps() == 1 && shape.pad_top == 0 && shape.pad_left == 0 &&
-                  (shape.out_height - 1) * shape.stride_h < shape.height &&
-                  (shape.out_width - 1) * shape.stride_w < shape.width;
   if (options.amx && shape.groups == 1 && !options.planar && !options.lattice) conv.amx_ = GetAmxOps();
-  conv.flat_ = conv.amx_ != nullptr || (conv.one_tap_ && !options.planar && !options.lattice);
+  conv.flat_ = conv.amx_ != nullptr || (shape.one_tap() && !options.planar && !options.lattice);
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
   const int wide = conv.ops_->wide;
   const int most = conv.ops_->max_rows[wide];

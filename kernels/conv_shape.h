@@ -30,6 +30,17 @@ struct ConvShape {
     return taps() == 1 && stride_h == 1 && stride_w == 1 && pad_top == 0 && pad_left == 0 && out_height == height &&
            out_width == width;
   }
+  // Every output pixel reads one source pixel that exists: a pointwise shape, or one with strides.
+  bool one_tap() const {
+    return taps() == 1 && pad_top == 0 && pad_left == 0 && (out_height - 1) * stride_h < height &&
+           (out_width - 1) * stride_w < width;
+  }
+  // Of such a shape, both counted over all images.
+  int64_t SourcePixel(int64_t pixel) const {
+    if (pointwise()) return pixel;
+    const int64_t row = pixel / out_width, x = pixel % out_width;
+    return (row / out_height * height + row % out_height * stride_h) * width + x * stride_w;
+  }
   // Source rows or columns that one output row or column depends on, gaps included.
   int64_t span_h() const { return (kernel_h - 1) * dilation_h + 1; }
   int64_t span_w() const { return (kernel_w - 1) * dilation_w + 1; }

@@ -132,7 +132,7 @@ struct KernelRequest {
   Prologue prologue;
   bool residual_in_place = false;  // Run will always get the residual in dst's own memory
   int workers = 1;                 // threads that will run it, for blocking choices that keep the bits
-  bool exact = false;              // Options::exact: no Winograd, no AMX
+  bool exact = false;              // Options::exact: no Winograd, no Strassen, no AMX
   PackCache* packs = nullptr;      // may be null: pack for yourself
   Executor* executor = nullptr;    // may be null; for packing in parallel
   bool measured = false;           // asked for by name: refuse what can't be done, not what an estimate calls slow

@@ -80,6 +80,9 @@ KernelResult MakeConvGemm(const KernelRequest& request);
 KernelResult MakeConvAmx(const KernelRequest& request);
 KernelResult MakeConvPlanes(const KernelRequest& request);
 
+// kernels/conv_strassen.cc: f32 channels-last 1x1 convolutions of one group, where it pays.
+KernelResult MakeConvStrassen(const KernelRequest& request);
+
 // kernels/conv_transpose.cc: f32 channels-last transposed convolutions as matrix products and sums.
 KernelResult MakeConvTranspose(const KernelRequest& request);
 // kernels/conv_transpose_phases.cc: the same of one group as convolutions, where that is faster.

@@ -82,7 +82,7 @@ void SessionArguments::AddTo(CLI::App& app) {
       ->check(CLI::IsMember({"f32"}))
       ->capture_default_str();
   app.add_flag("--no-fold", no_fold, "Run the batch-norms as they are");
-  app.add_flag("--exact", exact, "Direct convolution in f32 only: no Winograd, no AMX");
+  app.add_flag("--exact", exact, "Direct convolution in f32 only: no Winograd, no Strassen, no AMX");
   CLI::Option* file = app.add_option("--tuning", tuning, "What `crease tune` measured (default: this machine's cache)");
   app.add_flag("--no-tuning", no_tuning, "Choose kernels by the static rule, measured or not")->excludes(file);
 }

@@ -28,7 +28,7 @@ struct Options {
   int threads = 0;        // 0: what cpuset and cgroup quota allow
   HostExecutor executor;  // used instead of own threads if parallel_for is set
   bool fold = true;       // fold batch-norms and run graph passes
-  bool exact = false;     // direct convolution in f32 only: no Winograd, no AMX, which make NaN of infinities
+  bool exact = false;     // direct convolution in f32 only: no Winograd, Strassen or AMX, which make NaN of infinities
   bool profile = false;   // keep per-node times (Session::profile)
   // Map the model's files instead of reading them: pages go once weights are packed, and what folding made of them
   // until a second input shape asks for it again. The files must stay as they are while the session lives: a mapped
