@@ -122,11 +122,8 @@ class GemmConv {
       return;
     }
     for (int64_t pixel = pixels.begin; pixel < pixels.end;) {
-      const int64_t row = pixel / s.out_width;
-      const int64_t x = pixel % s.out_width;
-      const int64_t count = std::min(s.out_width - x, pixels.end - pixel);
-      const int64_t y = row / s.out_height * s.height + row % s.out_height * s.stride_h;
-      visit(operands.src + (y * s.width + x * s.stride_w) * operands.src_pitch, s.stride_w * operands.src_pitch, count);
+      const int64_t count = std::min(s.out_width - pixel % s.out_width, pixels.end - pixel);
+      visit(operands.src + s.SourcePixel(pixel) * operands.src_pitch, s.stride_w * operands.src_pitch, count);
       pixel += count;
     }
   }

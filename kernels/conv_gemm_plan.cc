@@ -9,13 +9,8 @@
 namespace crease {
 namespace {
 
-// Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB): a tile of
-// more rows than ways reads them from a copy.
-constexpr int64_t kAliasFloats = 2048 / sizeof(float);
+// A tile of more rows than ways that alias reads them from a copy.
 constexpr int kL1Ways = 8;
-// Longer sums are sums of pieces: rounding errors grow with the square root of a piece's length (864 products: 4.9e-7
-// of the outputs' rms in one piece, 2.2e-7 in pieces of 288).
-constexpr int64_t kPieceFloats = 576;
 // Rates that only their ratio counts of: what a core computes and reads past its L2.
 constexpr double kFlopsPerSecond = 1e11;
 constexpr double kAmxFlopsPerSecond = 3.5e11;
@@ -90,7 +85,7 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
 void GemmConv::PlanBand(const Options& options, int64_t panels) {
   const ConvShape& s = shape_;
   const bool wide = panels > 2 * s.groups;
-  const bool alias = options.src_pitch % kAliasFloats == 0 && wide && ops_->max_rows[1] > kL1Ways;
+  const bool alias = options.src_pitch % kTileAliasFloats == 0 && wide && ops_->max_rows[1] > kL1Ways;
   // Rows of the source as they are, though not all that dst lies between.
   const bool in_place = !flat_ && options.lattice && s.taps() == 1 && s.pad_top == 0 && s.pad_left == 0 &&
                         s.out_height <= s.height && s.out_width <= s.width && s.stride_h == 1 && s.stride_w == 1;
@@ -103,7 +98,7 @@ void GemmConv::PlanBand(const Options& options, int64_t panels) {
     a_pitch_ = 1;
   } else if (copy_) {
     a_pitch_ = amx ? DivideUp(depth(), kAmxDepth) * kAmxChunkFloats : band_channels;
-    if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kAliasFloats == 0) a_pitch_ += kLineFloats;
+    if ((a_pitch_ * (flat_ ? 1 : s.stride_w)) % kTileAliasFloats == 0) a_pitch_ += kLineFloats;
   }
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
   weights_stay_ = s.filters * s.group_channels() * s.taps() <= l2_floats / 2;
@@ -171,8 +166,7 @@ void GemmConv::PlanPieces() {
     }
     return;
   }
-  const int64_t length =
-      DivideUp(DivideUp(segment_length_, DivideUp(segment_length_, kPieceFloats)), kTileUnroll) * kTileUnroll;
+  const int64_t length = PieceLength(segment_length_);
   for (int64_t s = 0; s < count; ++s) {
     for (int64_t offset = 0; offset < segment_length_; offset += length) {
       pieces_.push_back({s, 1, offset, std::min(length, segment_length_ - offset)});

@@ -64,9 +64,7 @@ Result<GroupConv> GroupConv::Make(const ConvShape& shape, const Tensor& weights,
   conv.pack_ = conv.ops_->pack[log2];
   if (conv.pack_ == nullptr) return Refuse("groups wider than a vector");
   const auto make = [&]() -> PackCache::Packed { return PackGroups(shape, weights, bias, conv.ops_->lanes); };
-  const std::string key = "group " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
-                          std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
-                          std::to_string(conv.ops_->lanes);
+  const std::string key = PackKey("group", weights, bias, {shape.groups, conv.ops_->lanes});
   conv.packed_ = std::static_pointer_cast<const FloatBuffer>(
       options.cache == nullptr ? make() : options.cache->GetOrMake(key, make));
   if (conv.packed_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};

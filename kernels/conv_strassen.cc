@@ -15,6 +15,7 @@ namespace crease {
 namespace {
 
 constexpr int64_t kProducts = 7;
+constexpr int64_t kSums = 4;  // of a panel that are kept at once
 // What the seven right factors take beyond plain weights, and the multiply-adds that one more float must save: the
 // first layers of a network have many pixels and few weights, the last ones few pixels and most of the memory.
 constexpr double kMoreMemory = 7.0 / 4 - 1, kLeastSaved = 16;
@@ -23,10 +24,6 @@ constexpr double kMoreMemory = 7.0 / 4 - 1, kLeastSaved = 16;
 constexpr int64_t kLeastPairs = 32;
 // In front of matrices: the micro-kernel's row of biases, which none of them has.
 constexpr int64_t kLead = kMaxTileVectors * kMaxLanes;
-// Rows that lie a multiple of this apart fall into few sets of L1.
-constexpr int64_t kAliasFloats = 2048 / sizeof(float);
-// Sums of more products are taken in pieces, as in GemmConv.
-constexpr int64_t kPieceFloats = 576;
 
 // The larger of the two sizes; what is not finite counts for nothing.
 float Larger(float most, float x) {
@@ -34,51 +31,47 @@ float Larger(float most, float x) {
   return size > most && size <= std::numeric_limits<float>::max() ? size : most;
 }
 
-// The reciprocals of the largest sizes as powers of two, and in `largest` these powers; 1 for none.
+// Powers of two near the largest sizes in place of these, and their reciprocals. Zeros stay: what has only zero weights
+// must not take part in the sums, nor have a share of their errors.
 std::vector<float> TakeScales(std::vector<float>& largest) {
   BalanceOf(largest);
   std::vector<float> reciprocals;
   reciprocals.reserve(largest.size());
-  for (float& x : largest) {
-    if (x == 0) x = 1;
-    reciprocals.push_back(1 / x);
-  }
+  for (const float x : largest) reciprocals.push_back(x == 0 ? 0 : 1 / x);
   return reciprocals;
 }
 
 std::shared_ptr<StrassenWeights> Pack(const ConvShape& s, const Tensor& weights, const Tensor* bias,
                                       const GemmOps& gemm, Executor& executor) {
-  const int64_t half = s.channels / 2, columns = s.filters / 2, padded = RoundUp(columns, gemm.lanes);
+  const int64_t half = s.channels / 2, columns = s.filters / 2;
   std::vector<GemmPanel> panels = PlanPanels(1, columns, half, gemm.lanes, gemm.wide);
   const GemmPanel& end = panels.back();
   const size_t count = end.offset + static_cast<size_t>(half * end.vectors * gemm.lanes);
-  auto packed = std::make_shared<StrassenWeights>(std::move(panels), s.channels, 2 * padded,
+  auto packed = std::make_shared<StrassenWeights>(std::move(panels), s.channels, s.filters,
                                                   static_cast<size_t>(kLead) + static_cast<size_t>(kProducts) * count);
   if (packed->values.data() == nullptr) return nullptr;
   // Filter by filter: one column of the matrix after the other.
   const Elements<float> values = weights.elements<float>();
-  std::vector<float> column_scale(static_cast<size_t>(s.filters)), &channel_scale = packed->channel_scale;
+  std::vector<float>&filter_scale = packed->filter_scale, &channel_scale = packed->channel_scale;
   executor.ParallelFor(s.filters, [&](int64_t begin, int64_t end_column, int) {
     for (int64_t j = begin; j < end_column; ++j) {
       float most = 0;
       for (int64_t k = 0; k < s.channels; ++k) most = Larger(most, values[j * s.channels + k]);
-      column_scale[static_cast<size_t>(j)] = most;
+      filter_scale[static_cast<size_t>(j)] = most;
     }
   });
-  const std::vector<float> by_column = TakeScales(column_scale);
+  const std::vector<float> by_filter = TakeScales(filter_scale);
   for (int64_t j = 0; j < s.filters; ++j) {
-    const float scale = by_column[static_cast<size_t>(j)];
+    const float scale = by_filter[static_cast<size_t>(j)];
     for (int64_t k = 0; k < s.channels; ++k) {
       float& most = channel_scale[static_cast<size_t>(k)];
       most = Larger(most, values[j * s.channels + k] * scale);
     }
-    const auto at = static_cast<size_t>(j < columns ? j : padded + j - columns);
-    packed->column_scale[at] = column_scale[static_cast<size_t>(j)];
-    packed->bias[at] = bias == nullptr ? 0 : bias->elements<float>()[j];
+    if (bias != nullptr) packed->bias[static_cast<size_t>(j)] = bias->elements<float>()[j];
   }
   const std::vector<float> by_channel = TakeScales(channel_scale);
   const auto scaled = [&](int64_t k, int64_t j) {
-    return values[j * s.channels + k] * by_column[static_cast<size_t>(j)] * by_channel[static_cast<size_t>(k)];
+    return values[j * s.channels + k] * by_filter[static_cast<size_t>(j)] * by_channel[static_cast<size_t>(k)];
   };
   executor.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel, int) {
     for (int64_t i = begin; i < end_panel; ++i) {
@@ -110,12 +103,13 @@ std::shared_ptr<StrassenWeights> Pack(const ConvShape& s, const Tensor& weights,
 StrassenWeights::StrassenWeights(std::vector<GemmPanel> all, int64_t channels, int64_t filters, size_t count)
     : panels(std::move(all)),
       channel_scale(static_cast<size_t>(channels)),
-      column_scale(static_cast<size_t>(filters), 1.0f),
+      filter_scale(static_cast<size_t>(filters)),
       bias(static_cast<size_t>(filters)),
       values(count) {}
 
 bool StrassenConv::CanRun(const ConvShape& s) {
-  return s.groups == 1 && s.one_tap() && s.channels % 2 == 0 && s.filters % 2 == 0;
+  return s.groups == 1 && s.one_tap() && s.out_pixels() > 0 && s.channels > 0 && s.channels % 2 == 0 && s.filters > 0 &&
+         s.filters % 2 == 0;
 }
 
 // Measured on a core that does one multiply-add of 8 floats a cycle (Zen 1), see docs/performance.md: the left factors
@@ -140,28 +134,31 @@ Result<StrassenConv> StrassenConv::Make(const ConvShape& shape, const Tensor& we
   SerialExecutor serial;
   Executor& executor = options.executor == nullptr ? serial : *options.executor;
   const auto make = [&]() -> PackCache::Packed { return Pack(shape, weights, bias, *conv.gemm_, executor); };
-  const std::string key = "strassen " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
-                          std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
-                          std::to_string(conv.gemm_->lanes);
+  const std::string key = PackKey("strassen", weights, bias, {conv.gemm_->lanes});
   conv.weights_ = std::static_pointer_cast<const StrassenWeights>(
       options.cache == nullptr ? make() : options.cache->GetOrMake(key, make));
   if (conv.weights_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
-  conv.by_columns_ = options.workers > 1 && DivideUp(shape.out_pixels(), int64_t{2} * options.workers) < kLeastPairs;
-  conv.Plan();
+  conv.Plan(options.workers);
   return conv;
 }
 
-void StrassenConv::Plan() {
+void StrassenConv::Plan(int workers) {
   half_ = shape_.channels / 2;
-  pairs_ = DivideUp(shape_.out_pixels(), int64_t{2});
+  image_pixels_ = shape_.out_height * shape_.out_width;
+  image_pairs_ = DivideUp(image_pixels_, int64_t{2});
+  pairs_ = shape_.batch * image_pairs_;
+  by_columns_ = workers > 1 && DivideUp(pairs_, workers) < kLeastPairs &&
+                static_cast<int64_t>(weights_->panels.size()) >= workers;
   left_pitch_ = kProducts * half_;
-  if (left_pitch_ % kAliasFloats == 0) left_pitch_ += kLineFloats;
+  if (left_pitch_ % kTileAliasFloats == 0) left_pitch_ += kLineFloats;
   const int64_t rows = gemm_->max_rows[gemm_->wide];
+  const int64_t width = int64_t{weights_->panels.front().vectors} * gemm_->lanes;
   const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
-  block_ = std::max<int64_t>(3 * l2_floats / 4 / left_pitch_ / rows, 2) * rows;
-  block_ = std::min(block_, RoundUp(pairs_, rows));
+  block_ = std::max<int64_t>(3 * l2_floats / 4 / (left_pitch_ + kSums * width) / rows, 2) * rows;
+  block_ = std::min(block_, RoundUp(DivideUp(pairs_, by_columns_ ? 1 : workers), rows));
+  sums_floats_ = block_ * width;
   worker_floats_ =
-      static_cast<size_t>(RoundUp(block_ * left_pitch_ + 2 * shape_.channels, kLineFloats) + 4 * block_ * kLead);
+      static_cast<size_t>(RoundUp(kSums * sums_floats_ + block_ * left_pitch_ + 2 * shape_.channels, kLineFloats));
 }
 
 std::string StrassenConv::Describe() const {
@@ -182,9 +179,8 @@ int64_t StrassenConv::fetchable_bytes(int workers) const {
 
 StrassenConv::Scratch StrassenConv::ScratchOf(float* scratch, int worker) const {
   float* own = scratch + static_cast<size_t>(worker) * worker_floats_;
-  const int64_t panel = block_ * kLead;
-  float* left = own + 4 * panel;
-  return {left, own, own + panel, own + 2 * panel, own + 3 * panel, left + block_ * left_pitch_};
+  float* left = own + kSums * sums_floats_;
+  return {left, own, own + sums_floats_, own + 2 * sums_floats_, own + 3 * sums_floats_, left + block_ * left_pitch_};
 }
 
 void StrassenConv::Run(const RunContext& context, const ConvOperands& operands) const {
@@ -211,14 +207,11 @@ void StrassenConv::RunPairs(const ConvOperands& operands, Range pairs, Range pan
   }
 }
 
-const float* StrassenConv::SourceOf(const ConvOperands& operands, int64_t pixel) const {
-  return operands.src + shape_.SourcePixel(pixel) * operands.src_pitch;
-}
-
 // For the second of a last pair, which does not exist, any numbers that the first has will do.
 RowPair StrassenConv::RowsOf(const ConvOperands& operands, int64_t pair) const {
-  const int64_t last = shape_.out_pixels() - 1;
-  return {SourceOf(operands, 2 * pair), SourceOf(operands, std::min(2 * pair + 1, last))};
+  const int64_t first = FirstPixel(pair), past = (pair / image_pairs_ + 1) * image_pixels_;
+  const auto row = [&](int64_t pixel) { return operands.src + shape_.SourcePixel(pixel) * operands.src_pitch; };
+  return {row(first), row(std::min(first + 1, past - 1))};
 }
 
 void StrassenConv::PackLeft(const ConvOperands& operands, Range pairs, const Scratch& scratch) const {
@@ -263,7 +256,7 @@ void StrassenConv::Multiply(const GemmPanel& panel, int64_t index, int64_t rows,
                             float* dst, FetchCursor& later) const {
   const int64_t width = int64_t{panel.vectors} * gemm_->lanes, matrix = half_ * width;
   const int64_t chunks = DivideUp(rows, gemm_->max_rows[panel.vectors]), least = rows / chunks, larger = rows % chunks;
-  const int64_t pieces = DivideUp(half_, kPieceFloats);
+  const int64_t length = PieceLength(half_);
   const float* right =
       weights_->values.data() + kLead + kProducts * static_cast<int64_t>(panel.offset) + index * matrix;
   const int64_t origin = 0;
@@ -275,8 +268,8 @@ void StrassenConv::Multiply(const GemmPanel& panel, int64_t index, int64_t rows,
   tile.dst_stride = tile.residual_stride = width;
   tile.last = gemm_->lanes;
   BoundsOf(Epilogue{}, tile.lo, tile.hi);
-  for (int64_t piece = 0; piece < pieces; ++piece, addend = dst) {
-    const int64_t begin = half_ * piece / pieces, end = half_ * (piece + 1) / pieces;
+  for (int64_t begin = 0; begin < half_; begin += length, addend = dst) {
+    const int64_t end = std::min(begin + length, half_);
     tile.segment_length = end - begin;
     tile.b = right + (begin - 1) * width;
     tile.a = left + index * half_ + begin;
@@ -308,42 +301,48 @@ void StrassenConv::Multiply(const GemmPanel& panel, int64_t index, int64_t rows,
 
 FinishTile StrassenConv::TileOf(const ConvOperands& operands, Range pairs, const GemmPanel& panel,
                                 Quarter quarter) const {
-  const int64_t pixel = 2 * pairs.begin + (quarter.odd ? 1 : 0);
+  const int64_t first = FirstPixel(pairs.begin), past = (pairs.begin / image_pairs_ + 1) * image_pixels_;
+  const int64_t pixel = first + (quarter.odd ? 1 : 0);
   const int64_t column = panel.column + (quarter.second ? shape_.filters / 2 : 0);
   FinishTile tile;
   tile.dst = operands.dst + pixel * operands.dst_pitch + column;
   tile.dst_stride = 2 * operands.dst_pitch;
   if (operands.residual != nullptr) tile.residual = operands.residual + pixel * operands.residual_pitch + column;
   tile.residual_stride = 2 * operands.residual_pitch;
-  tile.rows = std::min(pairs.count(), (shape_.out_pixels() - pixel + 1) / 2);
+  tile.rows = std::min(pairs.count(), (past - pixel + 1) / 2);
   tile.columns = int64_t{panel.vectors - 1} * gemm_->lanes + panel.last;
   return tile;
 }
 
 void StrassenConv::Store(const ConvOperands& operands, Range pairs, const GemmPanel& panel, Quarter quarter,
                          float* sums, const float* more) const {
-  FinishTile out = TileOf(operands, pairs, panel, quarter);
-  const int64_t padded = static_cast<int64_t>(weights_->bias.size()) / 2;
-  const int64_t column = panel.column + (quarter.second ? padded : 0);
+  const int64_t column = panel.column + (quarter.second ? shape_.filters / 2 : 0);
   StrassenResult result;
-  result.sums = sums;
-  result.more = more;
   result.width = int64_t{panel.vectors} * gemm_->lanes;
-  result.scale = weights_->column_scale.data() + column;
+  result.scale = weights_->filter_scale.data() + column;
   result.bias = weights_->bias.data() + column;
   result.lo = lo_;
   result.hi = hi_;
   result.residual_last = epilogue_.residual == Residual::kAfterActivation;
-  result.out = out;
-  if (!finish_) return ops_->result(result);
-  result.out.dst = sums;
-  result.out.dst_stride = result.width;
-  result.out.residual = nullptr;
-  BoundsOf(Epilogue{}, result.lo, result.hi);
-  ops_->result(result);
-  out.src = sums;
-  out.src_stride = result.width;
-  gemm_->finish(out, epilogue_);
+  if (finish_) BoundsOf(Epilogue{}, result.lo, result.hi);
+  for (int64_t begin = pairs.begin, end = begin; begin < pairs.end; begin = end) {
+    end = std::min((begin / image_pairs_ + 1) * image_pairs_, pairs.end);
+    FinishTile out = TileOf(operands, {begin, end}, panel, quarter);
+    result.sums = sums;
+    result.more = more;
+    result.out = out;
+    if (finish_) {
+      out.src = sums;
+      out.src_stride = result.width;
+      result.out.dst = sums;
+      result.out.dst_stride = result.width;
+      result.out.residual = nullptr;
+    }
+    ops_->result(result);
+    if (finish_) gemm_->finish(out, epilogue_);
+    sums += (end - begin) * result.width;
+    if (more != nullptr) more += (end - begin) * result.width;
+  }
 }
 
 KernelResult MakeConvStrassen(const KernelRequest& request) {

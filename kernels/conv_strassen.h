@@ -2,8 +2,8 @@
 // 1x1 convolutions with an eighth fewer multiplications: one level of Strassen's algorithm in Winograd's form
 // (V. Strassen, "Gaussian elimination is not optimal", 1969; 7 products and 15 sums: S. Winograd, 1971).
 //
-// Pixels, channels and filters are halved: A = [a11 a12; a21 a22] has even pixels above odd ones, B = [b11 b12; b21
-// b22] the weights. With
+// Pixels, channels and filters are halved: A = [a11 a12; a21 a22] has even pixels of each image above odd ones, B =
+// [b11 b12; b21 b22] the weights. With
 //   s1 = a21 + a22, s2 = s1 - a11, s3 = a11 - a21, s4 = a12 - s2
 //   t1 = b12 - b11, t2 = b22 - t1, t3 = b22 - b12, t4 = b21 - t2
 //   u  = a11 b11 + s2 t2, v = u + s1 t1, p = s3 t3
@@ -15,7 +15,7 @@
 // of a large one. Filters are therefore scaled to like weights, and channels to like weights of all filters, by powers
 // of two, which is exact; a pixel's errors are those of the larger of its pair. Largest error for inputs and weights of
 // like size: 1e-5 of the outputs' root mean square for 1,024 channels, 1e-6 on average, two to three times that of
-// plain sums. An infinite number makes NaN of its pair's results.
+// plain sums. An infinite number makes NaN of what it is paired with: another pixel's results, or another filter's.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ struct StrassenWeights {
 
   std::vector<GemmPanel> panels;  // offsets are those of one matrix: the seven lie at 7 times that
   std::vector<float> channel_scale;
-  std::vector<float> column_scale, bias;  // of the first half's columns, then of the second's, padded to whole panels
+  std::vector<float> filter_scale, bias;
   FloatBuffer values;
 };
 
@@ -83,9 +83,10 @@ class StrassenConv {
   };
 
   StrassenConv() = default;
-  void Plan();
+  void Plan(int workers);
   Scratch ScratchOf(float* scratch, int worker) const;
-  const float* SourceOf(const ConvOperands& operands, int64_t pixel) const;
+  // Pixels are counted over all images.
+  int64_t FirstPixel(int64_t pair) const { return pair / image_pairs_ * image_pixels_ + pair % image_pairs_ * 2; }
   RowPair RowsOf(const ConvOperands& operands, int64_t pair) const;
   void RunPairs(const ConvOperands& operands, Range pairs, Range panels, FetchCursor& later,
                 const Scratch& scratch) const;
@@ -95,6 +96,7 @@ class StrassenConv {
   // dst = product `index` of a panel + addend (null: zero), `rows` rows as wide as the panel; dst may be addend.
   void Multiply(const GemmPanel& panel, int64_t index, int64_t rows, const float* left, const float* addend, float* dst,
                 FetchCursor& later) const;
+  // Of pairs of one image.
   FinishTile TileOf(const ConvOperands& operands, Range pairs, const GemmPanel& panel, Quarter quarter) const;
   // The quarter from sums + more (null: zero); sums are overwritten.
   void Store(const ConvOperands& operands, Range pairs, const GemmPanel& panel, Quarter quarter, float* sums,
@@ -106,10 +108,12 @@ class StrassenConv {
   const GemmOps* gemm_ = nullptr;
   const StrassenOps* ops_ = nullptr;
   std::shared_ptr<const StrassenWeights> weights_;
-  int64_t half_ = 0;        // of the channels
-  int64_t pairs_ = 0;       // of pixels; the last one's second may not exist
-  int64_t block_ = 0;       // pairs whose left factors L2 holds
-  int64_t left_pitch_ = 0;  // floats from one pair's left factors to the next
+  int64_t half_ = 0;                            // of the channels
+  int64_t image_pixels_ = 0, image_pairs_ = 0;  // the second pixel of an image's last pair may not exist
+  int64_t pairs_ = 0;                           // of all images
+  int64_t block_ = 0;                           // pairs whose left factors L2 holds
+  int64_t left_pitch_ = 0;                      // floats from one pair's left factors to the next
+  int64_t sums_floats_ = 0;                     // of each of the sums in Scratch
   size_t worker_floats_ = 0;
   bool by_columns_ = false;  // workers share the panels, not the pixels
   bool finish_ = false;      // the activation is more than bounds

@@ -125,9 +125,8 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   const int lanes = conv.gemm_->lanes;
   const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
-  const std::string key = (conv.amx_ != nullptr ? "winograd amx " : "winograd ") +
-                          std::to_string(static_cast<int>(options.kind)) + " " + std::to_string(shape.stride_h) + " " +
-                          std::to_string(lanes) + " " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes()));
+  const std::string key = PackKey(conv.amx_ != nullptr ? "winograd amx" : "winograd", weights, nullptr,
+                                  {static_cast<int64_t>(options.kind), shape.stride_h, shape.stride_w, lanes});
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));

@@ -52,9 +52,7 @@ Result<DepthwiseConv> DepthwiseConv::Make(const ConvShape& shape, const Tensor& 
   const auto make = [&]() -> PackCache::Packed {
     return PackDepthwise(weights, bias, shape.channels, shape.taps(), lanes);
   };
-  const std::string key = "depthwise " + std::to_string(reinterpret_cast<uintptr_t>(weights.bytes())) + " " +
-                          std::to_string(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes())) + " " +
-                          std::to_string(lanes);
+  const std::string key = PackKey("depthwise", weights, bias, {lanes});
   conv.packed_ = std::static_pointer_cast<const FloatBuffer>(cache == nullptr ? make() : cache->GetOrMake(key, make));
   if (conv.packed_ == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for packed weights", ""};
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/epilogue.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 
@@ -14,6 +15,15 @@ inline constexpr int kMaxTileVectors = 4;
 inline constexpr int kMaxLanes = 16;
 // Products of one segment that a tile takes at once, and fetches beside; what is left of a segment fetches nothing.
 inline constexpr int64_t kTileUnroll = 4;
+// Rows of a that lie a multiple of this apart fall into one or two sets of L1 (8 ways of 4 KiB, 12 of 4 KiB).
+inline constexpr int64_t kTileAliasFloats = 2048 / sizeof(float);
+// Longer sums are sums of pieces: rounding errors grow with the square root of a piece's length (864 products: 4.9e-7
+// of the outputs' rms in one piece, 2.2e-7 in pieces of 288).
+inline constexpr int64_t kPieceFloats = 576;
+// Of the pieces, but for a last one that is shorter.
+constexpr int64_t PieceLength(int64_t products) {
+  return products == 0 ? 0 : RoundUp(DivideUp(products, DivideUp(products, kPieceFloats)), kTileUnroll);
+}
 
 // dst[r, j] = min(max(b[0][j] + sum_s sum_k a[row(r) + segments[s] + k] * b[1 + s * length + k][j] + residual,
 // lo), hi), where row(r) = r * row_stride in the first half of the rows and half_offset +
@@ -28,7 +38,7 @@ struct GemmTile {
   const int64_t* segments = nullptr;
   int64_t segment_count = 0;
   int64_t segment_length = 0;
-  const float* b = nullptr;  // 64-byte aligned, vectors * lanes wide; row 0 is the bias
+  const float* b = nullptr;  // aligned to a vector, vectors * lanes wide; row 0 is the bias
   bool biased = true;        // else row 0 counts as zero
   // What to bring into L2 on the way, `ahead_step` floats (and a row of b beyond) for each k, `ahead_tile` from one
   // tile to the next; null: nothing.

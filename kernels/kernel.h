@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -121,6 +122,11 @@ class PackCache {
   mutable std::mutex mutex_;
   std::unordered_map<std::string, Packed> entries_;
 };
+
+// The key of what `kind` of packing makes of weights and bias (null: none): where they lie, the weights' shape, as
+// tensors may share their bytes, and all `choices` that the packing depends on.
+std::string PackKey(std::string_view kind, const Tensor& weights, const Tensor* bias,
+                    std::initializer_list<int64_t> choices);
 
 // All that is known when a kernel is chosen.
 struct KernelRequest {

@@ -14,6 +14,17 @@ PackCache::Packed PackCache::GetOrMake(const std::string& key, const std::functi
   return packed;
 }
 
+std::string PackKey(std::string_view kind, const Tensor& weights, const Tensor* bias,
+                    std::initializer_list<int64_t> choices) {
+  std::string key(kind);
+  const auto add = [&key](auto value) { key += ' ' + std::to_string(value); };
+  add(reinterpret_cast<uintptr_t>(weights.bytes()));
+  add(bias == nullptr ? 0 : reinterpret_cast<uintptr_t>(bias->bytes()));
+  for (const int64_t size : weights.shape()) add(size);
+  for (const int64_t choice : choices) add(choice);
+  return key;
+}
+
 size_t PackCache::unused() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return static_cast<size_t>(

@@ -9,7 +9,7 @@
 namespace crease {
 
 // dst = min(max((sums + more) * scale[j] + bias[j] + residual, lo), hi) for the rows and columns of `out`, whose src is
-// not used. `sums` and `more` have out.rows rows of `width` floats; scale and bias have `width`.
+// not used. `sums` and `more` have out.rows rows of `width` floats.
 struct StrassenResult {
   const float* sums = nullptr;
   const float* more = nullptr;  // null: zero

@@ -12,15 +12,6 @@ namespace {
 // Rounding of at most ~2,000 products in f32: 1e-5 of the rms leaves a margin of 5.
 constexpr double kBound = 1e-5;
 
-// Several workers also fetch for later steps, a little or more than they can.
-std::vector<std::vector<ConstBytes>> SomethingToFetch(int workers) {
-  static const std::vector<std::byte> later(1 << 20);
-  std::vector<std::vector<ConstBytes>> fetch(static_cast<size_t>(workers > 1 ? workers : 0));
-  for (size_t i = 0; i < fetch.size(); ++i)
-    fetch[i] = {ConstBytes(later).subspan(i, 999), ConstBytes(later).first(i << 19)};
-  return fetch;
-}
-
 void RunCase(const ConvCase& test, int workers, ConvData& data) {
   const Tensor* bias = test.bias ? &data.bias : nullptr;
   const MatrixSource matrix =

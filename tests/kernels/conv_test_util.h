@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/conv_shape.h"
+#include "kernels/kernels.h"
 
 namespace crease {
 
@@ -102,6 +103,15 @@ inline double ActivateDouble(Activation activation, double a, double b, double x
       return x * std::tanh(std::log1p(std::exp(x)));
   }
   return 0;
+}
+
+// Several workers also fetch for later steps, a little or more than they can.
+inline std::vector<std::vector<ConstBytes>> SomethingToFetch(int workers) {
+  static const std::vector<std::byte> later(1 << 20);
+  std::vector<std::vector<ConstBytes>> fetch(static_cast<size_t>(workers > 1 ? workers : 0));
+  for (size_t i = 0; i < fetch.size(); ++i)
+    fetch[i] = {ConstBytes(later).subspan(i, 999), ConstBytes(later).first(i << 19)};
+  return fetch;
 }
 
 // Random operands of a case, and what their convolution is.
@@ -215,5 +225,27 @@ class ConvData {
   std::mt19937 random_;
   std::vector<float> scale_, shift_, dst_before_;
 };
+
+struct ConvChoice {
+  bool measured = false, exact = false;
+};
+
+// Whether a kernel takes this convolution, without bias, of symmetric padding.
+inline bool Takes(KernelResult (*make)(const KernelRequest&), const ConvShape& s, ConvChoice choice = {}) {
+  const ConvCase test{s};
+  const ConvData data(test);
+  Node node;
+  node.op_type = "Conv";
+  node.attributes = {MakeAttr("strides", std::vector<int64_t>{s.stride_h, s.stride_w}),
+                     MakeAttr("pads", std::vector<int64_t>(4, s.pad_top)), MakeAttr("group", s.groups)};
+  const Shape src{s.batch, s.channels, s.height, s.width}, dst{s.batch, s.filters, s.out_height, s.out_width};
+  const Operand sources[] = {{true, DType::kFloat32, src, Layout::kChannelsLast, s.channels, nullptr},
+                             {true, DType::kFloat32, data.weights.shape(), Layout::kPlain, 0, &data.weights}};
+  const Operand result[] = {{true, DType::kFloat32, dst, Layout::kChannelsLast, s.filters, nullptr}};
+  KernelRequest request{.node = node, .opset = 17, .src = sources, .dst = result, .epilogue = {}, .prologue = {}};
+  request.measured = choice.measured;
+  request.exact = choice.exact;
+  return make(request).ok();
+}
 
 }  // namespace crease

@@ -133,29 +133,12 @@ TEST(Winograd, RefusesWhatHasNoTransform) {
   }
 }
 
-struct Choice {
-  bool measured = false, exact = false;
-};
-
 // The kinds that take this convolution, as "2 4".
-std::string Taken(const ConvShape& s, Choice choice = {}) {
-  const ConvCase test{s};
-  const ConvData data(test);
-  Node node;
-  node.op_type = "Conv";
-  node.attributes = {MakeAttr("strides", std::vector<int64_t>{s.stride_h, s.stride_w}),
-                     MakeAttr("pads", std::vector<int64_t>(4, s.pad_top)), MakeAttr("group", s.groups)};
-  const Shape src{s.batch, s.channels, s.height, s.width}, dst{s.batch, s.filters, s.out_height, s.out_width};
-  const Operand sources[] = {{true, DType::kFloat32, src, Layout::kChannelsLast, s.channels, nullptr},
-                             {true, DType::kFloat32, data.weights.shape(), Layout::kPlain, 0, &data.weights}};
-  const Operand result[] = {{true, DType::kFloat32, dst, Layout::kChannelsLast, s.filters, nullptr}};
-  KernelRequest request{.node = node, .opset = 17, .src = sources, .dst = result, .epilogue = {}, .prologue = {}};
-  request.measured = choice.measured;
-  request.exact = choice.exact;
+std::string Taken(const ConvShape& shape, ConvChoice choice = {}) {
   std::string taken;
-  if (MakeWinogradF2(request).ok()) taken += "2 ";
-  if (MakeWinogradF3(request).ok()) taken += "3 ";
-  if (MakeWinogradF4(request).ok()) taken += "4 ";
+  if (Takes(MakeWinogradF2, shape, choice)) taken += "2 ";
+  if (Takes(MakeWinogradF3, shape, choice)) taken += "3 ";
+  if (Takes(MakeWinogradF4, shape, choice)) taken += "4 ";
   return taken;
 }
 
