@@ -20,6 +20,9 @@ constexpr int64_t kChannelsPacked = 32;
 // Panels that are multiplied at one point before the next where a block's sources are several times L2 (512 channels at
 // 28x28 on Zen 1, share of peak: 319 % with 1, 331 with 2, 334 with 4, 342 with 8).
 constexpr int64_t kFarGroup = 8;
+// Tiles of a block below which workers do not share their work in smaller pieces (32 channels at 28x28 on Zen 1, 25
+// tiles a worker: 1.16 times as fast in 2 blocks as in 4).
+constexpr int64_t kLeastTiles = 12;
 
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
@@ -207,14 +210,16 @@ void WinogradConv::PlanBlocks(int workers) {
     if (source_bytes * tiles > 4 * l2) panel_group_ = kFarGroup;
   } else {
     // Three quarters of L2 for transformed sources and products, the rest for the stream of weights; half of that
-    // where the weights stay in L2 (64 -> 128 channels to 56x56 at stride 2: 122 GFLOP/s without, 157 so).
-    const int64_t share = stay ? l2 * 3 / 8 : l2 * 3 / 4;
+    // where the weights stay in L2 (64 -> 128 channels to 56x56 at stride 2: 122 GFLOP/s without, 157 so). Cores that
+    // compute less and have less of L2 (Zen 1: 512 KiB) gain more by reading the weights less often.
+    const bool slow = gemm_->lanes < kMaxLanes;
+    const int64_t share = stay ? l2 * (slow ? 5 : 3) / 8 : l2 * (slow ? 7 : 3) / 4;
     block = std::min(block, std::max(share / (source_bytes + product_bytes), tile_rows));
   }
   // Even blocks, so that none is a remainder; several for each worker, so that a slow one leaves some to the others,
-  // but none below a micro-kernel's rows.
+  // but none below a micro-kernel's rows, or a few times these where they are few.
   const bool several = workers > 1 && !by_columns_ && stay;
-  const int64_t pieces = several ? std::clamp<int64_t>(worker_tiles / tile_rows, 1, 4) : 1;
+  const int64_t pieces = several ? std::clamp<int64_t>(worker_tiles / std::max(tile_rows, kLeastTiles), 1, 4) : 1;
   tile_block_ = DivideUp(worker_tiles, std::max(DivideUp(worker_tiles, block), pieces));
   // Full tiles.
   if (amx_ != nullptr) tile_block_ = std::min(DivideUp(tile_block_, kAmxRows) * kAmxRows, tiles_);
