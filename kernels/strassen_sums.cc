@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/strassen_sums.cc"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, so that each target has its own copy.
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstddef>
@@ -35,13 +36,6 @@ HWY_INLINE void LeftFactors(const float* x, const float* y, const float* scale, 
   write(y2, to + 6 * half);
 }
 
-void FetchHalves(const float* row, int64_t half, int64_t k) {
-#if defined(__GNUC__)
-  __builtin_prefetch(row + k);
-  __builtin_prefetch(row + half + k);
-#endif
-}
-
 void Left(const RowPair& rows, const float* scale, int64_t half, float* to, const RowPair& next) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -49,8 +43,10 @@ void Left(const RowPair& rows, const float* scale, int64_t half, float* to, cons
   int64_t k = 0;
   for (; k + lanes <= half; k += lanes) {
     if (k % kLineFloats == 0 && later.even != nullptr) {
-      FetchHalves(later.even, half, k);
-      FetchHalves(later.odd, half, k);
+      for (const float* row : {later.even, later.odd}) {
+        hwy::Prefetch(row + k);
+        hwy::Prefetch(row + half + k);
+      }
     }
     LeftFactors(
         own.even + k, own.odd + k, scale + k, half, to + k,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensors may share their bytes, as those of two files' entries do that name one place: what is packed from one is not
-// what the other needs.
+// Tensors may share their bytes, as two initializers do that name one place of an external file: what is packed from
+// one is not what the other needs.
 #include <gtest/gtest.h>
 
 #include "kernels/conv_gemm.h"
