@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "kernels/cache_sizes.h"
-#include "kernels/conv_wrapper.h"
 #include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
@@ -204,13 +203,7 @@ void GroupConv::RunRows(const ConvOperands& operands, const ConvBand& band, cons
 KernelResult MakeGroupConv(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   if (conv.shape.groups == 1) return Refuse("one group");
-  GroupConv::Options options;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
-  CREASE_ASSIGN_OR_RETURN(GroupConv made, GroupConv::Make(conv.shape, *conv.weights, conv.bias, options));
+  CREASE_ASSIGN_OR_RETURN(GroupConv made, GroupConv::Make(conv.shape, *conv.weights, conv.bias, OptionsOf(request)));
   return WrapConv(std::move(made), request.epilogue);
 }
 

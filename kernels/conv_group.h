@@ -8,6 +8,7 @@
 #include "kernels/conv_band.h"
 #include "kernels/conv_group_tile.h"
 #include "kernels/conv_shape.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
 
@@ -15,13 +16,7 @@ namespace crease {
 
 class GroupConv {
  public:
-  struct Options {
-    Epilogue epilogue;
-    Prologue prologue;
-    int workers = 1;
-    PackCache* cache = nullptr;
-    Executor* executor = nullptr;
-  };
+  using Options = ConvOptions;
 
   // Errors: a refusal where the group's size has no kernel on this instruction set; out of memory.
   static Result<GroupConv> Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "kernels/cache_sizes.h"
-#include "kernels/conv_wrapper.h"
 #include "kernels/rounding.h"
 
 namespace crease {
@@ -352,13 +351,8 @@ KernelResult MakeConvStrassen(const KernelRequest& request) {
     return Refuse("not 1x1 with even numbers of channels and filters in one group");
   if (!request.measured && !StrassenConv::Pays(conv.shape))
     return Refuse("too few channels, filters or pixels to be worth the memory");
-  StrassenConv::Options options;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
-  options.cache = request.packs;
-  options.executor = request.executor;
-  options.workers = request.workers;
-  CREASE_ASSIGN_OR_RETURN(StrassenConv made, StrassenConv::Make(conv.shape, *conv.weights, conv.bias, options));
+  CREASE_ASSIGN_OR_RETURN(StrassenConv made,
+                          StrassenConv::Make(conv.shape, *conv.weights, conv.bias, OptionsOf(request)));
   return WrapConv(std::move(made), request.epilogue);
 }
 

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "kernels/conv_shape.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/fetch_cursor.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
@@ -44,13 +45,7 @@ struct StrassenWeights {
 
 class StrassenConv {
  public:
-  struct Options {
-    Epilogue epilogue;
-    Prologue prologue;
-    PackCache* cache = nullptr;
-    Executor* executor = nullptr;
-    int workers = 1;
-  };
+  using Options = ConvOptions;
 
   static bool CanRun(const ConvShape& shape);
   // Whether that is faster than plain products, and by enough to be worth 7/4 of the weights' memory.

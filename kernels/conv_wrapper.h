@@ -11,6 +11,19 @@
 
 namespace crease {
 
+// What kernels of convolutions are made with, beside shape, weights and bias.
+struct ConvOptions {
+  Epilogue epilogue;
+  Prologue prologue;
+  int workers = 1;
+  PackCache* cache = nullptr;
+  Executor* executor = nullptr;
+};
+
+inline ConvOptions OptionsOf(const KernelRequest& request) {
+  return {request.epilogue, request.prologue, request.workers, request.packs, request.executor};
+}
+
 // `Conv` has Describe(), scratch_bytes(workers) and Run(context, operands); its weights and bias are packed.
 template <typename Conv>
 class ConvWrapper final : public Kernel {
