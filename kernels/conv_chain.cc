@@ -68,9 +68,15 @@ Result<ConvChain> ConvChain::Make(std::span<const KernelRequest> requests) {
       options.planar = stage.planar;
       options.near = !last;  // in a band
       options.amx = !request.exact && !stage.planar && CanUseAmx(conv.shape);
+      if (!stage.planar && request.src[0].rectified && SparseConv::Pays(conv.shape)) {
+        Result<SparseConv> sparse = SparseConv::Make(conv.shape, *conv.weights, conv.bias, options);
+        if (sparse.ok()) stage.sparse = std::move(sparse).value();
+      }
       const MatrixSource matrix = stage.planar ? PlanarMatrix(conv.shape, *conv.weights, conv.bias)
                                                : ConvMatrix(conv.shape, *conv.weights, conv.bias);
-      CREASE_ASSIGN_OR_RETURN(stage.gemm, GemmConv::Make(conv.shape, matrix, options));
+      if (!stage.sparse) {
+        CREASE_ASSIGN_OR_RETURN(stage.gemm, GemmConv::Make(conv.shape, matrix, options));
+      }
     }
     stage.pitch = RoundUp(conv.shape.filters, kLineFloats);
     if (stage.pitch % kAliasFloats == 0) stage.pitch += kLineFloats;
@@ -104,7 +110,9 @@ void ConvChain::PlanBands() {
   scratch_offset_ = BandFloats(lines_);
   size_t scratch = 0;
   for (const Stage& stage : stages_) {
-    scratch = std::max(scratch, stage.gemm ? stage.gemm->scratch_bytes(1) : stage.depthwise->scratch_bytes(1));
+    scratch = std::max(scratch, stage.gemm     ? stage.gemm->scratch_bytes(1)
+                                : stage.sparse ? stage.sparse->scratch_bytes(1)
+                                               : stage.depthwise->scratch_bytes(1));
   }
   worker_floats_ =
       scratch_offset_ + static_cast<size_t>(RoundUp(static_cast<int64_t>(scratch / sizeof(float)), kLineFloats));
@@ -114,7 +122,7 @@ std::string ConvChain::Describe() const {
   std::string text = "chain of ";
   for (const Stage& stage : stages_) {
     if (&stage != &stages_.front()) text += ", ";
-    text += stage.planar ? "planes " : stage.gemm ? "1x1 " : "depthwise ";
+    text += stage.planar ? "planes " : stage.gemm ? "1x1 " : stage.sparse ? "sparse 1x1 " : "depthwise ";
     text += std::to_string(stage.shape.filters);
   }
   return text + "; " + std::to_string(lines_) + " rows a step";
@@ -213,7 +221,9 @@ void ConvChain::RunStage(size_t index, const ConvOperands& operands, int64_t ima
   own.src += (all.begin - origin.src) * s.width * own.src_pitch;
   own.dst += (all.begin - origin.dst) * s.out_width * own.dst_pitch;
   if (own.residual != nullptr) own.residual += all.begin * s.out_width * own.residual_pitch;
-  stage.gemm->RunPixels(own, (all.end - all.begin) * s.out_width, floats + scratch_offset_);
+  const int64_t pixels = (all.end - all.begin) * s.out_width;
+  if (stage.sparse) return stage.sparse->RunPixels(own, pixels, floats + scratch_offset_);
+  stage.gemm->RunPixels(own, pixels, floats + scratch_offset_);
 }
 
 size_t ConvChainLength(std::span<const KernelRequest> requests) {

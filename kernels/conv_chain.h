@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/conv_gemm.h"
+#include "kernels/conv_sparse.h"
 #include "kernels/depthwise.h"
 
 namespace crease {
@@ -32,8 +33,10 @@ class ConvChain {
  private:
   struct Stage {
     ConvShape shape;
-    bool planar = false;           // reads a plain source
-    std::optional<GemmConv> gemm;  // or depthwise
+    bool planar = false;  // reads a plain source
+    // One of these.
+    std::optional<GemmConv> gemm;
+    std::optional<SparseConv> sparse;  // 1x1 behind a ReLU
     std::optional<DepthwiseConv> depthwise;
     // The band that holds some rows of its result; not for the last stage.
     int64_t pitch = 0, rows = 0;

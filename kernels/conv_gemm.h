@@ -54,6 +54,9 @@ class GemmConv {
   static Result<GemmConv> Make(const ConvShape& shape, const MatrixSource& matrix, const Options& options);
 
   std::string Describe() const;
+  const PackedGemm& weights() const { return *packed_; }
+  // Workers share the panels, else the pixels.
+  bool by_columns() const { return by_columns_; }
   size_t scratch_bytes(int workers) const { return static_cast<size_t>(workers) * worker_floats_ * sizeof(float); }
   int64_t fetchable_bytes(int workers) const;
   // Thread-safe. The same bits at any number of workers: no reduction is split.

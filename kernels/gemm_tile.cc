@@ -15,13 +15,12 @@
 #include <utility>
 
 #include "kernels/activation-inl.h"
+#include "kernels/registers-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 namespace {
-
-constexpr bool k32Registers = HWY_TARGET <= HWY_AVX3;
 
 // 32 registers hold 14 x 2 sums, two vectors of b and one of a. Three vectors serve tiles of few rows: every load of a
 // feeds three multiply-adds. 16 registers hold 12 sums: 3 x 4 of them need the fewest loads that are repeated over a
@@ -68,15 +67,6 @@ struct RowPointers {
 
   const float* p[kCount];
 };
-
-// Keeps GCC from folding a load into each of its multiply-adds, which then wait for the load ports, and from moving it
-// so far ahead that sums are spilled.
-template <class V>
-HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
-#if HWY_ARCH_X86
-  if constexpr (!k32Registers) asm volatile("" : "+x"(x.raw));
-#endif
-}
 
 // Rows that are kStride floats apart, all reached from one pointer.
 template <int kStride>
@@ -204,12 +194,6 @@ HWY_INLINE void ForEachTile(const GemmTile& t, const Run& run) {
     to.dst += kRows * t.dst_stride;
     if (to.residual != nullptr) to.residual += kRows * t.residual_stride;
   }
-}
-
-HWY_INLINE void PrefetchL2([[maybe_unused]] const float* address) {
-#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
-  __builtin_prefetch(address, 0, 2);
-#endif
 }
 
 constexpr ptrdiff_t kUnroll = kTileUnroll;

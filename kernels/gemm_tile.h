@@ -94,6 +94,12 @@ inline void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] in
 #endif
 }
 
+inline void PrefetchL2([[maybe_unused]] const float* address) {
+#if defined(__GNUC__)
+  __builtin_prefetch(address, 0, 2);
+#endif
+}
+
 // Of the instruction set in use.
 const GemmOps& GetGemmOps();
 

@@ -80,6 +80,9 @@ KernelResult MakeConvGemm(const KernelRequest& request);
 KernelResult MakeConvAmx(const KernelRequest& request);
 KernelResult MakeConvPlanes(const KernelRequest& request);
 
+// kernels/conv_sparse.cc: f32 channels-last 1x1 convolutions of one group behind a ReLU, where it pays.
+KernelResult MakeConvSparse(const KernelRequest& request);
+
 // kernels/conv_strassen.cc: f32 channels-last 1x1 convolutions of one group, where it pays.
 KernelResult MakeConvStrassen(const KernelRequest& request);
 

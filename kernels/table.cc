@@ -23,6 +23,7 @@ constexpr KernelEntry kDense[] = {
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
     {"Conv", "planes", LayoutRule::kMixed, MakeConvPlanes},
     {"Conv", "amx", LayoutRule::kChannelsLast, MakeConvAmx},
+    {"Conv", "sparse", LayoutRule::kChannelsLast, MakeConvSparse},
     {"Conv", "strassen", LayoutRule::kChannelsLast, MakeConvStrassen},
     {"Conv", "gemm", LayoutRule::kChannelsLast, MakeConvGemm},
     {"ConvTranspose", "phases", LayoutRule::kChannelsLast, MakeConvTransposePhases},

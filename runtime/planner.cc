@@ -5,6 +5,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/memory.h"
+#include "runtime/rectified.h"
 
 namespace crease {
 
@@ -28,6 +29,7 @@ Planner::Planner(Program program, const PlanOptions& options)
     : program_(std::move(program)), options_(options), plan_(std::make_shared<Plan>()) {
   versions_.assign(program_.values.size(), {kNone, kNone});
   slice_of_.resize(program_.values.size());
+  rectified_ = FindRectified(program_);
   concat_tensor_.assign(program_.ops.size(), kNone);
   concat_in_place_.assign(program_.ops.size(), false);
   chain_of_.assign(program_.ops.size(), kNone);

@@ -115,6 +115,7 @@ class Planner {
   std::unordered_set<const std::byte*> read_later_;
   std::vector<std::vector<ValueId>> values_in_;  // by buffer: values with a tensor in it
   std::vector<Slice> slice_of_;                  // by value
+  std::vector<bool> rectified_;                  // by value: see FindRectified
   std::vector<int> concat_tensor_;               // by op of the program: kNone, or its tensor
   std::vector<bool> concat_in_place_;            // by op of the program
   std::vector<std::vector<int>> chains_;         // ops that run as one step

@@ -51,6 +51,7 @@ Operand Planner::OperandFor(ValueId value, Layout layout) const {
   operand.dtype = program_.value(value).dtype;
   operand.shape = program_.value(value).shape;
   operand.constant = program_.constant(value);
+  operand.rectified = rectified_[static_cast<size_t>(value)];
   if (operand.constant || !fits_channels_last(value) || layout == Layout::kPlain) return operand;
   operand.layout = Layout::kChannelsLast;
   const int tensor = tensor_of(value, layout);
@@ -287,6 +288,7 @@ ValueId Planner::AddTemporary(const std::string& name, DType dtype, const Shape&
   const ValueId id = program_.AddValue(name, dtype, shape);
   versions_.push_back({kNone, kNone});
   slice_of_.emplace_back();
+  rectified_.push_back(false);
   uses_left_.push_back(1);
   return id;
 }
@@ -295,6 +297,7 @@ ValueId Planner::AddTemporary(const std::string& name, DType dtype, const Shape&
 std::array<ProgramOp, 2> Planner::WithoutPrologue(const ProgramOp& op) {
   const ProgramValue& x = program_.value(op.input(0));
   const ValueId mapped = AddTemporary(program_.value(op.output()).name + "/prologue", x.dtype, Shape(x.shape));
+  rectified_[static_cast<size_t>(mapped)] = op.prologue.activation == Activation::kRelu;
   ProgramOp affine;
   affine.node.op_type = "Affine";
   affine.node.domain = kInternalDomain;

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/conv_sparse.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <span>
+#include <utility>
+
+#include "kernels/cache_sizes.h"
+#include "kernels/conv_wrapper.h"
+#include "kernels/rounding.h"
+#include "kernels/work_shares.h"
+
+namespace crease {
+namespace {
+
+// Tiles that are looked at before it is decided how to multiply.
+constexpr int64_t kSamples = 4;
+// The share of the channels that tiles behind a ReLU list, before anything is known of them, and how many times as fast
+// the kernel must be then.
+constexpr double kUsualShare = 0.6, kLeastGain = 1.05;
+// Floats of later steps' data that a tile brings in for each channel of a piece.
+constexpr int64_t kFetchedFloats = 4;
+// A list has them as 16 bits.
+constexpr int64_t kMostChannels = 65536;
+
+bool AllFinite(const Tensor& weights, Executor& executor) {
+  const Elements<float> values = weights.elements<float>();
+  std::atomic<bool> finite = true;
+  executor.ParallelFor(weights.size(), [&](int64_t begin, int64_t end, int) {
+    constexpr uint32_t kExponent = 0x7f800000;
+    bool all = true;
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = values[i];
+      all &= (std::bit_cast<uint32_t>(value) & kExponent) != kExponent;
+    }
+    if (!all) finite = false;
+  });
+  return finite;
+}
+
+}  // namespace
+
+bool SparseConv::CanRun(const ConvShape& s) {
+  return s.groups == 1 && s.one_tap() && s.out_pixels() > 0 && s.channels > 0 && s.channels <= kMostChannels &&
+         s.filters > 0;
+}
+
+// Cycles for each channel of a tile and a panel of some vectors on a core that does one multiply-add of 8 floats a
+// cycle (Zen 1): 3.1 a vector for one of all channels, 3 and 0.9 more for a listed one; 61 around every tile, 70 more
+// for a loop whose end is not foreseen and for finding the rows, 2.5 for the list, once for all panels.
+double SparseConv::Gain(const ConvShape& s, double share) {
+  const int64_t all = DivideUp(s.filters, int64_t{GetGemmOps().lanes});
+  const auto panels = static_cast<double>(DivideUp(all, int64_t{kMaxTileVectors}));
+  const double vectors = static_cast<double>(all) / panels, channels = static_cast<double>(s.channels);
+  return (3.1 * vectors + 61 / channels) / ((3 * vectors + 0.9) * share + 131 / channels + 2.5 / panels);
+}
+
+// With wider vectors a tile has few sums for three rows, and nothing was measured.
+bool SparseConv::Pays(const ConvShape& s) {
+  return GetGemmOps().lanes < kMaxLanes && Gain(s, kUsualShare) >= kLeastGain;
+}
+
+Result<SparseConv> SparseConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
+                                    const Options& options) {
+  SerialExecutor serial;
+  if (!AllFinite(weights, options.executor == nullptr ? serial : *options.executor)) {
+    return Refuse("weights that are infinite or NaN");
+  }
+  CREASE_ASSIGN_OR_RETURN(GemmConv dense, GemmConv::Make(shape, ConvMatrix(shape, weights, bias), options));
+  SparseConv conv(std::move(dense));
+  conv.shape_ = shape;
+  conv.epilogue_ = options.epilogue;
+  conv.prologue_ = options.prologue;
+  conv.near_ = options.near;
+  conv.pointwise_ = shape.pointwise();
+  conv.gemm_ = &GetGemmOps();
+  conv.ops_ = &GetSparseOps();
+  conv.finish_ = !BoundsOf(options.epilogue, conv.lo_, conv.hi_);
+  conv.Plan();
+  return conv;
+}
+
+void SparseConv::Plan() {
+  const int64_t channels = shape_.channels;
+  // The pieces of all products, see GemmConv::RunPieces.
+  const bool whole = channels <= kPieceFloats || (!finish_ && epilogue_.residual == Residual::kAfterActivation);
+  depth_ = whole ? channels : PieceLength(channels);
+  pieces_ = DivideUp(channels, depth_);
+  list_floats_ = RoundUp(DivideUp(depth_ + kListTail, int64_t{2}) + 1, kLineFloats);
+  tiles_ = DivideUp(shape_.out_pixels(), int64_t{kSparseRows});
+  for (const GemmPanel& panel : dense_.weights().panels) {
+    panel_width_ = std::max(panel_width_, int64_t{panel.vectors} * gemm_->lanes);
+  }
+  most_share_ = 1;
+  while (most_share_ > 0 && Gain(shape_, most_share_) < 1) most_share_ -= 1.0 / 64;
+
+  const int64_t l2_floats = static_cast<int64_t>(GetCacheSizes().l2 / sizeof(float));
+  weights_stay_ = shape_.filters * channels <= l2_floats / 2;
+  const int64_t lists = pieces_ * list_floats_, rows = kSparseRows * channels;
+  const int64_t sums = pieces_ > 1 || finish_ ? kSparseRows * panel_width_ : 0;
+  const int64_t pixels = prologue_.scale != nullptr ? rows : 0;
+  // As few blocks as L2 allows where the weights come from beyond it once a block.
+  const int64_t limit = weights_stay_ ? l2_floats / 3 : l2_floats * 5 / 8;
+  block_ = std::min(std::max<int64_t>(limit / (lists + rows + sums), 4), tiles_);
+  worker_floats_ = static_cast<size_t>(RoundUp(block_ * (lists + sums + pixels), kLineFloats));
+}
+
+std::string SparseConv::Describe() const {
+  return "sparse " + std::to_string(panel_width_) + " wide, " + std::to_string(block_ * kSparseRows) +
+         " pixels, split by " + (dense_.by_columns() ? "channels" : "pixels");
+}
+
+size_t SparseConv::scratch_bytes(int workers) const {
+  return std::max(static_cast<size_t>(workers) * worker_floats_ * sizeof(float), dense_.scratch_bytes(workers));
+}
+
+int64_t SparseConv::fetchable_bytes(int workers) const {
+  // Half of the tiles may fetch the next weights.
+  const auto panels = static_cast<int64_t>(dense_.weights().panels.size());
+  return tiles_ * panels / 2 * shape_.channels * kFetchedFloats * static_cast<int64_t>(sizeof(float)) / workers;
+}
+
+SparseConv::Scratch SparseConv::ScratchOf(float* scratch, int worker) const {
+  float* own = scratch + static_cast<size_t>(worker) * worker_floats_;
+  float* sums = own + block_ * pieces_ * list_floats_;
+  return {own, sums, sums + (pieces_ > 1 || finish_ ? block_ * kSparseRows * panel_width_ : 0)};
+}
+
+double SparseConv::Share(const ConvOperands& operands, int64_t pixels, const Scratch& scratch) const {
+  const int64_t samples = std::min(kSamples, DivideUp(pixels, int64_t{kSparseRows}));
+  int64_t listed = 0;
+  for (int64_t i = 0; i < samples; ++i) {
+    const int64_t at = (2 * i + 1) * pixels / (2 * samples);
+    FindBlock(operands, {at, std::min(at + kSparseRows, pixels)}, scratch);
+    for (int64_t piece = 0; piece < pieces_; ++piece) listed += ListAt(scratch, 0, piece)->count;
+  }
+  return static_cast<double>(listed) / static_cast<double>(samples * shape_.channels);
+}
+
+void SparseConv::Run(const RunContext& context, const ConvOperands& operands) const {
+  float* scratch = reinterpret_cast<float*>(context.scratch);
+  const int64_t pixels = shape_.out_pixels();
+  if (Share(operands, pixels, ScratchOf(scratch, 0)) > most_share_) return dense_.Run(context, operands);
+  const auto panels = static_cast<int64_t>(dense_.weights().panels.size());
+  const auto run = [&](Range tiles, Range some, bool cold, int worker) {
+    FetchCursor later(context.fetch_for(worker));
+    const Range own{tiles.begin * kSparseRows, std::min(tiles.end * kSparseRows, pixels)};
+    RunTiles(operands, own, some, {later, cold}, ScratchOf(scratch, worker));
+  };
+  if (dense_.by_columns()) {
+    context.ParallelFor(panels, [&](int64_t begin, int64_t end, int worker) {
+      run({0, tiles_}, {begin, end}, true, worker);
+    });
+  } else if (weights_stay_) {
+    ParallelPieces(context, tiles_, [&](int worker, auto next) {
+      bool cold = true;
+      for (WorkShares::Range r = next(); !r.empty(); r = next(), cold = false) {
+        run({r.begin, r.end}, {0, panels}, cold, worker);
+      }
+    });
+  } else {
+    context.ParallelFor(tiles_, [&](int64_t begin, int64_t end, int worker) {
+      run({begin, end}, {0, panels}, true, worker);
+    });
+  }
+}
+
+void SparseConv::RunPixels(const ConvOperands& operands, int64_t count, float* scratch) const {
+  const Scratch own = ScratchOf(scratch, 0);
+  if (Share(operands, count, own) > most_share_) return dense_.RunPixels(operands, count, scratch);
+  FetchCursor later;
+  const auto panels = static_cast<int64_t>(dense_.weights().panels.size());
+  RunTiles(operands, {0, count}, {0, panels}, {later, false}, own);
+}
+
+// Block by block, of whole tiles and as even as these allow.
+void SparseConv::RunTiles(const ConvOperands& operands, Range pixels, Range panels, Fetch fetch,
+                          const Scratch& scratch) const {
+  const int64_t tiles = DivideUp(pixels.count(), int64_t{kSparseRows}), blocks = DivideUp(tiles, block_);
+  for (int64_t i = 0; i < blocks; ++i) {
+    const Range block{pixels.begin + tiles * i / blocks * kSparseRows,
+                      std::min(pixels.begin + tiles * (i + 1) / blocks * kSparseRows, pixels.end)};
+    FindBlock(operands, block, scratch);
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      RunPanel(operands, block, dense_.weights().panels[static_cast<size_t>(p)], fetch, scratch);
+    }
+    fetch.cold = fetch.cold && !weights_stay_;
+  }
+}
+
+void SparseConv::RowsOf(const ConvOperands& operands, Range pixels, int64_t pixel, const Scratch& scratch,
+                        const float** rows) const {
+  const bool copied = prologue_.scale != nullptr;
+  const float* first = copied ? scratch.pixels - pixels.begin * shape_.channels : operands.src;
+  const int64_t pitch = copied ? shape_.channels : operands.src_pitch;
+  for (int64_t r = 0; r < kSparseRows; ++r) {
+    const int64_t at = std::min(pixel + r, pixels.end - 1);
+    rows[r] = first + (copied || pointwise_ ? at : shape_.SourcePixel(at)) * pitch;
+  }
+}
+
+void SparseConv::FindBlock(const ConvOperands& operands, Range pixels, const Scratch& scratch) const {
+  const int64_t channels = shape_.channels;
+  for (int64_t pixel = pixels.begin; prologue_.scale != nullptr && pixel < pixels.end; ++pixel) {
+    gemm_->pack(operands.src + shape_.SourcePixel(pixel) * operands.src_pitch, 0, 1, channels,
+                scratch.pixels + (pixel - pixels.begin) * channels, channels, prologue_);
+  }
+  for (int64_t pixel = pixels.begin, tile = 0; pixel < pixels.end; pixel += kSparseRows, ++tile) {
+    const float* rows[kSparseRows];
+    RowsOf(operands, pixels, pixel, scratch, rows);
+    const auto count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
+    for (int64_t piece = 0; piece < pieces_; ++piece) {
+      List* list = ListAt(scratch, tile, piece);
+      const int64_t depth = std::min(depth_, channels - piece * depth_);
+      list->count = static_cast<int32_t>(ops_->find(rows, count, depth, list->channels));
+      for (const float*& row : rows) row += depth_;
+    }
+  }
+}
+
+void SparseConv::RunPanel(const ConvOperands& operands, Range pixels, const GemmPanel& panel, Fetch fetch,
+                          const Scratch& scratch) const {
+  for (int64_t piece = 0; piece < pieces_; ++piece) RunPiece(operands, pixels, panel, piece, fetch, scratch);
+  if (finish_) Finish(operands, pixels, panel, scratch.sums);
+}
+
+// Each piece is added to the sum of those before, the first to a residual that comes before the bounds.
+void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const GemmPanel& panel, int64_t piece,
+                          Fetch fetch, const Scratch& scratch) const {
+  const int64_t width = int64_t{panel.vectors} * gemm_->lanes, k = piece * depth_;
+  const int64_t depth = std::min(depth_, shape_.channels - k);
+  const bool first = piece == 0, last = piece + 1 == pieces_, to_dst = last && !finish_;
+  const bool residual = first && !finish_ && operands.residual != nullptr;
+  const float* bias = dense_.weights().panel(panel);
+  SparseTile t;
+  t.b = bias + (1 + k) * width;
+  t.start = first ? bias : nullptr;
+  t.last = to_dst || residual ? panel.last : gemm_->lanes;
+  t.dst_stride = to_dst ? operands.dst_pitch : width;
+  t.residual_stride = residual ? operands.residual_pitch : width;
+  t.residual_last = epilogue_.residual == Residual::kAfterActivation;
+  t.far = to_dst && !near_;
+  BoundsOf(Epilogue{}, t.lo, t.hi);
+  if (to_dst) {
+    t.lo = lo_;
+    t.hi = hi_;
+  }
+  // What is multiplied next lies behind it.
+  FetchCursor next;
+  if (fetch.cold && !(last && &panel == &dense_.weights().panels.back())) {
+    const GemmPanel& other = last ? *(&panel + 1) : panel;
+    const int64_t rows = last ? depth_ : std::min(depth_, shape_.channels - k - depth_);
+    const std::span weights(t.b + depth * width, static_cast<size_t>(rows * other.vectors * gemm_->lanes));
+    next = FetchCursor(std::as_bytes(weights));
+  }
+  const int64_t tiles = DivideUp(pixels.count(), int64_t{kSparseRows});
+  const int64_t each = RoundUp(DivideUp(depth_ * width, tiles), kLineFloats);
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t pixel = pixels.begin + tile * kSparseRows;
+    RowsOf(operands, pixels, pixel, scratch, t.rows);
+    for (const float*& row : t.rows) row += k;
+    t.row_count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
+    const List* list = ListAt(scratch, tile, piece);
+    t.channels = list->channels;
+    t.count = list->count;
+    float* sums = scratch.sums + tile * kSparseRows * width;
+    t.dst = to_dst ? operands.dst + pixel * operands.dst_pitch + panel.column : sums;
+    t.residual = residual ? operands.residual + pixel * operands.residual_pitch + panel.column : first ? nullptr : sums;
+    int64_t one = 1;
+    Ahead ahead = next.Take(1, 0, each, one);
+    if (ahead.first == nullptr) ahead = fetch.later.Take(1, 0, depth * kFetchedFloats, one);
+    t.ahead = ahead.first;
+    t.ahead_floats = ahead.first == nullptr ? 0 : ahead.step;
+    ops_->tile[panel.vectors](t);
+  }
+}
+
+void SparseConv::Finish(const ConvOperands& operands, Range pixels, const GemmPanel& panel, const float* sums) const {
+  FinishTile finish;
+  finish.src = sums;
+  finish.src_stride = int64_t{panel.vectors} * gemm_->lanes;
+  finish.dst = operands.dst + pixels.begin * operands.dst_pitch + panel.column;
+  finish.dst_stride = operands.dst_pitch;
+  if (operands.residual != nullptr) {
+    finish.residual = operands.residual + pixels.begin * operands.residual_pitch + panel.column;
+  }
+  finish.residual_stride = operands.residual_pitch;
+  finish.rows = pixels.count();
+  finish.columns = finish.src_stride - gemm_->lanes + panel.last;
+  gemm_->finish(finish, epilogue_);
+}
+
+KernelResult MakeConvSparse(const KernelRequest& request) {
+  CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
+  if (!SparseConv::CanRun(conv.shape)) return Refuse("not 1x1 in one group");
+  if (!request.measured) {
+    const bool rectified =
+        request.prologue.scale != nullptr ? request.prologue.activation == Activation::kRelu : request.src[0].rectified;
+    if (!rectified) return Refuse("the source comes from no ReLU");
+    if (!SparseConv::Pays(conv.shape)) return Refuse("too few channels or filters, or vectors too wide, to gain");
+  }
+  SparseConv::Options options;
+  options.epilogue = request.epilogue;
+  options.prologue = request.prologue;
+  options.src_pitch = request.src[0].pitch;
+  options.workers = request.workers;
+  options.cache = request.packs;
+  options.executor = request.executor;
+  CREASE_ASSIGN_OR_RETURN(SparseConv made, SparseConv::Make(conv.shape, *conv.weights, conv.bias, options));
+  return WrapConv(std::move(made), request.epilogue);
+}
+
+}  // namespace crease

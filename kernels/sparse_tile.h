@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The micro-kernel of products whose left factor is full of zeros, as what a ReLU leaves: three rows of dst stay in
+// registers, and of the source's channels only those are multiplied in which some of the three have something.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/gemm_tile.h"
+
+namespace crease {
+
+// Source rows of a tile.
+inline constexpr int kSparseRows = 3;
+// A list of channels may be followed by as many that mean nothing: eight are stored at once.
+inline constexpr int64_t kListTail = 8;
+
+// dst[r, j] = min(max(start[j] + sum_k rows[r][k] * b[k][j] + residual[r, j], lo), hi) for r < row_count, over the
+// `count` channels k in `channels`, one after the other. All strides count floats.
+struct SparseTile {
+  const float* rows[kSparseRows] = {};
+  int row_count = 0;
+  const uint16_t* channels = nullptr;
+  int64_t count = 0;
+  const float* b = nullptr;      // aligned to a vector, vectors * lanes wide
+  const float* start = nullptr;  // as wide as b; null: zero
+  const float* ahead = nullptr;  // what to bring into L2 on the way
+  int64_t ahead_floats = 0;
+  bool far = false;  // dst and residual may lie beyond L2
+  float* dst = nullptr;
+  int64_t dst_stride = 0;
+  int last = 0;                     // columns of the last vector, 1 to lanes
+  const float* residual = nullptr;  // like dst; may be dst; null: none
+  int64_t residual_stride = 0;
+  bool residual_last = false;  // added after the bounds
+  float lo = 0, hi = 0;        // infinite for none
+};
+
+// What one instruction set offers.
+struct SparseOps {
+  // Lists the channels of [0, depth) in which some row is not zero, in ascending order, and returns their number. NaN
+  // is not zero. `channels` has room for depth + kListTail; depth is at most 65,536.
+  int64_t (*find)(const float* const* rows, int row_count, int64_t depth, uint16_t* channels) = nullptr;
+  void (*tile[kMaxTileVectors + 1])(const SparseTile& tile) = {};  // by vectors, from 1 on
+};
+
+// Of the instruction set in use.
+const SparseOps& GetSparseOps();
+
+}  // namespace crease

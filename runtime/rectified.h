@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which values of a program are full of zeros.
+#pragma once
+
+#include <vector>
+
+#include "runtime/program.h"
+
+namespace crease {
+
+// By value: whether it comes from a ReLU or another clip at zero, on ways that keep zeros where they are or move them.
+std::vector<bool> FindRectified(const Program& program);
+
+}  // namespace crease
