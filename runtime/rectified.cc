@@ -12,9 +12,11 @@ bool IsOneOf(std::string_view type, std::initializer_list<std::string_view> type
   return std::find(types.begin(), types.end(), type) != types.end();
 }
 
-bool ClipsAtZero(const Epilogue& epilogue) {
-  return epilogue.residual != Residual::kAfterActivation &&
-         (epilogue.activation == Activation::kRelu || (epilogue.activation == Activation::kClip && epilogue.a == 0));
+bool MakesZeros(const Epilogue& epilogue) {
+  if (epilogue.residual == Residual::kAfterActivation) return false;
+  const Activation activation = epilogue.activation;
+  return activation == Activation::kRelu || activation == Activation::kHardSwish ||
+         activation == Activation::kHardSigmoid || (activation == Activation::kClip && epilogue.a == 0);
 }
 
 }  // namespace
@@ -25,7 +27,7 @@ std::vector<bool> FindRectified(const Program& program) {
     if (op.node.outputs.empty()) continue;
     const auto is = [&](ValueId id) { return id != kNone && rectified[static_cast<size_t>(id)]; };
     const std::vector<ValueId>& inputs = op.node.inputs;
-    bool yes = ClipsAtZero(op.epilogue) || op.type() == "Relu";
+    bool yes = MakesZeros(op.epilogue) || IsOneOf(op.type(), {"Relu", "HardSwish", "HardSigmoid"});
     if (!yes && op.epilogue.empty()) {
       if (IsOneOf(op.type(),
                   {"Reshape", "Transpose", "Split", "Slice", "ChannelShuffle", "Pad", "Identity", "Dropout"})) {

@@ -8,7 +8,8 @@
 
 namespace crease {
 
-// By value: whether it comes from a ReLU or another clip at zero, on ways that keep zeros where they are or move them.
+// By value: whether it comes from an activation that makes zeros, a ReLU or what is clipped at zero, on ways that keep
+// zeros where they are or move them.
 std::vector<bool> FindRectified(const Program& program);
 
 }  // namespace crease
