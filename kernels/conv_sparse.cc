@@ -88,7 +88,8 @@ void SparseConv::Plan() {
   const bool whole = channels <= kPieceFloats || (!finish_ && epilogue_.residual == Residual::kAfterActivation);
   depth_ = whole ? channels : PieceLength(channels);
   pieces_ = DivideUp(channels, depth_);
-  list_floats_ = RoundUp(DivideUp(depth_ + kListTail, int64_t{2}) + 1, kLineFloats);
+  list_floats_ = RoundUp(static_cast<int64_t>(sizeof(List) / sizeof(float)) + DivideUp(depth_ + kListTail, int64_t{2}),
+                         kLineFloats);
   tiles_ = DivideUp(shape_.out_pixels(), int64_t{kSparseRows});
   for (const GemmPanel& panel : dense_.weights().panels) {
     panel_width_ = std::max(panel_width_, int64_t{panel.vectors} * gemm_->lanes);
@@ -214,7 +215,7 @@ void SparseConv::FindBlock(const ConvOperands& operands, Range pixels, const Scr
     for (int64_t piece = 0; piece < pieces_; ++piece) {
       List* list = ListAt(scratch, tile, piece);
       const int64_t depth = std::min(depth_, channels - piece * depth_);
-      list->count = static_cast<int32_t>(ops_->find(rows, count, depth, list->channels));
+      list->count = ops_->find(rows, count, depth, list->channels());
       for (const float*& row : rows) row += depth_;
     }
   }
@@ -262,8 +263,8 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     RowsOf(operands, pixels, pixel, scratch, t.rows);
     for (const float*& row : t.rows) row += k;
     t.row_count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
-    const List* list = ListAt(scratch, tile, piece);
-    t.channels = list->channels;
+    List* list = ListAt(scratch, tile, piece);
+    t.channels = list->channels();
     t.count = list->count;
     float* sums = scratch.sums + tile * kSparseRows * width;
     t.dst = to_dst ? operands.dst + pixel * operands.dst_pitch + panel.column : sums;

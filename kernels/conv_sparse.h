@@ -3,8 +3,8 @@
 // ones, and mostly in the same channels of neighbouring pixels. Pixels are taken three by three; the channels in which
 // some of the three have something are listed once, and only their weights are multiplied, for every filter.
 //
-// The results are those of all products, to the bit: sums are taken in the same order, and a product with zero adds
-// nothing. Where weights are infinite or NaN it would, so then it refuses.
+// The results are those of all products, to the bit but for the sign of a zero: sums are taken in the same order, and a
+// product with zero adds nothing. Where weights are infinite or NaN it would, so then it refuses.
 #pragma once
 
 #include <cstdint>
@@ -57,10 +57,10 @@ class SparseConv {
     bool cold;  // the weights are not in L2 yet
   };
 
-  // The channels of a piece that a tile's pixels have.
+  // The channels of a piece that a tile's pixels have, which lie behind it.
   struct List {
-    int32_t count;
-    uint16_t channels[2];  // and more behind it
+    int64_t count;
+    uint16_t* channels() { return reinterpret_cast<uint16_t*>(this + 1); }
   };
 
   explicit SparseConv(GemmConv dense) : dense_(std::move(dense)) {}
