@@ -59,7 +59,7 @@ double SparseConv::Gain(const ConvShape& s, double share) {
 
 // With wider vectors a tile has few sums for three rows, and nothing was measured.
 bool SparseConv::Pays(const ConvShape& s) {
-  return GetGemmOps().lanes < kMaxLanes && Gain(s, kUsualShare) >= kLeastGain;
+  return GetGemmOps().lanes < kMaxLanes && CanRun(s) && Gain(s, kUsualShare) >= kLeastGain;
 }
 
 Result<SparseConv> SparseConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
@@ -68,7 +68,9 @@ Result<SparseConv> SparseConv::Make(const ConvShape& shape, const Tensor& weight
   if (!AllFinite(weights, options.executor == nullptr ? serial : *options.executor)) {
     return Refuse("weights that are infinite or NaN");
   }
-  CREASE_ASSIGN_OR_RETURN(GemmConv dense, GemmConv::Make(shape, ConvMatrix(shape, weights, bias), options));
+  Options vectors = options;
+  vectors.amx = false;
+  CREASE_ASSIGN_OR_RETURN(GemmConv dense, GemmConv::Make(shape, ConvMatrix(shape, weights, bias), vectors));
   SparseConv conv(std::move(dense));
   conv.shape_ = shape;
   conv.epilogue_ = options.epilogue;
@@ -145,25 +147,27 @@ void SparseConv::Run(const RunContext& context, const ConvOperands& operands) co
   const int64_t pixels = shape_.out_pixels();
   if (Share(operands, pixels, ScratchOf(scratch, 0)) > most_share_) return dense_.Run(context, operands);
   const auto panels = static_cast<int64_t>(dense_.weights().panels.size());
-  const auto run = [&](Range tiles, Range some, bool cold, int worker) {
-    FetchCursor later(context.fetch_for(worker));
+  const auto run = [&](Range tiles, Range some, Fetch fetch, int worker) {
     const Range own{tiles.begin * kSparseRows, std::min(tiles.end * kSparseRows, pixels)};
-    RunTiles(operands, own, some, {later, cold}, ScratchOf(scratch, worker));
+    RunTiles(operands, own, some, fetch, ScratchOf(scratch, worker));
   };
   if (dense_.by_columns()) {
     context.ParallelFor(panels, [&](int64_t begin, int64_t end, int worker) {
-      run({0, tiles_}, {begin, end}, true, worker);
+      FetchCursor later(context.fetch_for(worker));
+      run({0, tiles_}, {begin, end}, {later, true}, worker);
     });
   } else if (weights_stay_) {
     ParallelPieces(context, tiles_, [&](int worker, auto next) {
+      FetchCursor later(context.fetch_for(worker));
       bool cold = true;
       for (WorkShares::Range r = next(); !r.empty(); r = next(), cold = false) {
-        run({r.begin, r.end}, {0, panels}, cold, worker);
+        run({r.begin, r.end}, {0, panels}, {later, cold}, worker);
       }
     });
   } else {
     context.ParallelFor(tiles_, [&](int64_t begin, int64_t end, int worker) {
-      run({begin, end}, {0, panels}, true, worker);
+      FetchCursor later(context.fetch_for(worker));
+      run({begin, end}, {0, panels}, {later, true}, worker);
     });
   }
 }
@@ -238,7 +242,7 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
   SparseTile t;
   t.b = bias + (1 + k) * width;
   t.start = first ? bias : nullptr;
-  t.last = to_dst || residual ? panel.last : gemm_->lanes;
+  t.last = finish_ ? gemm_->lanes : panel.last;
   t.dst_stride = to_dst ? operands.dst_pitch : width;
   t.residual_stride = residual ? operands.residual_pitch : width;
   t.residual_last = epilogue_.residual == Residual::kAfterActivation;
@@ -257,7 +261,9 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     next = FetchCursor(std::as_bytes(weights));
   }
   const int64_t tiles = DivideUp(pixels.count(), int64_t{kSparseRows});
-  const int64_t each = RoundUp(DivideUp(depth_ * width, tiles), kLineFloats);
+  // Half of the tiles fetch it where the others have something for later steps.
+  const int64_t fetching = fetch.later.empty() ? tiles : DivideUp(tiles, int64_t{2});
+  const int64_t each = RoundUp(DivideUp(depth_ * width, fetching), kLineFloats);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t pixel = pixels.begin + tile * kSparseRows;
     RowsOf(operands, pixels, pixel, scratch, t.rows);
@@ -269,9 +275,14 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     float* sums = scratch.sums + tile * kSparseRows * width;
     t.dst = to_dst ? operands.dst + pixel * operands.dst_pitch + panel.column : sums;
     t.residual = residual ? operands.residual + pixel * operands.residual_pitch + panel.column : first ? nullptr : sums;
+    // A line beside every second channel.
+    const int64_t most = t.count / 2 * kLineFloats;
     int64_t one = 1;
-    Ahead ahead = next.Take(1, 0, each, one);
-    if (ahead.first == nullptr) ahead = fetch.later.Take(1, 0, depth * kFetchedFloats, one);
+    Ahead ahead;
+    if (most > 0) ahead = next.Take(1, 0, std::min(each, most), one);
+    if (most > 0 && ahead.first == nullptr) {
+      ahead = fetch.later.Take(1, 0, std::min(depth * kFetchedFloats, most), one);
+    }
     t.ahead = ahead.first;
     t.ahead_floats = ahead.first == nullptr ? 0 : ahead.step;
     ops_->tile[panel.vectors](t);

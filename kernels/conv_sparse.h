@@ -18,13 +18,13 @@ namespace crease {
 
 class SparseConv {
  public:
-  using Options = GemmConv::Options;  // not planar, no lattice, no AMX
+  using Options = GemmConv::Options;  // not planar, no lattice; never by AMX
 
   static bool CanRun(const ConvShape& shape);
   // How many times as fast as all products, where a tile lists `share` of the channels.
   static double Gain(const ConvShape& shape, double share);
   // Whether that is worth trying for a source behind a ReLU.
-  static bool Pays(const ConvShape& shape);
+  static bool Pays(const ConvShape& shape);  // only where it CanRun
 
   // For a shape that CanRun; weights and bias (null: none) as ONNX has them. Errors: infinite or NaN weights, as a
   // refusal's reason; out of memory.

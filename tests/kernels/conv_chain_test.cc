@@ -37,8 +37,9 @@ class ChainData {
 
   // As a planner says it of sources that come from a ReLU; the first source gets zeros.
   void Rectify() {
+    const auto pitch = static_cast<size_t>(stages.front().src_pitch);
     for (size_t i = 0; i < stages.front().src.size(); ++i) {
-      if (i % 3 != 0) stages.front().src[i] = 0;
+      if (i % pitch % 3 != 0) stages.front().src[i] = 0;
     }
     for (std::vector<Operand>& operands : operands_) {
       for (Operand& operand : operands) operand.rectified = operand.constant == nullptr;
