@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from helpers import REPO, judge, relative_error, save  # noqa: E402
+from helpers import REPO, judge, noise, relative_error, save  # noqa: E402
 
 sys.path.insert(0, f"{REPO}/bench")
 from patterns import Net, affine_nodes  # noqa: E402
@@ -185,13 +185,6 @@ def make(seed):
         if model.graph.node:
             return model
         seed += 1_000_000_007
-
-
-def noise(model, feeds, want):
-    """How far f32 outputs move when the inputs move in their last digits: what no reordering of sums can beat."""
-    moved = {k: v * (1 + 3e-7 * np.sign(np.sin(np.arange(v.size, dtype=np.float32).reshape(v.shape)))) for k, v in feeds.items()}
-    got = judge(model, {k: v.astype(np.float32) for k, v in moved.items()})
-    return {name: relative_error(got[name], want[name]) for name in want}
 
 
 def check(crease, seed, folder):
