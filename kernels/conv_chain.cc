@@ -72,9 +72,9 @@ Result<ConvChain> ConvChain::Make(std::span<const KernelRequest> requests) {
         Result<SparseConv> sparse = SparseConv::Make(conv.shape, *conv.weights, conv.bias, options);
         if (sparse.ok()) stage.sparse = std::move(sparse).value();
       }
-      const MatrixSource matrix = stage.planar ? PlanarMatrix(conv.shape, *conv.weights, conv.bias)
-                                               : ConvMatrix(conv.shape, *conv.weights, conv.bias);
       if (!stage.sparse) {
+        const MatrixSource matrix = stage.planar ? PlanarMatrix(conv.shape, *conv.weights, conv.bias)
+                                                 : ConvMatrix(conv.shape, *conv.weights, conv.bias);
         CREASE_ASSIGN_OR_RETURN(stage.gemm, GemmConv::Make(conv.shape, matrix, options));
       }
     }

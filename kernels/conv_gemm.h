@@ -13,6 +13,7 @@
 #include "kernels/amx.h"
 #include "kernels/conv_band.h"
 #include "kernels/conv_shape.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/fetch_cursor.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
@@ -36,18 +37,13 @@ class GemmConv {
     int64_t step_h = 1, step_w = 1, height = 0, width = 0;
   };
 
-  struct Options {
-    Epilogue epilogue;
-    Prologue prologue;
+  struct Options : ConvOptions {
     int64_t src_pitch = 0;
-    int workers = 1;
-    PackCache* cache = nullptr;
-    Executor* executor = nullptr;
     // The source is plain, (N, C, H, W): no prologue, one group, `matrix` from PlanarMatrix.
     bool planar = false;
-    std::optional<Lattice> lattice;  // not with `planar`; none: dst has nothing else
-    bool near = false;               // dst and residual stay in L2: a tile need not ask for them ahead
-    bool amx = false;                // by AMX, if there is AMX: one group, not planar, no lattice
+    std::optional<Lattice> lattice = std::nullopt;  // not with `planar`; none: dst has nothing else
+    bool near = false;                              // dst and residual stay in L2: a tile need not ask for them ahead
+    bool amx = false;                               // by AMX, if there is AMX: one group, not planar, no lattice
   };
 
   // `matrix` holds shape.groups matrices of taps * group_channels x group_filters. Error: out of memory.

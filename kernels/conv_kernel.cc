@@ -3,19 +3,13 @@
 #include <utility>
 
 #include "kernels/conv_gemm.h"
-#include "kernels/conv_wrapper.h"
 
 namespace crease {
 namespace {
 
 KernelResult MakeChannelsLast(const KernelRequest& request, const ConvRequest& conv, bool amx) {
-  GemmConv::Options options;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
+  GemmConv::Options options{OptionsOf(request)};
   options.src_pitch = request.src[0].pitch;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
   options.amx = amx;
   CREASE_ASSIGN_OR_RETURN(GemmConv made,
                           GemmConv::Make(conv.shape, ConvMatrix(conv.shape, *conv.weights, conv.bias), options));
@@ -39,11 +33,7 @@ KernelResult MakeConvAmx(const KernelRequest& request) {
 
 KernelResult MakeConvPlanes(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadPlanarConvRequest(request));
-  GemmConv::Options options;
-  options.epilogue = request.epilogue;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
+  GemmConv::Options options{OptionsOf(request)};
   options.planar = true;
   CREASE_ASSIGN_OR_RETURN(GemmConv made,
                           GemmConv::Make(conv.shape, PlanarMatrix(conv.shape, *conv.weights, conv.bias), options));

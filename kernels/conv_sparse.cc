@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "kernels/cache_sizes.h"
-#include "kernels/conv_wrapper.h"
 #include "kernels/rounding.h"
 #include "kernels/work_shares.h"
 
@@ -25,18 +24,21 @@ constexpr int64_t kFetchedFloats = 4;
 // A list has them as 16 bits.
 constexpr int64_t kMostChannels = 65536;
 
-bool AllFinite(const Tensor& weights, Executor& executor) {
-  const Elements<float> values = weights.elements<float>();
+// Of `rows` rows of each panel, biases included. Looked at once, whoever asks.
+bool AllFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& executor) {
+  if (packed.finite != Known::kNotYet) return packed.finite == Known::kYes;
   std::atomic<bool> finite = true;
-  executor.ParallelFor(weights.size(), [&](int64_t begin, int64_t end, int) {
+  executor.ParallelFor(static_cast<int64_t>(packed.panels.size()), [&](int64_t begin, int64_t end, int) {
     constexpr uint32_t kExponent = 0x7f800000;
-    bool all = true;
     for (int64_t i = begin; i < end; ++i) {
-      const float value = values[i];
-      all &= (std::bit_cast<uint32_t>(value) & kExponent) != kExponent;
+      const GemmPanel& panel = packed.panels[static_cast<size_t>(i)];
+      const std::span values(packed.panel(panel), static_cast<size_t>(rows * panel.vectors * lanes));
+      bool all = true;
+      for (const float value : values) all &= (std::bit_cast<uint32_t>(value) & kExponent) != kExponent;
+      if (!all) finite = false;
     }
-    if (!all) finite = false;
   });
+  packed.finite = finite ? Known::kYes : Known::kNo;
   return finite;
 }
 
@@ -64,13 +66,14 @@ bool SparseConv::Pays(const ConvShape& s) {
 
 Result<SparseConv> SparseConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                     const Options& options) {
-  SerialExecutor serial;
-  if (!AllFinite(weights, options.executor == nullptr ? serial : *options.executor)) {
-    return Refuse("weights that are infinite or NaN");
-  }
   Options vectors = options;
   vectors.amx = false;
   CREASE_ASSIGN_OR_RETURN(GemmConv dense, GemmConv::Make(shape, ConvMatrix(shape, weights, bias), vectors));
+  SerialExecutor serial;
+  Executor& executor = options.executor == nullptr ? serial : *options.executor;
+  if (!AllFinite(dense.weights(), 1 + shape.channels, GetGemmOps().lanes, executor)) {
+    return Refuse("weights or biases that are infinite or NaN");
+  }
   SparseConv conv(std::move(dense));
   conv.shape_ = shape;
   conv.epilogue_ = options.epilogue;
@@ -310,16 +313,11 @@ KernelResult MakeConvSparse(const KernelRequest& request) {
   if (!request.measured) {
     const bool rectified =
         request.prologue.scale != nullptr ? request.prologue.activation == Activation::kRelu : request.src[0].rectified;
-    if (!rectified) return Refuse("the source comes from no ReLU");
+    if (!rectified) return Refuse("nothing before it makes zeros");
     if (!SparseConv::Pays(conv.shape)) return Refuse("too few channels or filters, or vectors too wide, to gain");
   }
-  SparseConv::Options options;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
+  SparseConv::Options options{OptionsOf(request)};
   options.src_pitch = request.src[0].pitch;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
   CREASE_ASSIGN_OR_RETURN(SparseConv made, SparseConv::Make(conv.shape, *conv.weights, conv.bias, options));
   return WrapConv(std::move(made), request.epilogue);
 }

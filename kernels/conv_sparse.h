@@ -26,7 +26,7 @@ class SparseConv {
   // Whether that is worth trying for a source behind a ReLU.
   static bool Pays(const ConvShape& shape);  // only where it CanRun
 
-  // For a shape that CanRun; weights and bias (null: none) as ONNX has them. Errors: infinite or NaN weights, as a
+  // For a shape that CanRun; weights and bias (null: none) as ONNX has them. Errors: infinite or NaN ones, as a
   // refusal's reason; out of memory.
   static Result<SparseConv> Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                  const Options& options);

@@ -335,13 +335,8 @@ void TransposedConv::SumGroup(const float* products, const Row& row, const Span&
 
 KernelResult MakeConvTranspose(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvTransposeRequest(request));
-  TransposedConv::Options options;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
+  TransposedConv::Options options{OptionsOf(request)};
   options.src_pitch = request.src[0].pitch;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
   CREASE_ASSIGN_OR_RETURN(TransposedConv made, TransposedConv::Make(conv.shape, *conv.weights, conv.bias, options));
   return WrapConv(std::move(made), request.epilogue);
 }

@@ -11,6 +11,7 @@
 #include "kernels/conv_gemm.h"
 #include "kernels/conv_shape.h"
 #include "kernels/conv_transpose_tile.h"
+#include "kernels/conv_wrapper.h"
 
 namespace crease {
 
@@ -25,13 +26,8 @@ std::vector<std::vector<TransposedTap>> TransposedTaps(int64_t stride, int64_t k
 
 class TransposedConv {
  public:
-  struct Options {
-    Epilogue epilogue;
-    Prologue prologue;
+  struct Options : ConvOptions {
     int64_t src_pitch = 0;
-    int workers = 1;
-    PackCache* cache = nullptr;
-    Executor* executor = nullptr;
   };
 
   // `shape`, `weights` and `bias` (null: none) as ReadConvTransposeRequest gives them. Errors: a refusal's reason, out

@@ -134,13 +134,8 @@ KernelResult MakeConvTransposePhases(const KernelRequest& request) {
   const ConvShape& s = conv.shape;
   CREASE_ASSIGN_OR_RETURN(std::vector<Phase> phases, PhasesOf(s));
   if (!request.measured && !Pays(s, phases)) return Refuse("too few filters or pixels to gain");
-  GemmConv::Options options;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
+  GemmConv::Options options{OptionsOf(request)};
   options.src_pitch = request.src[0].pitch;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
   options.lattice = {s.stride_h, s.stride_w, s.out_height, s.out_width};
   std::vector<PhasedConv::Part> parts;
   for (Phase& phase : phases) {

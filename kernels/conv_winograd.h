@@ -9,6 +9,7 @@
 
 #include "kernels/amx_queue.h"
 #include "kernels/conv_shape.h"
+#include "kernels/conv_wrapper.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
 #include "kernels/winograd_tile.h"
@@ -17,13 +18,8 @@ namespace crease {
 
 class WinogradConv {
  public:
-  struct Options {
+  struct Options : ConvOptions {
     WinogradKind kind = WinogradKind::kF4;
-    Epilogue epilogue;
-    Prologue prologue;
-    int workers = 1;
-    PackCache* cache = nullptr;
-    Executor* executor = nullptr;
     bool amx = false;  // products by AMX, if there is AMX
   };
 

@@ -2,6 +2,7 @@
 // Constant matrices in the order in which the micro-kernel reads them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,8 @@ struct GemmPanel {
 std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest,
                                   int64_t parts = 1);
 
+enum class Known : uint8_t { kNotYet, kNo, kYes };
+
 struct PackedGemm {
   PackedGemm(std::vector<GemmPanel> all, size_t count) : panels(std::move(all)), values(count) {}
   const float* panel(const GemmPanel& p) const { return values.data() + p.offset; }
@@ -69,6 +72,7 @@ struct PackedGemm {
   std::vector<GemmPanel> panels;
   FloatBuffer values;
   std::vector<float> balance;  // for AmxOps, by row of the matrix
+  mutable std::atomic<Known> finite = Known::kNotYet;
 };
 
 // Packs for tiles of `vectors` (the widest panel) in `parts`, as PlanPanels, once for each `key` and packing if there

@@ -106,7 +106,7 @@ struct Operand {
   Layout layout = Layout::kPlain;
   int64_t pitch = 0;                 // channels-last: of the view it will get
   const Tensor* constant = nullptr;  // the value, if known
-  bool rectified = false;            // comes from a ReLU, so that many elements are zero
+  bool rectified = false;            // comes from what makes zeros, such as a ReLU
 };
 
 // Packed weights, shared by every plan and every session of one model: packed once.

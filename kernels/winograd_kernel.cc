@@ -5,7 +5,6 @@
 
 #include "kernels/conv_gemm.h"
 #include "kernels/conv_winograd.h"
-#include "kernels/conv_wrapper.h"
 
 namespace crease {
 namespace {
@@ -101,13 +100,8 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
     if (cheapest == nullptr) return Refuse("too few channels or pixels to gain");
     if (cheapest != ops) return Refuse("another tile size costs less");
   }
-  WinogradConv::Options options;
+  WinogradConv::Options options{OptionsOf(request)};
   options.kind = kind;
-  options.epilogue = request.epilogue;
-  options.prologue = request.prologue;
-  options.workers = request.workers;
-  options.cache = request.packs;
-  options.executor = request.executor;
   options.amx = ByAmx(s, *ops);
   CREASE_ASSIGN_OR_RETURN(WinogradConv made, WinogradConv::Make(s, *conv.weights, conv.bias, options));
   return WrapConv(std::move(made), request.epilogue);
