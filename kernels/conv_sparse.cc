@@ -21,8 +21,6 @@ constexpr int64_t kSamples = 4;
 constexpr double kUsualShare = 0.6, kLeastGain = 1.05;
 // Floats of later steps' data that a tile brings in for each channel of a piece.
 constexpr int64_t kFetchedFloats = 4;
-// A list has them as 16 bits.
-constexpr int64_t kMostChannels = 65536;
 
 // Of `rows` rows of each panel, biases included. Looked at once, whoever asks.
 bool AllFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& executor) {
@@ -45,7 +43,7 @@ bool AllFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& exec
 }  // namespace
 
 bool SparseConv::CanRun(const ConvShape& s) {
-  return s.groups == 1 && s.one_tap() && s.out_pixels() > 0 && s.channels > 0 && s.channels <= kMostChannels &&
+  return s.groups == 1 && s.one_tap() && s.out_pixels() > 0 && s.channels > 0 && s.channels <= kMaxListed &&
          s.filters > 0;
 }
 
@@ -93,8 +91,7 @@ void SparseConv::Plan() {
   const bool whole = channels <= kPieceFloats || (!finish_ && epilogue_.residual == Residual::kAfterActivation);
   depth_ = whole ? channels : PieceLength(channels);
   pieces_ = DivideUp(channels, depth_);
-  list_floats_ = RoundUp(static_cast<int64_t>(sizeof(List) / sizeof(float)) + DivideUp(depth_ + kListTail, int64_t{2}),
-                         kLineFloats);
+  list_floats_ = ChannelList::Floats(depth_);
   tiles_ = DivideUp(shape_.out_pixels(), int64_t{kSparseRows});
   for (const GemmPanel& panel : dense_.weights().panels) {
     panel_width_ = std::max(panel_width_, int64_t{panel.vectors} * gemm_->lanes);
@@ -220,7 +217,7 @@ void SparseConv::FindBlock(const ConvOperands& operands, Range pixels, const Scr
     RowsOf(operands, pixels, pixel, scratch, rows);
     const auto count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
     for (int64_t piece = 0; piece < pieces_; ++piece) {
-      List* list = ListAt(scratch, tile, piece);
+      ChannelList* list = ListAt(scratch, tile, piece);
       const int64_t depth = std::min(depth_, channels - piece * depth_);
       list->count = ops_->find(rows, count, depth, list->channels());
       for (const float*& row : rows) row += depth_;
@@ -272,7 +269,7 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     RowsOf(operands, pixels, pixel, scratch, t.rows);
     for (const float*& row : t.rows) row += k;
     t.row_count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
-    List* list = ListAt(scratch, tile, piece);
+    ChannelList* list = ListAt(scratch, tile, piece);
     t.channels = list->channels();
     t.count = list->count;
     float* sums = scratch.sums + tile * kSparseRows * width;
@@ -311,9 +308,7 @@ KernelResult MakeConvSparse(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadConvRequest(request));
   if (!SparseConv::CanRun(conv.shape)) return Refuse("not 1x1 in one group");
   if (!request.measured) {
-    const bool rectified =
-        request.prologue.scale != nullptr ? request.prologue.activation == Activation::kRelu : request.src[0].rectified;
-    if (!rectified) return Refuse("nothing before it makes zeros");
+    if (!HasRectifiedSource(request)) return Refuse("nothing before it makes zeros");
     if (!SparseConv::Pays(conv.shape)) return Refuse("too few channels or filters, or vectors too wide, to gain");
   }
   SparseConv::Options options{OptionsOf(request)};

@@ -57,17 +57,11 @@ class SparseConv {
     bool cold;  // the weights are not in L2 yet
   };
 
-  // The channels of a piece that a tile's pixels have, which lie behind it.
-  struct List {
-    int64_t count;
-    uint16_t* channels() { return reinterpret_cast<uint16_t*>(this + 1); }
-  };
-
   explicit SparseConv(GemmConv dense) : dense_(std::move(dense)) {}
   void Plan();
   Scratch ScratchOf(float* scratch, int worker) const;
-  List* ListAt(const Scratch& scratch, int64_t tile, int64_t piece) const {
-    return reinterpret_cast<List*>(scratch.lists + (tile * pieces_ + piece) * list_floats_);
+  ChannelList* ListAt(const Scratch& scratch, int64_t tile, int64_t piece) const {
+    return reinterpret_cast<ChannelList*>(scratch.lists + (tile * pieces_ + piece) * list_floats_);
   }
   // Of tiles all over the pixels, the share of the channels that they list.
   double Share(const ConvOperands& operands, int64_t pixels, const Scratch& scratch) const;

@@ -43,6 +43,7 @@ void WinogradConv::Transform(const ConvOperands& operands, int64_t index, Block&
   Collect({index * tile_block_, std::min((index + 1) * tile_block_, tiles_)}, block);
   TransformInput(operands, block, points);
   if (amx_ != nullptr) MakeDigits(block, points);
+  if (sparse_ != nullptr) ListChannels(block, points);
 }
 
 void WinogradConv::RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const {
@@ -106,15 +107,15 @@ void WinogradConv::TransformInput(const ConvOperands& operands, const Block& blo
     t.first_column = static_cast<int>(std::clamp<int64_t>(-x, 0, columns));
     t.end_column = static_cast<int>(std::clamp<int64_t>(s.width - x, t.first_column, columns));
     t.dst = points + i * tile_stride_;
+    if (sparse_ != nullptr) t.marks = reinterpret_cast<uint8_t*>(points + marks_ + i * mark_floats_);
     ops_->input[tile.vertical->reduced][tile.horizontal->reduced](t);
   }
 }
 
-WinogradConv::Range WinogradConv::TilesAt(const Block& block, int point) const {
+int WinogradConv::KindAt(int point) const {
+  const bool full_h = point / ops_->width.points >= ops_->height.reduced_points;
   const bool full_w = point % ops_->width.points >= ops_->width.reduced_points;
-  Range tiles{full_w ? block.first_w : 0, full_w ? block.end_w : block.count};
-  if (point / ops_->width.points >= ops_->height.reduced_points) tiles.end = std::min<int64_t>(tiles.end, block.full_h);
-  return tiles;
+  return (full_h ? 2 : 0) + (full_w ? 1 : 0);
 }
 
 void WinogradConv::MakeDigits(const Block& block, float* points) const {
@@ -153,6 +154,8 @@ void WinogradConv::Multiply(const Block& block, Range panels, const float* point
       float* dst = products + (i - panels.begin) * panel_products_ + point * product_stride_;
       if (queue) {
         MultiplyPoint(panel, weights, tiles, src, dst, points + scales_ + point * tile_block_, *queue);
+      } else if (block.listed) {
+        MultiplyPoint(panel, weights, tiles, src, dst, points + ListAt(block.lists[KindAt(point)], 0));
       } else {
         MultiplyPoint(panel, weights, tiles, src, dst);
       }

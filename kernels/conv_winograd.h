@@ -3,6 +3,7 @@
 // with one panel of filters at a time at every point, and transformed back while both lie in L2.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "kernels/conv_wrapper.h"
 #include "kernels/gemm_pack.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/sparse_tile.h"
 #include "kernels/winograd_tile.h"
 
 namespace crease {
@@ -20,7 +22,8 @@ class WinogradConv {
  public:
   struct Options : ConvOptions {
     WinogradKind kind = WinogradKind::kF4;
-    bool amx = false;  // products by AMX, if there is AMX
+    bool amx = false;        // products by AMX, if there is AMX
+    bool rectified = false;  // the source, after the prologue, comes from what makes zeros
   };
 
   // Dilation 1, one group, a kernel and stride that FindWinogradOps knows; weights and bias (null: none) as ONNX has
@@ -40,11 +43,16 @@ class WinogradConv {
     int count = 0;
     bool reduced = false;
   };
+  struct Range {
+    int64_t begin, end;
+  };
   struct Tile {
     int64_t image = 0;
     const Span* vertical = nullptr;
     const Span* horizontal = nullptr;
   };
+  // The last points are infinity's, which only tiles have that are full that way: 2 in height, 1 in width.
+  static constexpr int kPointKinds = 4;
   // Tiles sorted by what they reduce: height full from 0 to full_h, width full from first_w to end_w, so that the tiles
   // that have a point are neighbours.
   struct Block {
@@ -52,9 +60,14 @@ class WinogradConv {
     Tile tiles[kMaxTiles];
     int count = 0;
     int full_h = 0, first_w = 0, end_w = 0;
-  };
-  struct Range {
-    int64_t begin, end;
+    bool listed = false;          // products by lists
+    int lists[kPointKinds] = {};  // the lists of the tiles that have such a point
+    // The tiles that have points of a kind.
+    Range TilesAt(int kind) const {
+      Range at{kind % 2 == 0 ? 0 : first_w, kind % 2 == 0 ? count : end_w};
+      if (kind / 2 != 0) at.end = std::min<int64_t>(at.end, full_h);
+      return at;
+    }
   };
   struct PointWeights {
     const float* values;
@@ -71,8 +84,8 @@ class WinogradConv {
   void Transform(const ConvOperands& operands, int64_t index, Block& block, float* points) const;
   void RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const;
   void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
-  // The tiles that have a point: the last points are infinity's, which only tiles that are full that way have.
-  Range TilesAt(const Block& block, int point) const;
+  int KindAt(int point) const;
+  Range TilesAt(const Block& block, int point) const { return block.TilesAt(KindAt(point)); }
   // The points' numbers as digits, in their place.
   void MakeDigits(const Block& block, float* points) const;
   const float* WeightsAt(int64_t panel, int point) const;
@@ -81,6 +94,14 @@ class WinogradConv {
                      float* products) const;
   void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
                      const float* row_scale, AmxQueue& queue) const;
+  // Where the source comes from what makes zeros, of some channels the patches of neighbouring tiles are zero all over,
+  // and with them all their points: products of which the sums need nothing.
+  void PlanLists();
+  // The channels of some tiles that are neighbours, by the marks of their patches; none if too many are left.
+  void ListChannels(Block& block, float* scratch) const;
+  int64_t ListAt(int lists, int64_t group) const { return lists_ + (lists * groups_ + group) * list_floats_; }
+  void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
+                     const float* lists) const;
   void TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
                        const float* products) const;
 
@@ -102,6 +123,12 @@ class WinogradConv {
   int64_t panel_products_ = 0;                  // and from panel to panel
   int64_t panel_group_ = 1;                     // panels that are multiplied at one point before the next
   bool by_columns_ = false;
+  const SparseOps* sparse_ = nullptr;  // null: all products
+  double most_share_ = 0;              // of the channels, above which all products are faster
+  int64_t marks_ = 0, lists_ = 0;      // where the tiles' marks and the lists begin
+  int64_t mark_floats_ = 0;            // of a tile
+  int64_t list_floats_ = 0;            // of a list
+  int64_t groups_ = 0;                 // lists of a kind of points
   size_t worker_floats_ = 0;
   bool finish_ = false;
   float lo_ = 0, hi_ = 0;

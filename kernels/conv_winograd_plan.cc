@@ -2,6 +2,7 @@
 // How WinogradConv transforms and packs its weights, and how it divides its work into blocks and between workers.
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -84,6 +85,22 @@ bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPa
   return true;
 }
 
+// Whether no weight of channels [first, end) of a panel can become infinite: none is 2^100 or more, or NaN.
+bool AreModerate(const Filters& f, const GemmPanel& panel, int64_t first, int64_t end) {
+  constexpr uint32_t kMagnitude = 0x7fffffff;
+  const uint32_t limit = std::bit_cast<uint32_t>(0x1p100f);
+  const int64_t columns = int64_t{panel.vectors - 1} * f.lanes + panel.last;
+  const auto taps = static_cast<size_t>(f.shape.taps());
+  std::vector<uint32_t> values(static_cast<size_t>(end - first) * taps);
+  bool all = true;
+  for (int64_t k = panel.column; k < panel.column + columns; ++k) {
+    const size_t at = static_cast<size_t>(k * f.shape.channels + first) * taps;
+    std::memcpy(values.data(), f.weights.bytes() + at * sizeof(float), values.size() * sizeof(float));
+    for (const uint32_t value : values) all &= (value & kMagnitude) < limit;
+  }
+  return all;
+}
+
 PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   const int64_t rows = f.ops.distinct_weights() * f.rows;
   std::vector<GemmPanel> panels = PlanPanels(1, f.shape.filters, rows, f.lanes, GetGemmOps().wide);
@@ -94,7 +111,7 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   if (f.amx != nullptr) packed->balance = Balance(f.shape, f.weights, *f.amx);
   SerialExecutor serial;
   Executor& on = executor == nullptr ? serial : *executor;
-  std::atomic<bool> done = true;
+  std::atomic<bool> done = true, moderate = true;
   // By channels too: narrow convolutions have one panel. Digits need all channels of a column.
   const int64_t channels = f.amx != nullptr ? f.shape.channels : std::min(kChannelsPacked, f.shape.channels);
   const int64_t parts = DivideUp(f.shape.channels, channels);
@@ -103,9 +120,11 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i / parts)];
       const int64_t first = i % parts * channels, past = std::min(first + channels, f.shape.channels);
       if (!PackPanel(f, packed->balance, panel, first, past, packed->values.data() + panel.offset)) done = false;
+      if (!AreModerate(f, panel, first, past)) moderate = false;
     }
   });
   if (!done) return nullptr;
+  packed->finite = moderate ? Known::kYes : Known::kNo;
   return packed;
 }
 
@@ -229,13 +248,15 @@ void WinogradConv::PlanBlocks(int workers) {
   // The last tile of rows reads on past the last row.
   scales_ = points * point_stride_ + (amx_ != nullptr ? 2 * kAmxRows * tile_stride_ : 0);
   products_ = scales_ + (amx_ != nullptr ? DivideUp(points * tile_block_, kLineFloats) * kLineFloats : 0);
-  worker_floats_ = static_cast<size_t>(products_ + panel_group_ * panel_products_);
+  marks_ = products_ + panel_group_ * panel_products_;
+  PlanLists();
+  worker_floats_ = static_cast<size_t>(lists_ + (sparse_ != nullptr ? kPointKinds * groups_ * list_floats_ : 0));
 }
 
 std::string WinogradConv::Describe() const {
   return "winograd f" + std::to_string(ops_->height.outputs) + "x" + std::to_string(ops_->width.outputs) +
          (amx_ != nullptr ? " of digits" : "") + ", blocks of " + std::to_string(tile_block_) + " tiles, " +
-         (by_columns_ ? "split by channels" : "split by pixels");
+         (by_columns_ ? "split by channels" : "split by pixels") + (sparse_ != nullptr ? ", zeros left out" : "");
 }
 
 }  // namespace crease

@@ -24,6 +24,12 @@ inline ConvOptions OptionsOf(const KernelRequest& request) {
   return {request.epilogue, request.prologue, request.workers, request.packs, request.executor};
 }
 
+// Whether the source, after the prologue, comes from what makes zeros.
+inline bool HasRectifiedSource(const KernelRequest& request) {
+  if (request.prologue.scale != nullptr) return request.prologue.activation == Activation::kRelu;
+  return request.src[0].rectified;
+}
+
 // `Conv` has Describe(), scratch_bytes(workers) and Run(context, operands); its weights and bias are packed.
 template <typename Conv>
 class ConvWrapper final : public Kernel {

@@ -68,47 +68,59 @@ HWY_INLINE unsigned NonZeros(const float* const* rows, int row_count, int64_t k,
   return bits;
 }
 
-int64_t Find(const float* const* rows, int row_count, int64_t depth, uint16_t* channels) {
+// Appends those of the eight channels from k on whose bits are set; returns the list's new end.
+HWY_INLINE uint16_t* Append(unsigned bits, int64_t k, uint16_t* end) {
   const hn::CappedTag<uint16_t, 8> d;
   static_assert(HWY_MAX_LANES_D(decltype(d)) == 8);
+  hn::StoreU(hn::Add(hn::Load(d, kPlaces[bits].at), hn::Set(d, static_cast<uint16_t>(k))), d, end);
+  return end + hwy::PopCount(uint32_t{bits});
+}
+
+int64_t Find(const float* const* rows, int row_count, int64_t depth, uint16_t* channels) {
   uint16_t* end = channels;
-  const auto list = [&](unsigned bits, int64_t k) HWY_ATTR {
-    hn::StoreU(hn::Add(hn::Load(d, kPlaces[bits].at), hn::Set(d, static_cast<uint16_t>(k))), d, end);
-    end += hwy::PopCount(uint32_t{bits});
-  };
   int64_t k = 0;
   if (row_count == kSparseRows) {
-    for (; k + 8 <= depth; k += 8) list(NonZeros(rows, kSparseRows, k, 8), k);
+    for (; k + 8 <= depth; k += 8) end = Append(NonZeros(rows, kSparseRows, k, 8), k, end);
   }
-  for (; k < depth; k += 8) list(NonZeros(rows, row_count, k, depth - k), k);
+  for (; k < depth; k += 8) end = Append(NonZeros(rows, row_count, k, depth - k), k, end);
   return end - channels;
 }
 
-template <int kVectors, class D, class V>
+int64_t List(const uint8_t* const* marks, int row_count, int64_t depth, uint16_t* channels) {
+  uint16_t* end = channels;
+  for (int64_t k = 0; k < depth; k += 8) {
+    unsigned bits = 0;
+    for (int r = 0; r < row_count; ++r) bits |= marks[r][k / 8];
+    end = Append(bits, k, end);
+  }
+  return end - channels;
+}
+
+template <int kRows, int kVectors, class D, class V>
 HWY_INLINE void AddChannel(D d, const float* const (&rows)[kSparseRows], const float* b, size_t k,
-                           V (&sum)[kSparseRows][kVectors]) {
+                           V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
   b += k * (kVectors * kLanes);
-  V x[kSparseRows];
+  V x[kRows];
   HWY_UNROLL(kSparseRows)
-  for (int r = 0; r < kSparseRows; ++r) x[r] = hn::Set(d, rows[r][k]);
+  for (int r = 0; r < kRows; ++r) x[r] = hn::Set(d, rows[r][k]);
   HWY_UNROLL(kMaxTileVectors)
   for (int v = 0; v < kVectors; ++v) {
     V column = hn::Load(d, b + v * kLanes);
     KeepInRegister(column);
     HWY_UNROLL(kSparseRows)
-    for (int r = 0; r < kSparseRows; ++r) sum[r][v] = hn::MulAdd(x[r], column, sum[r][v]);
+    for (int r = 0; r < kRows; ++r) sum[r][v] = hn::MulAdd(x[r], column, sum[r][v]);
   }
 }
 
-template <int kVectors, bool kResidual, class D, class V>
-HWY_INLINE void StoreRows(D d, const SparseTile& tile, V (&sum)[kSparseRows][kVectors]) {
+template <bool kResidual, int kRows, int kVectors, class D, class V>
+HWY_INLINE void StoreRows(D d, const SparseTile& tile, V (&sum)[kRows][kVectors]) {
   constexpr int kLanes = HWY_MAX_LANES_D(D);
   const SparseTile t = tile;  // stores may alias its fields
   const V lo = hn::Set(d, t.lo), hi = hn::Set(d, t.hi);
   const auto last = static_cast<size_t>(t.last);
   HWY_UNROLL(kSparseRows)
-  for (int r = 0; r < kSparseRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     if (r >= t.row_count) return;
     float* dst = t.dst + r * t.dst_stride;
     HWY_UNROLL(kMaxTileVectors)
@@ -133,7 +145,10 @@ HWY_INLINE void StoreRows(D d, const SparseTile& tile, V (&sum)[kSparseRows][kVe
   }
 }
 
-template <int kVectors>
+constexpr int kPair = 2;
+
+// With kLines lines of `ahead` beside every two channels.
+template <int kRows, int kVectors, int kLines>
 HWY_NOINLINE void RunTile(const SparseTile& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
@@ -143,37 +158,50 @@ HWY_NOINLINE void RunTile(const SparseTile& t) {
     PrefetchRows<1>(t.dst, t.dst_stride, t.row_count, columns);
     if (t.residual != nullptr) PrefetchRows<0>(t.residual, t.residual_stride, t.row_count, columns);
   }
-  V sum[kSparseRows][kVectors];
+  V sum[kRows][kVectors];
   HWY_UNROLL(kMaxTileVectors)
   for (int v = 0; v < kVectors; ++v) {
     const V first = t.start == nullptr ? hn::Zero(d) : hn::Load(d, t.start + v * kLanes);
     HWY_UNROLL(kSparseRows)
-    for (int r = 0; r < kSparseRows; ++r) sum[r][v] = first;
+    for (int r = 0; r < kRows; ++r) sum[r][v] = first;
   }
   const float* const rows[kSparseRows] = {t.rows[0], t.rows[1], t.rows[2]};
   const float* b = t.b;
-  constexpr ptrdiff_t kUnroll = 2;
   const uint16_t* channel = t.channels;
   const uint16_t* end = channel + t.count;
   // Without, what is read anyhow: a prefetch from an unmapped page waits for the page table.
   const float* ahead = t.ahead == nullptr ? b : t.ahead;
-  const ptrdiff_t ahead_step = t.ahead_floats / std::max<ptrdiff_t>(t.count / kUnroll, 1);
-  for (; end - channel >= kUnroll; channel += kUnroll) {
-    PrefetchL2(ahead);
-    ahead += ahead_step;
-    HWY_UNROLL(kUnroll)
-    for (ptrdiff_t i = 0; i < kUnroll; ++i) AddChannel(d, rows, b, channel[i], sum);
+  const ptrdiff_t ahead_step = t.ahead_floats / std::max<ptrdiff_t>(t.count / kPair * kLines, 1);
+  for (; end - channel >= kPair; channel += kPair) {
+    HWY_UNROLL(kPair)
+    for (ptrdiff_t i = 0; i < kPair; ++i) {
+      if (i < kLines) {
+        PrefetchL2(ahead);
+        ahead += ahead_step;
+      }
+      AddChannel(d, rows, b, channel[i], sum);
+    }
   }
   if (channel < end) AddChannel(d, rows, b, *channel, sum);
   if (t.residual == nullptr) {
-    StoreRows<kVectors, false>(d, t, sum);
+    StoreRows<false>(d, t, sum);
   } else {
-    StoreRows<kVectors, true>(d, t, sum);
+    StoreRows<true>(d, t, sum);
+  }
+}
+
+template <int kVectors>
+void Run(const SparseTile& t) {
+  const bool sparing = t.ahead_floats <= t.count / kPair * kLineFloats;
+  if (t.row_count == kSparseRows) {
+    sparing ? RunTile<kSparseRows, kVectors, 1>(t) : RunTile<kSparseRows, kVectors, kPair>(t);
+  } else {
+    sparing ? RunTile<kSparseRows - 1, kVectors, 1>(t) : RunTile<kSparseRows - 1, kVectors, kPair>(t);
   }
 }
 
 const SparseOps& Ops() {
-  static const SparseOps ops = {&Find, {nullptr, &RunTile<1>, &RunTile<2>, &RunTile<3>, &RunTile<4>}};
+  static const SparseOps ops = {&Find, &List, {nullptr, &Run<1>, &Run<2>, &Run<3>, &Run<4>}};
   return ops;
 }
 

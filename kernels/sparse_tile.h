@@ -6,13 +6,28 @@
 #include <cstdint>
 
 #include "kernels/gemm_tile.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 
 // Source rows of a tile.
 inline constexpr int kSparseRows = 3;
+// A list has channels as 16 bits, so that there may be this many.
+inline constexpr int64_t kMaxListed = 65536;
 // A list of channels may be followed by as many that mean nothing: eight are stored at once.
 inline constexpr int64_t kListTail = 8;
+
+// The channels that a tile lists, behind their number, in memory of Floats(of how many) floats.
+struct ChannelList {
+  int64_t count;
+
+  uint16_t* channels() { return reinterpret_cast<uint16_t*>(this + 1); }
+  const uint16_t* channels() const { return reinterpret_cast<const uint16_t*>(this + 1); }
+  static int64_t Floats(int64_t depth) {
+    return RoundUp(static_cast<int64_t>(sizeof(ChannelList) / sizeof(float)) + DivideUp(depth + kListTail, int64_t{2}),
+                   kLineFloats);
+  }
+};
 
 // dst[r, j] = min(max(start[j] + sum_k rows[r][k] * b[k][j] + residual[r, j], lo), hi) for r < row_count, over the
 // `count` channels k in `channels`, one after the other. All strides count floats.
@@ -38,8 +53,11 @@ struct SparseTile {
 // What one instruction set offers.
 struct SparseOps {
   // Lists the channels of [0, depth) in which some row is not zero, in ascending order, and returns their number. NaN
-  // is not zero. `channels` has room for depth + kListTail; depth is at most 65,536.
+  // is not zero. `channels` has room for depth + kListTail; depth is at most kMaxListed.
   int64_t (*find)(const float* const* rows, int row_count, int64_t depth, uint16_t* channels) = nullptr;
+  // The same of rows of which a bit says, the lowest of the first byte first, whether the channel is not zero; bits
+  // past the depth are 0.
+  int64_t (*list)(const uint8_t* const* marks, int row_count, int64_t depth, uint16_t* channels) = nullptr;
   void (*tile[kMaxTileVectors + 1])(const SparseTile& tile) = {};  // by vectors, from 1 on
 };
 

@@ -103,6 +103,7 @@ KernelResult Make(const KernelRequest& request, WinogradKind kind) {
   WinogradConv::Options options{OptionsOf(request)};
   options.kind = kind;
   options.amx = ByAmx(s, *ops);
+  options.rectified = HasRectifiedSource(request);
   CREASE_ASSIGN_OR_RETURN(WinogradConv made, WinogradConv::Make(s, *conv.weights, conv.bias, options));
   return WrapConv(std::move(made), request.epilogue);
 }

@@ -63,9 +63,23 @@ struct ScatteredPatch {
   }
 };
 
-// One group of points at a time along the height, so that few vectors live at once; the patch stays in L1.
-template <class H, class W, bool kReducedH, bool kReducedW, int kGroup = 0, class D, class Patch>
-HWY_INLINE void TransformPatch(D d, const Patch& patch, float* dst, int64_t stride) {
+// The marks of the vector that begins at channel c: which are not zero, as NaN is not.
+template <class D>
+HWY_INLINE void StoreMarks(D d, hn::Vec<D> any, int64_t c, uint8_t* marks) {
+  constexpr int64_t kLanes = HWY_MAX_LANES_D(D);
+  uint8_t bits[8];  // as many as StoreMaskBits may write
+  hn::StoreMaskBits(d, hn::Not(hn::Eq(any, hn::Zero(d))), bits);
+  if constexpr (kLanes >= 8) {
+    std::memcpy(marks + c / 8, bits, kLanes / 8);
+  } else {
+    marks[c / 8] = static_cast<uint8_t>((c % 8 == 0 ? 0 : marks[c / 8]) | bits[0] << c % 8);
+  }
+}
+
+// One group of points at a time along the height, so that few vectors live at once; the patch stays in L1. With kMark,
+// the bits that any of the patch has go to `any`, on the way of the first group.
+template <class H, class W, bool kReducedH, bool kReducedW, bool kMark, int kGroup = 0, class D, class Patch>
+HWY_INLINE void TransformPatch(D d, const Patch& patch, float* dst, int64_t stride, hn::Vec<D>& any) {
   if constexpr (kGroup < kGroups<H, kReducedH>) {
     using V = hn::Vec<D>;
     constexpr int kRows = kPatch<H, kReducedH>, kColumns = kPatch<W, kReducedW>;
@@ -75,12 +89,15 @@ HWY_INLINE void TransformPatch(D d, const Patch& patch, float* dst, int64_t stri
       V x[kRows];
       HWY_UNROLL(kMaxWinogradPoints)
       for (int i = 0; i < kRows; ++i) x[i] = hn::LoadU(d, patch.template At<kColumns>(i, j));
+      if constexpr (kMark && kGroup == 0) {
+        for (int i = 0; i < kRows; ++i) any = hn::Or(any, x[i]);
+      }
       H::template Combine<kGroup>(d, x, first[j], second[j]);
     }
     float* row = dst + H::FirstPoint(kGroup) * W::kPoints * stride;
     StoreRow<W, kReducedW>(d, first, row, stride);
     if constexpr (H::IsPair(kGroup)) StoreRow<W, kReducedW>(d, second, row + W::kPoints * stride, stride);
-    TransformPatch<H, W, kReducedH, kReducedW, kGroup + 1>(d, patch, dst, stride);
+    TransformPatch<H, W, kReducedH, kReducedW, kMark, kGroup + 1>(d, patch, dst, stride, any);
   }
 }
 
@@ -116,18 +133,22 @@ HWY_INLINE void CopyPatch(D d, const WinogradInput& t, int64_t c, size_t count, 
   }
 }
 
-template <class H, class W, bool kReducedH, bool kReducedW>
-HWY_NOINLINE void RunInput(const WinogradInput& t) {
+template <class H, class W, bool kReducedH, bool kReducedW, bool kMark>
+HWY_NOINLINE void Transform(const WinogradInput& t) {
   const hn::ScalableTag<float> d;
   constexpr int64_t kLanes = HWY_MAX_LANES_D(decltype(d));
   constexpr int kRows = kPatch<H, kReducedH>, kColumns = kPatch<W, kReducedW>;
   const bool whole = t.first_row == 0 && t.end_row >= kRows && t.first_column == 0 && t.end_column >= kColumns;
   const bool plain = t.prologue->scale == nullptr;
+  const auto transform = [&](const auto& patch, int64_t c) HWY_ATTR {
+    auto any = hn::Zero(d);
+    TransformPatch<H, W, kReducedH, kReducedW, kMark>(d, patch, t.dst + c, t.point_stride, any);
+    if constexpr (kMark) StoreMarks(d, any, c, t.marks);
+  };
   int64_t c = 0;
   if (whole && plain) {
     for (; c + kLanes <= t.channels; c += kLanes) {
-      const DensePatch patch{t.src + t.offset + c, t.row_pitch, t.pixel_pitch};
-      TransformPatch<H, W, kReducedH, kReducedW>(d, patch, t.dst + c, t.point_stride);
+      transform(DensePatch{t.src + t.offset + c, t.row_pitch, t.pixel_pitch}, c);
     }
     if (c == t.channels) return;
   }
@@ -141,7 +162,7 @@ HWY_NOINLINE void RunInput(const WinogradInput& t) {
       }
     }
     for (; c + kLanes <= std::min(t.channels, kMaxZeroChannels); c += kLanes) {
-      TransformPatch<H, W, kReducedH, kReducedW>(d, ScatteredPatch{at, c}, t.dst + c, t.point_stride);
+      transform(ScatteredPatch{at, c}, c);
     }
     if (c == t.channels) return;
   }
@@ -154,7 +175,16 @@ HWY_NOINLINE void RunInput(const WinogradInput& t) {
     } else {
       CopyPatch<kColumns, true>(d, t, c, static_cast<size_t>(t.channels - c), buffer);
     }
-    TransformPatch<H, W, kReducedH, kReducedW>(d, ScatteredPatch{at, 0}, t.dst + c, t.point_stride);
+    transform(ScatteredPatch{at, 0}, c);
+  }
+}
+
+template <class H, class W, bool kReducedH, bool kReducedW>
+void RunInput(const WinogradInput& t) {
+  if (t.marks == nullptr) {
+    Transform<H, W, kReducedH, kReducedW, false>(t);
+  } else {
+    Transform<H, W, kReducedH, kReducedW, true>(t);
   }
 }
 

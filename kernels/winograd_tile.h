@@ -51,6 +51,7 @@ struct WinogradInput {
   const Prologue* prologue = nullptr;  // scale may be null
   float* dst = nullptr;
   int64_t point_stride = 0;
+  uint8_t* marks = nullptr;  // null, or to get, a bit by channel, whether something of its patch is not zero
 };
 
 // All points of one tile and `columns` filters to pixels: source as WinogradInput's destination, bias added,

@@ -29,8 +29,8 @@ std::vector<bool> FindRectified(const Program& program) {
     const std::vector<ValueId>& inputs = op.node.inputs;
     bool yes = MakesZeros(op.epilogue) || IsOneOf(op.type(), {"Relu", "HardSwish", "HardSigmoid"});
     if (!yes && op.epilogue.empty()) {
-      if (IsOneOf(op.type(),
-                  {"Reshape", "Transpose", "Split", "Slice", "ChannelShuffle", "Pad", "Identity", "Dropout"})) {
+      if (IsOneOf(op.type(), {"Reshape", "Transpose", "Split", "Slice", "ChannelShuffle", "Pad", "Identity", "Dropout",
+                              "MaxPool"})) {
         yes = is(op.input(0));
       } else if (op.type() == "Concat") {
         yes = std::all_of(inputs.begin(), inputs.end(), is);

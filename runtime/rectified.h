@@ -9,7 +9,7 @@
 namespace crease {
 
 // By value: whether it comes from an activation that makes zeros, a ReLU or what is clipped at zero, on ways that keep
-// zeros where they are or move them.
+// zeros where they are, move them, or need more of them for each of their own, as a MaxPool.
 std::vector<bool> FindRectified(const Program& program);
 
 }  // namespace crease

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/conv_winograd.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "graph/op.h"
 #include "kernels/kernels.h"
 #include "kernels/targets.h"
@@ -13,7 +17,7 @@ namespace {
 // promised.
 constexpr double kBound = 1e-4;
 
-void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& data) {
+void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& data, bool rectified = false) {
   ThreadsExecutor executor(workers);
   WinogradConv::Options options;
   options.kind = kind;
@@ -22,9 +26,12 @@ void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& dat
   options.workers = workers;
   options.executor = &executor;
   options.amx = true;  // where the target has it
+  options.rectified = rectified;
   auto conv = WinogradConv::Make(test.shape, data.weights, test.bias ? &data.bias : nullptr, options);
   ASSERT_TRUE(conv.ok());
   FloatBuffer scratch(conv->scratch_bytes(workers) / sizeof(float));
+  // What is left out must not be read from here either.
+  std::fill_n(scratch.data(), conv->scratch_bytes(workers) / sizeof(float), std::numeric_limits<float>::quiet_NaN());
   conv->Run({executor, reinterpret_cast<std::byte*>(scratch.data())}, data.operands());
 }
 
@@ -192,6 +199,127 @@ TEST(Winograd, Channels) {
   }
   cases.push_back({MakeConvShape(1, 5, 6, kMaxZeroChannels + 21, 5, 3)});  // edges from zeros, the rest from a buffer
   CheckOnEveryTarget(cases);
+}
+
+// Zeros in a source: of `share` of the channels, squares of `side` pixels, and half of the rest.
+void Thin(const ConvShape& s, double share, int64_t side, ConvData& data) {
+  std::mt19937 random(11);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  const int64_t columns = s.width / side + 1;
+  std::vector<bool> absent(static_cast<size_t>(s.batch * (s.height / side + 1) * columns * s.channels));
+  for (size_t i = 0; i < absent.size(); ++i) absent[i] = uniform(random) < share;
+  for (int64_t i = 0; i < s.batch * s.height * s.width; ++i) {
+    const int64_t image = i / (s.height * s.width), y = i / s.width % s.height, x = i % s.width;
+    const int64_t square = (image * (s.height / side + 1) + y / side) * columns + x / side;
+    for (int64_t c = 0; c < s.channels; ++c) {
+      if (!absent[static_cast<size_t>(square * s.channels + c)] && uniform(random) > 0.5) continue;
+      data.src[static_cast<size_t>(i * data.src_pitch + c)] = i % 2 == 0 ? 0.0f : -0.0f;
+    }
+  }
+}
+
+void CheckZerosOnEveryTarget(const std::vector<ConvCase>& cases, double share, int64_t side) {
+  ForEachTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    for (const ConvCase& test : cases) {
+      for (const WinogradKind kind : kAllKinds) {
+        const ConvShape& s = test.shape;
+        if (FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w) == nullptr) continue;
+        SCOPED_TRACE("F" + std::to_string(2 + static_cast<int>(kind)));
+        ConvData all(test), one(test), three(test);
+        for (ConvData* data : {&all, &one, &three}) Thin(s, share, side, *data);
+        RunCase(test, kind, 1, all);
+        RunCase(test, kind, 1, one, true);
+        if (s.channels < 100) one.Check(kBound);
+        ASSERT_EQ(one.dst, all.dst) << "other bits than all products: " << test.ToString();
+        RunCase(test, kind, 3, three, true);
+        ASSERT_EQ(one.dst, three.dst) << "bits depend on the workers: " << test.ToString();
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  });
+}
+
+TEST(WinogradZeros, LeftOutWithTheBitsOfAllProducts) {
+  std::vector<ConvCase> cases;
+  for (int64_t h = 1; h <= 15; h += 2) {
+    for (int64_t w = 1; w <= 15; w += 1 + h % 3) cases.push_back({MakeConvShape(1, h, w, 40, 72, 3)});
+  }
+  cases.push_back({MakeConvShape(2, 14, 14, 70, 100, 3)});
+  cases.push_back({MakeConvShape(1, 16, 16, 200, 264, 3)});  // shared by channels
+  cases.push_back({MakeConvShape(1, 24, 24, 420, 48, 3)});   // groups of panels
+  cases.push_back({MakeConvShape(1, 13, 19, 50, 40, 5)});
+  cases.push_back({MakeConvShape(1, 27, 22, 50, 40, 3, 2)});
+  cases.push_back({MakeKernelShape(17, 16, 50, 40, 1, 7)});
+  cases.push_back({MakeKernelShape(16, 17, 50, 40, 7, 1)});
+  CheckZerosOnEveryTarget(cases, 0.5, 100);  // whole maps
+}
+
+TEST(WinogradZeros, OfAllShares) {
+  ConvCase plain{MakeConvShape(1, 14, 17, 60, 40, 3)}, prologue = plain;
+  prologue.prologue = true;
+  prologue.src_extra = 5;
+  for (const double share : {0.0, 0.1, 0.6, 0.97, 1.0}) CheckZerosOnEveryTarget({plain, prologue}, share, 9);
+}
+
+TEST(WinogradZeros, Epilogues) {
+  std::vector<ConvCase> cases;
+  for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
+    for (const Activation activation : {Activation::kNone, Activation::kRelu, Activation::kSilu}) {
+      ConvCase test{MakeConvShape(1, 11, 13, 56, 40, 3), {activation, 0, 0, residual}};
+      test.dst_extra = 5;
+      test.in_place = residual == Residual::kBeforeActivation;
+      cases.push_back(test);
+    }
+  }
+  CheckZerosOnEveryTarget(cases, 0.7, 7);
+}
+
+std::string DescribeRectified(const ConvShape& shape, const Tensor& weights) {
+  WinogradConv::Options options;
+  options.rectified = true;
+  const auto conv = WinogradConv::Make(shape, weights, nullptr, options);
+  return conv.ok() ? conv->Describe() : conv.error().message;
+}
+
+// Zero times infinity is NaN, also where only the transform makes a weight infinite.
+TEST(WinogradZeros, NotWithInfiniteWeights) {
+  ForEachTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    const ConvCase test{MakeConvShape(1, 9, 9, 40, 64, 3)};
+    ConvData data(test);
+    const bool narrow = GetGemmOps().lanes < kMaxLanes;
+    EXPECT_EQ(DescribeRectified(test.shape, data.weights).find("zeros left out") != std::string::npos, narrow);
+    const std::span good(data.weights.data<float>(), static_cast<size_t>(64 * 40 * 9));
+    for (const float bad :
+         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), -0x1p127f}) {
+      std::vector<float> weights(good.begin(), good.end());
+      weights[4321] = bad;
+      const Tensor tensor = Tensor::From<float>({64, 40, 3, 3}, std::span<const float>(weights));
+      EXPECT_EQ(DescribeRectified(test.shape, tensor).find("zeros left out"), std::string::npos);
+    }
+  });
+}
+
+// NaN is no zero, wherever in a patch it is.
+TEST(WinogradZeros, NaNsStay) {
+  const ConvCase test{MakeConvShape(1, 13, 13, 40, 64, 3)};
+  ForEachTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    for (const int64_t at : {0, 7, 30, 84, 121, 168}) {
+      ConvData data(test);
+      std::fill(data.src.begin(), data.src.end(), 0.0f);
+      data.src[static_cast<size_t>(at * 40 + 39)] = std::numeric_limits<float>::quiet_NaN();
+      RunCase(test, WinogradKind::kF4, 1, data, true);
+      ASSERT_TRUE(std::isnan(data.dst[static_cast<size_t>(at * 64 + 5)])) << at;
+    }
+  });
+}
+
+// Where few channels are zero, lists cost more than they save.
+TEST(WinogradZeros, NotForFewChannels) {
+  const ConvCase test{MakeConvShape(1, 9, 9, 8, 64, 3)};
+  EXPECT_EQ(DescribeRectified(test.shape, ConvData(test).weights).find("zeros left out"), std::string::npos);
 }
 
 TEST(Winograd, Padding) {

@@ -67,6 +67,11 @@ TEST(Rectified, WhatKeepsThem) {
   EXPECT_TRUE(IsRectified([&](Net& net, ValueId a, ValueId b) {
     return net.Op("Mul", {net.Op("Sigmoid", {a}), relu(net, b)});
   }));
+  EXPECT_TRUE(IsRectified([&](Net& net, ValueId a, ValueId) {
+    return net.Op(
+        "MaxPool", {relu(net, a)},
+        {MakeAttr("kernel_shape", std::vector<int64_t>{3, 3}), MakeAttr("pads", std::vector<int64_t>{1, 1, 1, 1})});
+  }));
   EXPECT_FALSE(IsRectified([&](Net& net, ValueId a, ValueId b) {
     return net.Split(net.Op("Concat", {relu(net, a), b}, {axis}), 2)[1];
   }));

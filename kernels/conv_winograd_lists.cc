@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Winograd's products without those of channels that are zero all over a patch: a ReLU leaves many, in random networks
+// as in trained ones. Tiles are taken three by three; the channels in which some of the three patches have something
+// are listed once, and only these are multiplied, at every point and for every filter. Sums begin at zero, to which a
+// product with zero adds nothing, so that the bits are those of all products.
+#include <algorithm>
+
+#include "kernels/conv_winograd.h"
+
+namespace crease {
+namespace {
+
+// The least share of the channels that tiles must list at most, for lists to be worth making.
+constexpr double kLeastMostShare = 0.7;
+
+// Calls f(group, first tile, tiles) for tiles taken three by three, or as evenly as that gives.
+template <typename F>
+void ForEachGroup(int64_t begin, int64_t end, F&& f) {
+  const int64_t tiles = std::max<int64_t>(end - begin, 0), groups = DivideUp(tiles, int64_t{kSparseRows});
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t first = tiles * i / groups;
+    f(i, begin + first, static_cast<int>(tiles * (i + 1) / groups - first));
+  }
+}
+
+}  // namespace
+
+// By the cycles that SparseConv::Gain has; lists are made once for all points. With wider vectors a tile has few sums
+// for three rows, and nothing was measured.
+void WinogradConv::PlanLists() {
+  lists_ = marks_;
+  if (!options_.rectified || amx_ != nullptr || gemm_->lanes == kMaxLanes || packed_->finite != Known::kYes) return;
+  if (shape_.channels > kMaxListed) return;
+  const auto panels = static_cast<double>(packed_->panels.size()), channels = static_cast<double>(shape_.channels);
+  const double vectors = static_cast<double>(DivideUp(shape_.filters, int64_t{gemm_->lanes})) / panels;
+  most_share_ = (3.1 * vectors - 70 / channels) / (3 * vectors + 0.9);
+  if (most_share_ < kLeastMostShare) return;
+  sparse_ = &GetSparseOps();
+  mark_floats_ = DivideUp(shape_.channels, int64_t{8 * sizeof(float)});
+  lists_ = RoundUp(marks_ + tile_block_ * mark_floats_, kLineFloats);
+  list_floats_ = ChannelList::Floats(shape_.channels);
+  groups_ = DivideUp(tile_block_, int64_t{kSparseRows});
+}
+
+void WinogradConv::ListChannels(Block& block, float* scratch) const {
+  block.listed = false;
+  for (int kind = 0; kind < kPointKinds; ++kind) {
+    const Range tiles = block.TilesAt(kind);
+    block.lists[kind] = kind;
+    for (int other = 0; other < kind; ++other) {
+      const Range same = block.TilesAt(other);
+      if (same.begin == tiles.begin && same.end == tiles.end) block.lists[kind] = block.lists[other];
+    }
+    if (block.lists[kind] != kind) continue;
+    int64_t listed = 0, groups = 0;
+    ForEachGroup(tiles.begin, tiles.end, [&](int64_t group, int64_t first, int count) {
+      const uint8_t* marks[kSparseRows];
+      for (int r = 0; r < count; ++r) {
+        marks[r] = reinterpret_cast<const uint8_t*>(scratch + marks_ + (first + r) * mark_floats_);
+      }
+      auto* list = reinterpret_cast<ChannelList*>(scratch + ListAt(kind, group));
+      list->count = sparse_->list(marks, count, shape_.channels, list->channels());
+      listed += list->count;
+      ++groups;
+    });
+    if (static_cast<double>(listed) > most_share_ * static_cast<double>(groups * shape_.channels)) return;
+  }
+  block.listed = true;
+}
+
+void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
+                                 float* products, const float* lists) const {
+  const int64_t width = int64_t{panel.vectors} * gemm_->lanes;
+  SparseTile t;
+  t.b = weights.values + width;
+  t.dst_stride = panel_width_;
+  t.last = gemm_->lanes;
+  BoundsOf(Epilogue{}, t.lo, t.hi);
+  const int64_t groups = std::max<int64_t>(DivideUp(tiles.end - tiles.begin, int64_t{kSparseRows}), 1);
+  // The next weights, dealt out over this point's groups, a line beside every second channel at most.
+  const int64_t each = RoundUp(DivideUp(shape_.channels * width, groups), kLineFloats);
+  t.ahead = weights.next;
+  ForEachGroup(tiles.begin, tiles.end, [&](int64_t group, int64_t first, int count) {
+    const auto* list = reinterpret_cast<const ChannelList*>(lists + group * list_floats_);
+    for (int r = 0; r < kSparseRows; ++r) t.rows[r] = points + (first + std::min(r, count - 1)) * tile_stride_;
+    t.row_count = count;
+    t.channels = list->channels();
+    t.count = list->count;
+    t.ahead_floats = std::min(each, t.count * kLineFloats);
+    t.dst = products + first * panel_width_;
+    sparse_->tile[panel.vectors](t);
+    t.ahead += t.ahead_floats;
+  });
+}
+
+}  // namespace crease
