@@ -92,7 +92,7 @@ void WinogradConv::TransformInput(const ConvOperands& operands, const Block& blo
   t.src = operands.src;
   t.pixel_pitch = operands.src_pitch;
   t.row_pitch = s.width * operands.src_pitch;
-  t.channels = s.channels;
+  t.channels = options_.whole_vectors ? RoundUp(s.channels, gemm_->lanes) : s.channels;
   t.prologue = &options_.prologue;
   t.point_stride = point_stride_;
   for (int i = 0; i < block.count; ++i) {

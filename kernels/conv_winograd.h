@@ -22,8 +22,10 @@ class WinogradConv {
  public:
   struct Options : ConvOptions {
     WinogradKind kind = WinogradKind::kF4;
-    bool amx = false;        // products by AMX, if there is AMX
-    bool rectified = false;  // the source, after the prologue, comes from what makes zeros
+    bool amx = false;                 // products by AMX, if there is AMX
+    bool rectified = false;           // the source, after the prologue, comes from what makes zeros
+    bool whole_vectors = false;       // whole vectors may be read of a pixel, also where its channels end before
+    const Tensor* made_of = nullptr;  // what Make's weights were made of, and what outlives them; null: nothing
   };
 
   // Dilation 1, one group, a kernel and stride that FindWinogradOps knows; weights and bias (null: none) as ONNX has

@@ -147,8 +147,11 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   const int lanes = conv.gemm_->lanes;
   const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
-  const std::string key = PackKey(conv.amx_ != nullptr ? "winograd amx" : "winograd", weights, nullptr,
-                                  {static_cast<int64_t>(options.kind), shape.stride_h, shape.stride_w, lanes});
+  const std::string form = conv.amx_ != nullptr ? "winograd amx" : "winograd";
+  const std::string key = PackKey(
+      options.made_of != nullptr ? form + " of other weights" : form,
+      options.made_of != nullptr ? *options.made_of : weights, nullptr,
+      {static_cast<int64_t>(options.kind), shape.kernel_h, shape.kernel_w, shape.stride_h, shape.stride_w, lanes});
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
@@ -160,6 +163,7 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   conv.bias_ = padded_bias;
   conv.options_.cache = nullptr;
   conv.options_.executor = nullptr;
+  conv.options_.made_of = nullptr;
   conv.PlanBlocks(options.workers);
   return conv;
 }

@@ -65,7 +65,7 @@ KernelResult MakeConvChain(std::span<const KernelRequest> requests);
 // How many of the requests, from the first on, run faster as one chain; less than 2: none.
 size_t ConvChainLength(std::span<const KernelRequest> requests);
 
-// kernels/winograd_kernel.cc: f32 channels-last convolutions of one group, 3x3 of stride 1 or 2, 5x5, and rows or
+// kernels/winograd_kernel.cc: f32 channels-last convolutions of one group, 3x3 of stride 1 or 2, 4x4, 5x5, and rows or
 // columns of 3, 5 or 7 taps of stride 1, where it pays.
 KernelResult MakeWinogradF4(const KernelRequest& request);
 KernelResult MakeWinogradF3(const KernelRequest& request);
@@ -79,6 +79,9 @@ KernelResult MakeGroupConv(const KernelRequest& request);
 KernelResult MakeConvGemm(const KernelRequest& request);
 KernelResult MakeConvAmx(const KernelRequest& request);
 KernelResult MakeConvPlanes(const KernelRequest& request);
+
+// kernels/conv_space_to_depth.cc: the same of a plain source of few channels at a stride, where it pays.
+KernelResult MakeConvSpaceToDepth(const KernelRequest& request);
 
 // kernels/conv_sparse.cc: f32 channels-last 1x1 convolutions of one group behind a ReLU, where it pays.
 KernelResult MakeConvSparse(const KernelRequest& request);

@@ -21,6 +21,7 @@ constexpr KernelEntry kDense[] = {
     {"Conv", "winograd_f3", LayoutRule::kChannelsLast, MakeWinogradF3},
     {"Conv", "winograd_f2", LayoutRule::kChannelsLast, MakeWinogradF2},
     {"Conv", "groups", LayoutRule::kChannelsLast, MakeGroupConv},
+    {"Conv", "space_to_depth", LayoutRule::kMixed, MakeConvSpaceToDepth},
     {"Conv", "planes", LayoutRule::kMixed, MakeConvPlanes},
     {"Conv", "amx", LayoutRule::kChannelsLast, MakeConvAmx},
     {"Conv", "sparse", LayoutRule::kChannelsLast, MakeConvSparse},

@@ -36,8 +36,9 @@ constexpr double SquareRoot(double x) {
 
 // Finite points, by their squares, and zero or not. Chosen for the least rounding error over random sources and
 // filters, among squares with few bits; the error of a whole tile, rms over the outputs' rms, 48 to 64 channels:
-// 3x3 F2 3e-7, F4 7e-7; 5x5 F3 1.4e-6; 1x7 F3 1.1e-6; 3x3 at stride 2 F4 8e-7. Tiles of more outputs cost fewer
-// products but three to four times F4's error (3x3 F6, 5x5 F4: 2.9e-6), too much for what follows them in a network.
+// 3x3 F2 3e-7, F4 7e-7; 4x4 F4 9e-7 (12 channels); 5x5 F3 1.4e-6; 1x7 F3 1.1e-6; 3x3 at stride 2 F4 8e-7. Tiles of more
+// outputs cost fewer products but three to four times F4's error (3x3 F6, 5x5 F4: 2.9e-6), too much for what follows
+// them in a network.
 struct F2x3Points {
   static constexpr int kTaps = 3, kOutputs = 2;
   static constexpr bool kZero = true;
@@ -47,6 +48,11 @@ struct F4x3Points {
   static constexpr int kTaps = 3, kOutputs = 4;
   static constexpr bool kZero = true;
   static constexpr double kSquares[] = {0.5, 2};
+};
+struct F4x4Points {
+  static constexpr int kTaps = 4, kOutputs = 4;
+  static constexpr bool kZero = false;
+  static constexpr double kSquares[] = {0.0625, 0.75, 3};
 };
 struct F3x5Points {
   static constexpr int kTaps = 5, kOutputs = 3;

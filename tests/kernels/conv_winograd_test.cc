@@ -99,6 +99,16 @@ TEST(Winograd, FiveByFive) {
   CheckOnEveryTarget(cases);
 }
 
+TEST(Winograd, FourByFour) {
+  std::vector<ConvCase> cases;
+  for (int64_t h = 3; h <= 11; h += 2) {
+    for (int64_t w = 3; w <= 11; ++w) cases.push_back({MakeConvShape(1, h, w, 5, 18, 4)});
+  }
+  cases.push_back({MakeConvShape(1, 35, 33, 48, 64, 4)});
+  cases.push_back({MakeConvShape(1, 13, 17, 12, 21, 4), {Activation::kSilu, 0, 0, Residual::kAfterActivation}});
+  CheckOnEveryTarget(cases);
+}
+
 TEST(Winograd, StrideTwo) {
   std::vector<ConvCase> cases;
   for (int64_t h = 1; h <= 18; ++h) {
@@ -131,7 +141,7 @@ TEST(Winograd, EpilogueAndPrologueOfOtherKernels) {
 TEST(Winograd, RefusesWhatHasNoTransform) {
   ConvShape dilated = MakeConvShape(1, 8, 8, 4, 4, 3, 1, 2, 2), grouped = MakeConvShape(1, 8, 8, 4, 4, 3, 1, 1, 1, 2);
   for (const ConvShape& shape :
-       {MakeConvShape(1, 8, 8, 4, 4, 4), MakeConvShape(1, 8, 8, 4, 4, 5, 2), dilated, grouped}) {
+       {MakeConvShape(1, 8, 8, 4, 4, 6), MakeConvShape(1, 8, 8, 4, 4, 5, 2), dilated, grouped}) {
     const ConvCase test{shape};
     const ConvData data(test);
     const auto conv = WinogradConv::Make(shape, data.weights, nullptr, {});
@@ -249,6 +259,7 @@ TEST(WinogradZeros, LeftOutWithTheBitsOfAllProducts) {
   cases.push_back({MakeConvShape(1, 16, 16, 200, 264, 3)});  // shared by channels
   cases.push_back({MakeConvShape(1, 24, 24, 420, 48, 3)});   // groups of panels
   cases.push_back({MakeConvShape(1, 13, 19, 50, 40, 5)});
+  cases.push_back({MakeConvShape(1, 14, 19, 50, 40, 4)});
   cases.push_back({MakeConvShape(1, 27, 22, 50, 40, 3, 2)});
   cases.push_back({MakeKernelShape(17, 16, 50, 40, 1, 7)});
   cases.push_back({MakeKernelShape(16, 17, 50, 40, 7, 1)});
