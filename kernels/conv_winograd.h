@@ -99,7 +99,7 @@ class WinogradConv {
   // Where the source comes from what makes zeros, of some channels the patches of neighbouring tiles are zero all over,
   // and with them all their points: products of which the sums need nothing.
   void PlanLists();
-  // The channels of some tiles that are neighbours, by the marks of their patches; none if too many are left.
+  // Of a block's tiles, for every kind of points, by the marks of their patches; all products where too many are left.
   void ListChannels(Block& block, float* scratch) const;
   int64_t ListAt(int lists, int64_t group) const { return lists_ + (lists * groups_ + group) * list_floats_; }
   void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,

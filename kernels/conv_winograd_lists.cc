@@ -77,7 +77,7 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, R
   t.last = gemm_->lanes;
   BoundsOf(Epilogue{}, t.lo, t.hi);
   const int64_t groups = std::max<int64_t>(DivideUp(tiles.end - tiles.begin, int64_t{kSparseRows}), 1);
-  // The next weights, dealt out over this point's groups, a line beside every second channel at most.
+  // The next weights, dealt out over this point's groups, a line beside every channel at most.
   const int64_t each = RoundUp(DivideUp(shape_.channels * width, groups), kLineFloats);
   t.ahead = weights.next;
   ForEachGroup(tiles.begin, tiles.end, [&](int64_t group, int64_t first, int count) {
