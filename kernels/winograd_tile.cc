@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 3x3 and 4x4 of stride 1.
+// 3x3 of stride 1.
 #include "kernels/winograd_tile.h"
 
 #include "kernels/targets.h"
@@ -22,7 +22,6 @@ std::span<const WinogradOps> Ops() {
   static const WinogradOps ops[] = {
       MakeWinogradOps<ToomCook<F2x3Points>, ToomCook<F2x3Points>>(Kind::kF2),
       MakeWinogradOps<ToomCook<F4x3Points>, ToomCook<F4x3Points>>(Kind::kF4),
-      MakeWinogradOps<ToomCook<F4x4Points>, ToomCook<F4x4Points>>(Kind::kF4),
   };
   return ops;
 }

@@ -98,7 +98,7 @@ struct WinogradOps {
 const WinogradOps* FindWinogradOps(WinogradKind kind, int64_t kernel_h, int64_t kernel_w, int64_t stride_h,
                                    int64_t stride_w);
 
-// By source file, each compiled for every instruction set: 3x3 and 4x4; one row or column; 5x5 and stride 2.
+// By source file, each compiled for every instruction set: 3x3; one row or column; 4x4, 5x5 and stride 2.
 std::span<const WinogradOps> GetWinogradSquareOps();
 std::span<const WinogradOps> GetWinogradLineOps();
 std::span<const WinogradOps> GetWinogradLargeOps();

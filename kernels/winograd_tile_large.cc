@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 5x5, and 3x3 of stride 2.
+// 4x4, 5x5, and 3x3 of stride 2.
 #include "kernels/winograd_tile.h"
 
 #include "kernels/targets.h"
@@ -20,6 +20,7 @@ namespace {
 std::span<const WinogradOps> Ops() {
   using Kind = WinogradKind;
   static const WinogradOps ops[] = {
+      MakeWinogradOps<ToomCook<F4x4Points>, ToomCook<F4x4Points>>(Kind::kF4),
       MakeWinogradOps<ToomCook<F3x5Points>, ToomCook<F3x5Points>>(Kind::kF3),
       MakeWinogradOps<Stride2<ToomCook<F2x2Points>>, Stride2<ToomCook<F2x2Points>>>(Kind::kF2),
       MakeWinogradOps<Stride2<ToomCook<F4x2Points>>, Stride2<ToomCook<F4x2Points>>>(Kind::kF4),
