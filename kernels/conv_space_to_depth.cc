@@ -81,7 +81,7 @@ Result<SpaceToDepthConv> SpaceToDepthConv::Make(const ConvShape& shape, const Te
   SpaceToDepthConv conv(std::move(made));
   conv.shape_ = shape;
   conv.inner_ = inner;
-  conv.pitch_ = RoundUp(inner.channels, kMaxLanes);
+  conv.pitch_ = RoundUp(inner.channels, int64_t{GetGemmOps().lanes});
   return conv;
 }
 

@@ -47,14 +47,13 @@ bool SparseConv::CanRun(const ConvShape& s) {
          s.filters > 0;
 }
 
-// Cycles for each channel of a tile and a panel of some vectors on a core that does one multiply-add of 8 floats a
-// cycle (Zen 1): 3.1 a vector for one of all channels, 3 and 0.9 more for a listed one; 61 around every tile, 70 more
-// for a loop whose end is not foreseen and for finding the rows, 2.5 for the list, once for all panels.
+// A channel takes 2.5 cycles more to be found, once for all panels.
 double SparseConv::Gain(const ConvShape& s, double share) {
   const int64_t all = DivideUp(s.filters, int64_t{GetGemmOps().lanes});
   const auto panels = static_cast<double>(DivideUp(all, int64_t{kMaxTileVectors}));
   const double vectors = static_cast<double>(all) / panels, channels = static_cast<double>(s.channels);
-  return (3.1 * vectors + 61 / channels) / ((3 * vectors + 0.9) * share + 131 / channels + 2.5 / panels);
+  return (kDenseCycles * vectors + kDenseTileCycles / channels) /
+         ((kSparseCycles * vectors + kListedCycles) * share + kSparseTileCycles / channels + 2.5 / panels);
 }
 
 // With wider vectors a tile has few sums for three rows, and nothing was measured.

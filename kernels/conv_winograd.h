@@ -22,9 +22,10 @@ class WinogradConv {
  public:
   struct Options : ConvOptions {
     WinogradKind kind = WinogradKind::kF4;
-    bool amx = false;                 // products by AMX, if there is AMX
-    bool rectified = false;           // the source, after the prologue, comes from what makes zeros
-    bool whole_vectors = false;       // whole vectors may be read of a pixel, also where its channels end before
+    bool amx = false;        // products by AMX, if there is AMX
+    bool rectified = false;  // the source, after the prologue, comes from what makes zeros
+    // Whole vectors may be read of a pixel, also where its channels end before; not with a prologue.
+    bool whole_vectors = false;
     const Tensor* made_of = nullptr;  // what Make's weights were made of, and what outlives them; null: nothing
   };
 
@@ -63,9 +64,9 @@ class WinogradConv {
     int count = 0;
     int full_h = 0, first_w = 0, end_w = 0;
     bool listed = false;          // products by lists
-    int lists[kPointKinds] = {};  // the lists of the tiles that have such a point
+    int lists[kPointKinds] = {};  // which kind's lists are those of its tiles
     // The tiles that have points of a kind.
-    Range TilesAt(int kind) const {
+    Range TilesOfKind(int kind) const {
       Range at{kind % 2 == 0 ? 0 : first_w, kind % 2 == 0 ? count : end_w};
       if (kind / 2 != 0) at.end = std::min<int64_t>(at.end, full_h);
       return at;
@@ -87,7 +88,7 @@ class WinogradConv {
   void RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const;
   void TransformInput(const ConvOperands& operands, const Block& block, float* points) const;
   int KindAt(int point) const;
-  Range TilesAt(const Block& block, int point) const { return block.TilesAt(KindAt(point)); }
+  Range TilesAt(const Block& block, int point) const { return block.TilesOfKind(KindAt(point)); }
   // The points' numbers as digits, in their place.
   void MakeDigits(const Block& block, float* points) const;
   const float* WeightsAt(int64_t panel, int point) const;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Winograd's products without those of channels that are zero all over a patch: a ReLU leaves many, in random networks
-// as in trained ones. Tiles are taken three by three; the channels in which some of the three patches have something
-// are listed once, and only these are multiplied, at every point and for every filter. Sums begin at zero, to which a
-// product with zero adds nothing, so that the bits are those of all products.
+// Winograd's products without those of channels that are zero all over a patch: a ReLU leaves many in random networks,
+// some in trained ones (docs/performance.md). Tiles are taken three by three; the channels in which some of the three
+// patches have something are listed once, and only these are multiplied, at every point and for every filter. Sums
+// begin at zero, to which a product with zero adds nothing, so that the bits are those of all products (but for the
+// sign of a sum that underflows).
 #include <algorithm>
 
 #include "kernels/conv_winograd.h"
@@ -10,7 +11,7 @@
 namespace crease {
 namespace {
 
-// The least share of the channels that tiles must list at most, for lists to be worth making.
+// Where lists gain only if fewer channels than that are left, they are not worth making.
 constexpr double kLeastMostShare = 0.7;
 
 // Calls f(group, first tile, tiles) for tiles taken three by three, or as evenly as that gives.
@@ -25,15 +26,16 @@ void ForEachGroup(int64_t begin, int64_t end, F&& f) {
 
 }  // namespace
 
-// By the cycles that SparseConv::Gain has; lists are made once for all points. With wider vectors a tile has few sums
-// for three rows, and nothing was measured.
+// By the cycles of products; lists are made once for all points. With wider vectors a tile has few sums for three rows,
+// and nothing was measured.
 void WinogradConv::PlanLists() {
   lists_ = marks_;
-  if (!options_.rectified || amx_ != nullptr || gemm_->lanes == kMaxLanes || packed_->finite != Known::kYes) return;
-  if (shape_.channels > kMaxListed) return;
+  if (!options_.rectified || options_.whole_vectors || amx_ != nullptr || gemm_->lanes == kMaxLanes) return;
+  if (packed_->finite != Known::kYes || shape_.channels > kMaxListed) return;
   const auto panels = static_cast<double>(packed_->panels.size()), channels = static_cast<double>(shape_.channels);
   const double vectors = static_cast<double>(DivideUp(shape_.filters, int64_t{gemm_->lanes})) / panels;
-  most_share_ = (3.1 * vectors - 70 / channels) / (3 * vectors + 0.9);
+  most_share_ = (kDenseCycles * vectors + (kDenseTileCycles - kSparseTileCycles) / channels) /
+                (kSparseCycles * vectors + kListedCycles);
   if (most_share_ < kLeastMostShare) return;
   sparse_ = &GetSparseOps();
   mark_floats_ = DivideUp(shape_.channels, int64_t{8 * sizeof(float)});
@@ -45,10 +47,10 @@ void WinogradConv::PlanLists() {
 void WinogradConv::ListChannels(Block& block, float* scratch) const {
   block.listed = false;
   for (int kind = 0; kind < kPointKinds; ++kind) {
-    const Range tiles = block.TilesAt(kind);
+    const Range tiles = block.TilesOfKind(kind);
     block.lists[kind] = kind;
     for (int other = 0; other < kind; ++other) {
-      const Range same = block.TilesAt(other);
+      const Range same = block.TilesOfKind(other);
       if (same.begin == tiles.begin && same.end == tiles.end) block.lists[kind] = block.lists[other];
     }
     if (block.lists[kind] != kind) continue;

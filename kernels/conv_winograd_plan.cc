@@ -85,18 +85,20 @@ bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPa
   return true;
 }
 
-// Whether no weight of channels [first, end) of a panel can become infinite: none is 2^100 or more, or NaN.
+// Whether every weight of channels [first, end) of a panel stays finite in the transform: none is 2^100 or more, or
+// NaN.
 bool AreModerate(const Filters& f, const GemmPanel& panel, int64_t first, int64_t end) {
   constexpr uint32_t kMagnitude = 0x7fffffff;
   const uint32_t limit = std::bit_cast<uint32_t>(0x1p100f);
   const int64_t columns = int64_t{panel.vectors - 1} * f.lanes + panel.last;
-  const auto taps = static_cast<size_t>(f.shape.taps());
-  std::vector<uint32_t> values(static_cast<size_t>(end - first) * taps);
   bool all = true;
   for (int64_t k = panel.column; k < panel.column + columns; ++k) {
-    const size_t at = static_cast<size_t>(k * f.shape.channels + first) * taps;
-    std::memcpy(values.data(), f.weights.bytes() + at * sizeof(float), values.size() * sizeof(float));
-    for (const uint32_t value : values) all &= (value & kMagnitude) < limit;
+    const int64_t filter = k * f.shape.channels * f.shape.taps();
+    for (int64_t i = filter + first * f.shape.taps(); i < filter + end * f.shape.taps(); ++i) {
+      uint32_t value;
+      std::memcpy(&value, f.weights.bytes() + static_cast<size_t>(i) * sizeof(value), sizeof(value));
+      all &= (value & kMagnitude) < limit;
+    }
   }
   return all;
 }
@@ -111,6 +113,8 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   if (f.amx != nullptr) packed->balance = Balance(f.shape, f.weights, *f.amx);
   SerialExecutor serial;
   Executor& on = executor == nullptr ? serial : *executor;
+  // Only lists of channels ask, see PlanLists.
+  const bool ask = f.amx == nullptr && f.lanes < kMaxLanes;
   std::atomic<bool> done = true, moderate = true;
   // By channels too: narrow convolutions have one panel. Digits need all channels of a column.
   const int64_t channels = f.amx != nullptr ? f.shape.channels : std::min(kChannelsPacked, f.shape.channels);
@@ -120,11 +124,11 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i / parts)];
       const int64_t first = i % parts * channels, past = std::min(first + channels, f.shape.channels);
       if (!PackPanel(f, packed->balance, panel, first, past, packed->values.data() + panel.offset)) done = false;
-      if (!AreModerate(f, panel, first, past)) moderate = false;
+      if (ask && !AreModerate(f, panel, first, past)) moderate = false;
     }
   });
   if (!done) return nullptr;
-  packed->finite = moderate ? Known::kYes : Known::kNo;
+  if (ask) packed->finite = moderate ? Known::kYes : Known::kNo;
   return packed;
 }
 
@@ -148,10 +152,10 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
   const std::string form = conv.amx_ != nullptr ? "winograd amx" : "winograd";
-  const std::string key = PackKey(
-      options.made_of != nullptr ? form + " of other weights" : form,
-      options.made_of != nullptr ? *options.made_of : weights, nullptr,
-      {static_cast<int64_t>(options.kind), shape.kernel_h, shape.kernel_w, shape.stride_h, shape.stride_w, lanes});
+  const std::string key = PackKey(options.made_of != nullptr ? form + " of other weights" : form,
+                                  options.made_of != nullptr ? *options.made_of : weights, nullptr,
+                                  {static_cast<int64_t>(options.kind), shape.channels, shape.kernel_h, shape.kernel_w,
+                                   shape.stride_h, shape.stride_w, lanes});
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));

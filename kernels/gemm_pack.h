@@ -71,8 +71,8 @@ struct PackedGemm {
 
   std::vector<GemmPanel> panels;
   FloatBuffer values;
-  std::vector<float> balance;  // for AmxOps, by row of the matrix
-  mutable std::atomic<Known> finite = Known::kNotYet;
+  std::vector<float> balance;                          // for AmxOps, by row of the matrix
+  mutable std::atomic<Known> finite = Known::kNotYet;  // kYes: no value is infinite or NaN
 };
 
 // Packs for tiles of `vectors` (the widest panel) in `parts`, as PlanPanels, once for each `key` and packing if there

@@ -190,14 +190,16 @@ HWY_NOINLINE void RunTile(const SparseTile& t) {
   }
 }
 
+// Two lines where one is too few; narrow tiles, which have less to fetch, always one.
 template <int kVectors>
 void Run(const SparseTile& t) {
-  const bool sparing = t.ahead_floats <= t.count / kPair * kLineFloats;
-  if (t.row_count == kSparseRows) {
-    sparing ? RunTile<kSparseRows, kVectors, 1>(t) : RunTile<kSparseRows, kVectors, kPair>(t);
-  } else {
-    sparing ? RunTile<kSparseRows - 1, kVectors, 1>(t) : RunTile<kSparseRows - 1, kVectors, kPair>(t);
+  const bool whole = t.row_count == kSparseRows;
+  if constexpr (kVectors == kMaxTileVectors) {
+    if (t.ahead_floats > t.count / kPair * kLineFloats) {
+      return whole ? RunTile<kSparseRows, kVectors, kPair>(t) : RunTile<kSparseRows - 1, kVectors, kPair>(t);
+    }
   }
+  return whole ? RunTile<kSparseRows, kVectors, 1>(t) : RunTile<kSparseRows - 1, kVectors, 1>(t);
 }
 
 const SparseOps& Ops() {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/kernels.h"
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
@@ -87,13 +88,44 @@ TEST(SpaceToDepthConv, SharesPackedWeights) {
   ConvCase test{MakeConvShape(1, 17, 14, 3, 20, 7, 2)};
   test.planar = true;
   PackCache cache;
-  ConvData one(test, 1), same(test, 1), other(test, 2);
+  ConvData one(test, 1), other(test, 2), again = one;
+  again.weights = one.weights;
   RunCase(test, 1, &cache, one);
-  RunCase(test, 1, &cache, same);
-  EXPECT_EQ(one.dst, same.dst);
-  same.Check(kBound);
+  EXPECT_EQ(cache.unused(), 1u);
+  RunCase(test, 3, &cache, again);
+  EXPECT_EQ(cache.unused(), 1u);
+  EXPECT_EQ(one.dst, again.dst);
+  again.Check(kBound);
   RunCase(test, 1, &cache, other);
+  EXPECT_EQ(cache.unused(), 2u);
   other.Check(kBound);
+}
+
+// 3x3 blocks of both, but of 27 and of 48 channels.
+TEST(SpaceToDepthConv, OneTensorAtTwoStrides) {
+  ConvCase three{MakeConvShape(1, 29, 31, 3, 24, 9, 3)}, four{MakeConvShape(1, 29, 31, 3, 24, 9, 4)};
+  three.planar = four.planar = true;
+  PackCache cache;
+  ConvData first(three), second(four);
+  second.weights = first.weights;
+  RunCase(three, 1, &cache, first);
+  RunCase(four, 1, &cache, second);
+  first.Check(kBound);
+  second.Check(kBound);
+}
+
+TEST(SpaceToDepthConv, KernelTakesPlainSourcesWhereItPays) {
+  const ConvShape stem = MakeConvShape(1, 64, 64, 3, 64, 7, 2);
+  ForEachTarget([&](const char*) {
+    const bool narrow = GetGemmOps().lanes < kMaxLanes;
+    EXPECT_EQ(Takes(MakeConvSpaceToDepth, stem, {.planar = true}), narrow);
+    EXPECT_TRUE(Takes(MakeConvSpaceToDepth, stem, {.measured = true, .planar = true}));
+    EXPECT_FALSE(Takes(MakeConvSpaceToDepth, stem, {.measured = true, .exact = true, .planar = true}));
+    EXPECT_FALSE(Takes(MakeConvSpaceToDepth, stem, {.measured = true}));  // channels-last
+    EXPECT_FALSE(
+        Takes(MakeConvSpaceToDepth, MakeConvShape(1, 64, 64, 5, 64, 7, 2), {.measured = true, .planar = true}));
+    EXPECT_FALSE(Takes(MakeConvSpaceToDepth, MakeConvShape(1, 64, 64, 1, 8, 5, 2), {.planar = true}));
+  });
 }
 
 TEST(SpaceToDepthConv, Rule) {

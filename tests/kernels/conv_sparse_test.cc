@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <limits>
 #include <random>
+#include <vector>
 
 #include "kernels/kernels.h"
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
@@ -141,6 +143,81 @@ TEST(SparseConv, EpiloguesAndPrologues) {
   cases.push_back({MakeConvShape(2, 9, 8, 150, 96, 1, 2, 0)});
   cases.back().prologue = true;
   CheckOnEveryTarget(cases, 0.9);
+}
+
+TEST(SparseTile, ListsChannelsOfMarks) {
+  std::mt19937 random(3);
+  ForEachTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    for (const int64_t depth : {1, 7, 8, 9, 17, 64, 300}) {
+      for (int rows = 1; rows <= kSparseRows; ++rows) {
+        std::vector<uint8_t> marks(static_cast<size_t>(rows * DivideUp(depth, int64_t{8})));
+        const uint8_t* at[kSparseRows] = {};
+        std::vector<uint16_t> expected, found(static_cast<size_t>(depth + kListTail));
+        for (int r = 0; r < rows; ++r) at[r] = marks.data() + r * DivideUp(depth, int64_t{8});
+        for (int64_t k = 0; k < depth; ++k) {
+          bool some = false;
+          for (int r = 0; r < rows; ++r) {
+            const bool set = random() % 4 == 0;
+            if (set) marks[static_cast<size_t>(at[r] - marks.data() + k / 8)] |= static_cast<uint8_t>(1 << k % 8);
+            some = some || set;
+          }
+          if (some) expected.push_back(static_cast<uint16_t>(k));
+        }
+        const int64_t count = GetSparseOps().list(at, rows, depth, found.data());
+        found.resize(static_cast<size_t>(count));
+        ASSERT_EQ(found, expected) << depth << " channels, " << rows << " rows";
+      }
+    }
+  });
+}
+
+// Tiles of every number of rows and vectors read what is listed and nothing else.
+TEST(SparseTile, AddsWhatIsListed) {
+  constexpr int64_t kDepth = 40;
+  ForEachTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    const int lanes = GetGemmOps().lanes;
+    for (int vectors = 1; vectors <= kMaxTileVectors; ++vectors) {
+      const int64_t width = int64_t{vectors} * lanes;
+      FloatBuffer b(static_cast<size_t>(kDepth * width));
+      for (int64_t i = 0; i < kDepth * width; ++i) b.data()[i] = static_cast<float>(i % 13) - 6;
+      for (int rows = 1; rows <= kSparseRows; ++rows) {
+        for (const int64_t count : {0, 1, 2, 5, 20}) {
+          std::vector<float> a(kSparseRows * kDepth, std::numeric_limits<float>::quiet_NaN());
+          std::vector<uint16_t> channels;
+          SparseTile t;
+          for (int64_t i = 0; i < count; ++i) channels.push_back(static_cast<uint16_t>(2 * i + (i > 3 ? 1 : 0)));
+          for (int r = 0; r < kSparseRows; ++r) {
+            t.rows[r] = a.data() + std::min(r, rows - 1) * kDepth;
+            for (const uint16_t k : channels) a[static_cast<size_t>(r * kDepth + k)] = static_cast<float>((r + k) % 5);
+          }
+          std::vector<float> dst(static_cast<size_t>(kSparseRows * width), 99.0f);
+          t.row_count = rows;
+          t.channels = channels.data();
+          t.count = count;
+          t.b = b.data();
+          t.dst = dst.data();
+          t.dst_stride = width;
+          t.last = lanes;
+          BoundsOf(Epilogue{}, t.lo, t.hi);
+          for (const int64_t ahead : {0, 16, 4000}) {  // one line beside two channels, or two
+            t.ahead = b.data();
+            t.ahead_floats = std::min(ahead, count * kLineFloats);
+            GetSparseOps().tile[vectors](t);
+            for (int64_t i = 0; i < kSparseRows * width; ++i) {
+              const int64_t r = i / width;
+              float sum = r < rows ? 0.0f : 99.0f;
+              for (const uint16_t k : channels) {
+                if (r < rows) sum += a[static_cast<size_t>(r * kDepth + k)] * b.data()[k * width + i % width];
+              }
+              ASSERT_EQ(dst[static_cast<size_t>(i)], sum) << vectors << " vectors, " << rows << " rows, " << count;
+            }
+          }
+        }
+      }
+    }
+  });
 }
 
 // NaN is no zero, and spoils no pixel but its own.

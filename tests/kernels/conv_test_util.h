@@ -228,6 +228,7 @@ class ConvData {
 
 struct ConvChoice {
   bool measured = false, exact = false;
+  bool planar = false;  // the source is plain
 };
 
 // Whether a kernel takes this convolution, without bias, of symmetric padding.
@@ -239,7 +240,8 @@ inline bool Takes(KernelResult (*make)(const KernelRequest&), const ConvShape& s
   node.attributes = {MakeAttr("strides", std::vector<int64_t>{s.stride_h, s.stride_w}),
                      MakeAttr("pads", std::vector<int64_t>(4, s.pad_top)), MakeAttr("group", s.groups)};
   const Shape src{s.batch, s.channels, s.height, s.width}, dst{s.batch, s.filters, s.out_height, s.out_width};
-  const Operand sources[] = {{true, DType::kFloat32, src, Layout::kChannelsLast, s.channels, nullptr},
+  const Layout layout = choice.planar ? Layout::kPlain : Layout::kChannelsLast;
+  const Operand sources[] = {{true, DType::kFloat32, src, layout, choice.planar ? 0 : s.channels, nullptr},
                              {true, DType::kFloat32, data.weights.shape(), Layout::kPlain, 0, &data.weights}};
   const Operand result[] = {{true, DType::kFloat32, dst, Layout::kChannelsLast, s.filters, nullptr}};
   KernelRequest request{.node = node, .opset = 17, .src = sources, .dst = result, .epilogue = {}, .prologue = {}};

@@ -2,6 +2,7 @@
 // Plans of random networks: right results, and no two live buffers in one place.
 #include <algorithm>
 
+#include "kernels/gemm_tile.h"
 #include "runtime/lower.h"
 #include "tests/runtime/runtime_test_util.h"
 
@@ -268,6 +269,24 @@ TEST(Plan, AnImageIsReadAsItIs) {
     const auto plan = impl->PlanFor(std::vector<Shape>{{1, 3, size, size}}).value();
     EXPECT_EQ(plan->steps.front().kernel, size == 224 ? "chain" : "planes");
     ExpectMatchesInterpreter(graph, *impl, 1, 1, 1e-5);
+  }
+}
+
+TEST(Plan, AStemAtAStrideRunsOverBlocks) {
+  Net net(6);
+  const ValueId x = net.Input("x", {2, 3, 62, 51});
+  net.Output(net.Op("Relu", {net.Op("Conv", {x, net.Weights({64, 3, 7, 7}, 0.1f)},
+                                    {MakeAttr("strides", std::vector<int64_t>{2, 2}),
+                                     MakeAttr("pads", std::vector<int64_t>{3, 3, 3, 3})})}));
+  const Graph graph = net.Build();
+  Options exact;
+  exact.exact = true;
+  for (const Options& options : {Options(), exact}) {
+    const auto impl = MakeImpl(graph, options);
+    const auto plan = impl->PlanFor(std::vector<Shape>{{2, 3, 62, 51}}).value();
+    const bool blocks = !options.exact && GetGemmOps().lanes < kMaxLanes;
+    EXPECT_EQ(plan->steps.front().kernel, blocks ? "space_to_depth" : "planes");
+    ExpectMatchesInterpreter(graph, *impl, 1, 2, 1e-4);
   }
 }
 
