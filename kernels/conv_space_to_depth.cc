@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -54,33 +55,28 @@ bool SpaceToDepthConv::CanRun(const ConvShape& s) {
   return FindWinogradOps(kKind, inner.kernel_h, inner.kernel_w, 1, 1) != nullptr;
 }
 
-// Cycles for each tile and vector of filters on a core that does one multiply-add of 8 floats a cycle (Zen 1): 5 more
-// than the channels for each point, as a micro-kernel's tile of 3 rows and 4 vectors takes 61 beside its products; 6.7
-// for each point and vector of channels in the transform there, 5 back.
 double SpaceToDepthConv::Gain(const ConvShape& s) {
   const ConvShape inner = InnerShape(s);
-  const WinogradOps& ops = *FindWinogradOps(kKind, inner.kernel_h, inner.kernel_w, 1, 1);
-  const auto lanes = static_cast<int64_t>(GetGemmOps().lanes);
-  const auto filters = static_cast<double>(DivideUp(s.filters, lanes));
-  const auto channels = static_cast<double>(DivideUp(inner.channels, lanes));
-  const double point = static_cast<double>(inner.channels) + 5 + 6.7 * channels / filters + 5;
-  const double tiles = static_cast<double>(s.batch * DivideUp(s.out_height, int64_t{ops.height.outputs}) *
-                                           DivideUp(s.out_width, int64_t{ops.width.outputs}));
-  return static_cast<double>(s.out_pixels() * s.channels * s.taps()) / (tiles * ops.points() * point);
+  return DirectConvCost(s) / WinogradCost(inner, *FindWinogradOps(kKind, inner.kernel_h, inner.kernel_w, 1, 1));
 }
 
 Result<SpaceToDepthConv> SpaceToDepthConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                                 const Options& options) {
   const ConvShape inner = InnerShape(shape);
+  // Kept, as the name of what is packed of them is where they lie.
+  const auto make = [&] { return std::make_shared<const Tensor>(InnerWeights(shape, inner, weights)); };
+  const PackCache::Packed kept =
+      options.cache == nullptr ? make()
+                               : options.cache->GetOrMake(PackKey("blocks", weights, nullptr, {shape.stride_h}), make);
   WinogradConv::Options winograd{options};
   winograd.kind = kKind;
   winograd.whole_vectors = true;
-  winograd.made_of = &weights;
   CREASE_ASSIGN_OR_RETURN(WinogradConv made,
-                          WinogradConv::Make(inner, InnerWeights(shape, inner, weights), bias, winograd));
+                          WinogradConv::Make(inner, *static_cast<const Tensor*>(kept.get()), bias, winograd));
   SpaceToDepthConv conv(std::move(made));
   conv.shape_ = shape;
   conv.inner_ = inner;
+  conv.weights_ = kept;
   conv.pitch_ = RoundUp(inner.channels, int64_t{GetGemmOps().lanes});
   return conv;
 }
@@ -98,33 +94,29 @@ size_t SpaceToDepthConv::block_bytes() const {
 size_t SpaceToDepthConv::scratch_bytes(int workers) const { return block_bytes() + conv_.scratch_bytes(workers); }
 
 template <int kSide>
-void SpaceToDepthConv::MakeRows(const float* src, int64_t begin, int64_t end, float* blocks) const {
+void SpaceToDepthConv::MakeRow(const float* src, int64_t index, float* row) const {
   const ConvShape& s = shape_;
+  for (int64_t x = 0; x < inner_.width; ++x) {
+    std::fill(row + x * pitch_ + inner_.channels, row + (x + 1) * pitch_, 0.0f);
+  }
   // The blocks of which all columns exist.
   const int64_t first = std::min(DivideUp(s.pad_left, int64_t{kSide}), inner_.width);
   const int64_t past = std::clamp((s.width + s.pad_left) / kSide, first, inner_.width);
-  for (int64_t i = begin; i < end; ++i) {
-    float* row = blocks + i * inner_.width * pitch_;
-    for (int64_t x = 0; x < inner_.width; ++x)
-      std::fill(row + x * pitch_ + inner_.channels, row + (x + 1) * pitch_, 0.0f);
-    const int64_t image = i / inner_.height, top = i % inner_.height * kSide - s.pad_top;
-    for (int64_t depth = 0; depth < kSide * s.channels; ++depth) {
-      const int64_t y = top + depth / s.channels;
-      const bool exists = y >= 0 && y < s.height;
-      const float* from = exists ? src + ((image * s.channels + depth % s.channels) * s.height + y) * s.width : nullptr;
-      float* to = row + depth * kSide;
-      const auto edge = [&](int64_t x) {
-        for (int64_t j = 0; j < kSide; ++j) {
-          const int64_t column = x * kSide + j - s.pad_left;
-          to[x * pitch_ + j] = exists && column >= 0 && column < s.width ? from[column] : 0.0f;
-        }
-      };
-      const int64_t whole = exists ? first : inner_.width, rest = exists ? past : inner_.width;
-      for (int64_t x = 0; x < whole; ++x) edge(x);
-      for (int64_t x = whole; x < rest; ++x) {
-        std::memcpy(to + x * pitch_, from + x * kSide - s.pad_left, kSide * sizeof(float));
+  const int64_t image = index / inner_.height, top = index % inner_.height * kSide - s.pad_top;
+  for (int64_t depth = 0; depth < kSide * s.channels; ++depth) {
+    const int64_t y = top + depth / s.channels, plane = image * s.channels + depth % s.channels;
+    const bool exists = y >= 0 && y < s.height;
+    const float* from = exists ? src + (plane * s.height + y) * s.width : nullptr;
+    for (int64_t x = 0; x < inner_.width; ++x) {
+      float* to = row + x * pitch_ + depth * kSide;
+      const int64_t column = x * kSide - s.pad_left;
+      if (exists && x >= first && x < past) {
+        std::memcpy(to, from + column, kSide * sizeof(float));
+        continue;
       }
-      for (int64_t x = rest; x < inner_.width; ++x) edge(x);
+      for (int64_t j = 0; j < kSide; ++j) {
+        to[j] = exists && column + j >= 0 && column + j < s.width ? from[column + j] : 0.0f;
+      }
     }
   }
 }
@@ -132,9 +124,12 @@ void SpaceToDepthConv::MakeRows(const float* src, int64_t begin, int64_t end, fl
 void SpaceToDepthConv::Run(const RunContext& context, const ConvOperands& operands) const {
   auto* blocks = reinterpret_cast<float*>(context.scratch);
   context.ParallelFor(inner_.batch * inner_.height, [&](int64_t begin, int64_t end, int) {
-    if (shape_.stride_h == 2) MakeRows<2>(operands.src, begin, end, blocks);
-    if (shape_.stride_h == 3) MakeRows<3>(operands.src, begin, end, blocks);
-    if (shape_.stride_h == 4) MakeRows<4>(operands.src, begin, end, blocks);
+    for (int64_t i = begin; i < end; ++i) {
+      float* row = blocks + i * inner_.width * pitch_;
+      if (shape_.stride_h == 2) MakeRow<2>(operands.src, i, row);
+      if (shape_.stride_h == 3) MakeRow<3>(operands.src, i, row);
+      if (shape_.stride_h == 4) MakeRow<4>(operands.src, i, row);
+    }
   });
   ConvOperands inner = operands;
   inner.src = blocks;

@@ -33,13 +33,14 @@ class SpaceToDepthConv {
  private:
   explicit SpaceToDepthConv(WinogradConv conv) : conv_(std::move(conv)) {}
   size_t block_bytes() const;
-  // Rows [begin, end) of blocks, counted over all images; what lies outside the map is zero.
+  // A row of blocks, counted over all images; what lies outside the map is zero.
   template <int kSide>
-  void MakeRows(const float* src, int64_t begin, int64_t end, float* blocks) const;
+  void MakeRow(const float* src, int64_t index, float* row) const;
 
   ConvShape shape_, inner_;
-  WinogradConv conv_;  // of inner_
-  int64_t pitch_ = 0;  // floats, from block to block
+  WinogradConv conv_;          // of inner_
+  PackCache::Packed weights_;  // a Tensor: inner_'s
+  int64_t pitch_ = 0;          // floats, from block to block
 };
 
 }  // namespace crease

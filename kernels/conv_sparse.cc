@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <span>
 #include <utility>
 
@@ -23,17 +22,13 @@ constexpr double kUsualShare = 0.6, kLeastGain = 1.05;
 constexpr int64_t kFetchedFloats = 4;
 
 // Of `rows` rows of each panel, biases included. Looked at once, whoever asks.
-bool AllFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& executor) {
+bool IsFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& executor) {
   if (packed.finite != Known::kNotYet) return packed.finite == Known::kYes;
   std::atomic<bool> finite = true;
   executor.ParallelFor(static_cast<int64_t>(packed.panels.size()), [&](int64_t begin, int64_t end, int) {
-    constexpr uint32_t kExponent = 0x7f800000;
     for (int64_t i = begin; i < end; ++i) {
       const GemmPanel& panel = packed.panels[static_cast<size_t>(i)];
-      const std::span values(packed.panel(panel), static_cast<size_t>(rows * panel.vectors * lanes));
-      bool all = true;
-      for (const float value : values) all &= (std::bit_cast<uint32_t>(value) & kExponent) != kExponent;
-      if (!all) finite = false;
+      if (!AreFinite({packed.panel(panel), static_cast<size_t>(rows * panel.vectors * lanes)})) finite = false;
     }
   });
   packed.finite = finite ? Known::kYes : Known::kNo;
@@ -68,7 +63,7 @@ Result<SparseConv> SparseConv::Make(const ConvShape& shape, const Tensor& weight
   CREASE_ASSIGN_OR_RETURN(GemmConv dense, GemmConv::Make(shape, ConvMatrix(shape, weights, bias), vectors));
   SerialExecutor serial;
   Executor& executor = options.executor == nullptr ? serial : *options.executor;
-  if (!AllFinite(dense.weights(), 1 + shape.channels, GetGemmOps().lanes, executor)) {
+  if (!IsFinite(dense.weights(), 1 + shape.channels, GetGemmOps().lanes, executor)) {
     return Refuse("weights or biases that are infinite or NaN");
   }
   SparseConv conv(std::move(dense));

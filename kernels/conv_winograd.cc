@@ -43,7 +43,7 @@ void WinogradConv::Transform(const ConvOperands& operands, int64_t index, Block&
   Collect({index * tile_block_, std::min((index + 1) * tile_block_, tiles_)}, block);
   TransformInput(operands, block, points);
   if (amx_ != nullptr) MakeDigits(block, points);
-  if (sparse_ != nullptr) ListChannels(block, points);
+  if (lists_.ops != nullptr) ListChannels(block, points);
 }
 
 void WinogradConv::RunPanels(const ConvOperands& operands, const Block& block, Range panels, float* scratch) const {
@@ -107,7 +107,7 @@ void WinogradConv::TransformInput(const ConvOperands& operands, const Block& blo
     t.first_column = static_cast<int>(std::clamp<int64_t>(-x, 0, columns));
     t.end_column = static_cast<int>(std::clamp<int64_t>(s.width - x, t.first_column, columns));
     t.dst = points + i * tile_stride_;
-    if (sparse_ != nullptr) t.marks = reinterpret_cast<uint8_t*>(points + marks_ + i * mark_floats_);
+    if (lists_.ops != nullptr) t.marks = reinterpret_cast<uint8_t*>(points + lists_.marks + i * lists_.mark_floats);
     ops_->input[tile.vertical->reduced][tile.horizontal->reduced](t);
   }
 }
@@ -155,7 +155,7 @@ void WinogradConv::Multiply(const Block& block, Range panels, const float* point
       if (queue) {
         MultiplyPoint(panel, weights, tiles, src, dst, points + scales_ + point * tile_block_, *queue);
       } else if (block.listed) {
-        MultiplyPoint(panel, weights, tiles, src, dst, points + ListAt(block.lists[KindAt(point)], 0));
+        MultiplyListed(panel, weights, tiles, src, dst, points + ListAt(block.lists[KindAt(point)], 0));
       } else {
         MultiplyPoint(panel, weights, tiles, src, dst);
       }

@@ -18,6 +18,11 @@
 
 namespace crease {
 
+// Estimates in vector multiply-adds of one worker, whatever the number of workers: of a convolution by all products,
+// and by a pair of axes, stride 1 or 2, one group.
+double DirectConvCost(const ConvShape& shape);
+double WinogradCost(const ConvShape& shape, const WinogradOps& ops);
+
 class WinogradConv {
  public:
   struct Options : ConvOptions {
@@ -26,7 +31,6 @@ class WinogradConv {
     bool rectified = false;  // the source, after the prologue, comes from what makes zeros
     // Whole vectors may be read of a pixel, also where its channels end before; not with a prologue.
     bool whole_vectors = false;
-    const Tensor* made_of = nullptr;  // what Make's weights were made of, and what outlives them; null: nothing
   };
 
   // Dilation 1, one group, a kernel and stride that FindWinogradOps knows; weights and bias (null: none) as ONNX has
@@ -72,6 +76,16 @@ class WinogradConv {
       return at;
     }
   };
+  // Where the source comes from what makes zeros, of some channels the patches of neighbouring tiles are zero all over,
+  // and with them all their points: products of which the sums need nothing. Offsets and sizes count floats.
+  struct Lists {
+    const SparseOps* ops = nullptr;  // null: all products
+    double most_share = 0;           // of the channels, above which all products are faster
+    int64_t marks = 0, begin = 0;    // where the tiles' marks and the lists are
+    int64_t mark_floats = 0;         // of a tile
+    int64_t list_floats = 0;         // of a list
+    int64_t groups = 0;              // lists of a kind of points
+  };
   struct PointWeights {
     const float* values;
     const float* next;  // those that are read after them
@@ -97,14 +111,16 @@ class WinogradConv {
                      float* products) const;
   void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
                      const float* row_scale, AmxQueue& queue) const;
-  // Where the source comes from what makes zeros, of some channels the patches of neighbouring tiles are zero all over,
-  // and with them all their points: products of which the sums need nothing.
-  void PlanLists();
+  // Of a worker's memory, the floats before and with the lists.
+  int64_t PlanLists(int64_t begin);
   // Of a block's tiles, for every kind of points, by the marks of their patches; all products where too many are left.
   void ListChannels(Block& block, float* scratch) const;
-  int64_t ListAt(int lists, int64_t group) const { return lists_ + (lists * groups_ + group) * list_floats_; }
-  void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
-                     const float* lists) const;
+  int64_t ListAt(int kind, int64_t group) const {
+    return lists_.begin + (kind * lists_.groups + group) * lists_.list_floats;
+  }
+  // `lists`: the first group's.
+  void MultiplyListed(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
+                      const float* lists) const;
   void TransformOutput(const ConvOperands& operands, const Block& block, const GemmPanel& panel,
                        const float* products) const;
 
@@ -126,12 +142,7 @@ class WinogradConv {
   int64_t panel_products_ = 0;                  // and from panel to panel
   int64_t panel_group_ = 1;                     // panels that are multiplied at one point before the next
   bool by_columns_ = false;
-  const SparseOps* sparse_ = nullptr;  // null: all products
-  double most_share_ = 0;              // of the channels, above which all products are faster
-  int64_t marks_ = 0, lists_ = 0;      // where the tiles' marks and the lists begin
-  int64_t mark_floats_ = 0;            // of a tile
-  int64_t list_floats_ = 0;            // of a list
-  int64_t groups_ = 0;                 // lists of a kind of points
+  Lists lists_;
   size_t worker_floats_ = 0;
   bool finish_ = false;
   float lo_ = 0, hi_ = 0;

@@ -28,20 +28,21 @@ void ForEachGroup(int64_t begin, int64_t end, F&& f) {
 
 // By the cycles of products; lists are made once for all points. With wider vectors a tile has few sums for three rows,
 // and nothing was measured.
-void WinogradConv::PlanLists() {
-  lists_ = marks_;
-  if (!options_.rectified || options_.whole_vectors || amx_ != nullptr || gemm_->lanes == kMaxLanes) return;
-  if (packed_->finite != Known::kYes || shape_.channels > kMaxListed) return;
+int64_t WinogradConv::PlanLists(int64_t begin) {
+  if (!options_.rectified || options_.whole_vectors || amx_ != nullptr || gemm_->lanes == kMaxLanes) return begin;
+  if (packed_->finite != Known::kYes || shape_.channels > kMaxListed) return begin;
   const auto panels = static_cast<double>(packed_->panels.size()), channels = static_cast<double>(shape_.channels);
   const double vectors = static_cast<double>(DivideUp(shape_.filters, int64_t{gemm_->lanes})) / panels;
-  most_share_ = (kDenseCycles * vectors + (kDenseTileCycles - kSparseTileCycles) / channels) /
-                (kSparseCycles * vectors + kListedCycles);
-  if (most_share_ < kLeastMostShare) return;
-  sparse_ = &GetSparseOps();
-  mark_floats_ = DivideUp(shape_.channels, int64_t{8 * sizeof(float)});
-  lists_ = RoundUp(marks_ + tile_block_ * mark_floats_, kLineFloats);
-  list_floats_ = ChannelList::Floats(shape_.channels);
-  groups_ = DivideUp(tile_block_, int64_t{kSparseRows});
+  lists_.most_share = (kDenseCycles * vectors + (kDenseTileCycles - kSparseTileCycles) / channels) /
+                      (kSparseCycles * vectors + kListedCycles);
+  if (lists_.most_share < kLeastMostShare) return begin;
+  lists_.ops = &GetSparseOps();
+  lists_.marks = begin;
+  lists_.mark_floats = DivideUp(shape_.channels, int64_t{8 * sizeof(float)});
+  lists_.begin = RoundUp(begin + tile_block_ * lists_.mark_floats, kLineFloats);
+  lists_.list_floats = ChannelList::Floats(shape_.channels);
+  lists_.groups = DivideUp(tile_block_, int64_t{kSparseRows});
+  return ListAt(kPointKinds, 0);
 }
 
 void WinogradConv::ListChannels(Block& block, float* scratch) const {
@@ -58,20 +59,20 @@ void WinogradConv::ListChannels(Block& block, float* scratch) const {
     ForEachGroup(tiles.begin, tiles.end, [&](int64_t group, int64_t first, int count) {
       const uint8_t* marks[kSparseRows];
       for (int r = 0; r < count; ++r) {
-        marks[r] = reinterpret_cast<const uint8_t*>(scratch + marks_ + (first + r) * mark_floats_);
+        marks[r] = reinterpret_cast<const uint8_t*>(scratch + lists_.marks + (first + r) * lists_.mark_floats);
       }
       auto* list = reinterpret_cast<ChannelList*>(scratch + ListAt(kind, group));
-      list->count = sparse_->list(marks, count, shape_.channels, list->channels());
+      list->count = lists_.ops->list(marks, count, shape_.channels, list->channels());
       listed += list->count;
       ++groups;
     });
-    if (static_cast<double>(listed) > most_share_ * static_cast<double>(groups * shape_.channels)) return;
+    if (static_cast<double>(listed) > lists_.most_share * static_cast<double>(groups * shape_.channels)) return;
   }
   block.listed = true;
 }
 
-void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
-                                 float* products, const float* lists) const {
+void WinogradConv::MultiplyListed(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
+                                  float* products, const float* lists) const {
   const int64_t width = int64_t{panel.vectors} * gemm_->lanes;
   SparseTile t;
   t.b = weights.values + width;
@@ -83,14 +84,14 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, R
   const int64_t each = RoundUp(DivideUp(shape_.channels * width, groups), kLineFloats);
   t.ahead = weights.next;
   ForEachGroup(tiles.begin, tiles.end, [&](int64_t group, int64_t first, int count) {
-    const auto* list = reinterpret_cast<const ChannelList*>(lists + group * list_floats_);
+    const auto* list = reinterpret_cast<const ChannelList*>(lists + group * lists_.list_floats);
     for (int r = 0; r < kSparseRows; ++r) t.rows[r] = points + (first + std::min(r, count - 1)) * tile_stride_;
     t.row_count = count;
     t.channels = list->channels();
     t.count = list->count;
     t.ahead_floats = std::min(each, t.count * kLineFloats);
     t.dst = products + first * panel_width_;
-    sparse_->tile[panel.vectors](t);
+    lists_.ops->tile[panel.vectors](t);
     t.ahead += t.ahead_floats;
   });
 }

@@ -2,7 +2,6 @@
 // How WinogradConv transforms and packs its weights, and how it divides its work into blocks and between workers.
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -85,22 +84,14 @@ bool PackPanel(const Filters& f, const std::vector<float>& balance, const GemmPa
   return true;
 }
 
-// Whether every weight of channels [first, end) of a panel stays finite in the transform: none is 2^100 or more, or
-// NaN.
-bool AreModerate(const Filters& f, const GemmPanel& panel, int64_t first, int64_t end) {
-  constexpr uint32_t kMagnitude = 0x7fffffff;
-  const uint32_t limit = std::bit_cast<uint32_t>(0x1p100f);
-  const int64_t columns = int64_t{panel.vectors - 1} * f.lanes + panel.last;
-  bool all = true;
-  for (int64_t k = panel.column; k < panel.column + columns; ++k) {
-    const int64_t filter = k * f.shape.channels * f.shape.taps();
-    for (int64_t i = filter + first * f.shape.taps(); i < filter + end * f.shape.taps(); ++i) {
-      uint32_t value;
-      std::memcpy(&value, f.weights.bytes() + static_cast<size_t>(i) * sizeof(value), sizeof(value));
-      all &= (value & kMagnitude) < limit;
-    }
+// Of what PackPanel has written by vectors.
+bool IsPanelFinite(const Filters& f, const GemmPanel& panel, int64_t first, int64_t end, const float* values) {
+  const int64_t width = int64_t{panel.vectors} * f.lanes;
+  bool finite = true;
+  for (int i = 0; i < f.ops.distinct_weights(); ++i, values += f.rows * width) {
+    finite &= AreFinite({values + (1 + first) * width, static_cast<size_t>((end - first) * width)});
   }
-  return all;
+  return finite;
 }
 
 PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
@@ -115,7 +106,7 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   Executor& on = executor == nullptr ? serial : *executor;
   // Only lists of channels ask, see PlanLists.
   const bool ask = f.amx == nullptr && f.lanes < kMaxLanes;
-  std::atomic<bool> done = true, moderate = true;
+  std::atomic<bool> done = true, finite = true;
   // By channels too: narrow convolutions have one panel. Digits need all channels of a column.
   const int64_t channels = f.amx != nullptr ? f.shape.channels : std::min(kChannelsPacked, f.shape.channels);
   const int64_t parts = DivideUp(f.shape.channels, channels);
@@ -123,12 +114,13 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
     for (int64_t i = begin; i < end; ++i) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i / parts)];
       const int64_t first = i % parts * channels, past = std::min(first + channels, f.shape.channels);
-      if (!PackPanel(f, packed->balance, panel, first, past, packed->values.data() + panel.offset)) done = false;
-      if (ask && !AreModerate(f, panel, first, past)) moderate = false;
+      float* values = packed->values.data() + panel.offset;
+      if (!PackPanel(f, packed->balance, panel, first, past, values)) done = false;
+      if (ask && !IsPanelFinite(f, panel, first, past, values)) finite = false;
     }
   });
   if (!done) return nullptr;
-  if (ask) packed->finite = moderate ? Known::kYes : Known::kNo;
+  if (ask) packed->finite = finite ? Known::kYes : Known::kNo;
   return packed;
 }
 
@@ -151,11 +143,8 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   const int lanes = conv.gemm_->lanes;
   const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
-  const std::string form = conv.amx_ != nullptr ? "winograd amx" : "winograd";
-  const std::string key = PackKey(options.made_of != nullptr ? form + " of other weights" : form,
-                                  options.made_of != nullptr ? *options.made_of : weights, nullptr,
-                                  {static_cast<int64_t>(options.kind), shape.channels, shape.kernel_h, shape.kernel_w,
-                                   shape.stride_h, shape.stride_w, lanes});
+  const std::string key = PackKey(conv.amx_ != nullptr ? "winograd amx" : "winograd", weights, nullptr,
+                                  {static_cast<int64_t>(options.kind), shape.stride_h, shape.stride_w, lanes});
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));
@@ -167,7 +156,6 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   conv.bias_ = padded_bias;
   conv.options_.cache = nullptr;
   conv.options_.executor = nullptr;
-  conv.options_.made_of = nullptr;
   conv.PlanBlocks(options.workers);
   return conv;
 }
@@ -256,15 +244,13 @@ void WinogradConv::PlanBlocks(int workers) {
   // The last tile of rows reads on past the last row.
   scales_ = points * point_stride_ + (amx_ != nullptr ? 2 * kAmxRows * tile_stride_ : 0);
   products_ = scales_ + (amx_ != nullptr ? DivideUp(points * tile_block_, kLineFloats) * kLineFloats : 0);
-  marks_ = products_ + panel_group_ * panel_products_;
-  PlanLists();
-  worker_floats_ = static_cast<size_t>(lists_ + (sparse_ != nullptr ? kPointKinds * groups_ * list_floats_ : 0));
+  worker_floats_ = static_cast<size_t>(PlanLists(products_ + panel_group_ * panel_products_));
 }
 
 std::string WinogradConv::Describe() const {
   return "winograd f" + std::to_string(ops_->height.outputs) + "x" + std::to_string(ops_->width.outputs) +
          (amx_ != nullptr ? " of digits" : "") + ", blocks of " + std::to_string(tile_block_) + " tiles, " +
-         (by_columns_ ? "split by channels" : "split by pixels") + (sparse_ != nullptr ? ", zeros left out" : "");
+         (by_columns_ ? "split by channels" : "split by pixels") + (lists_.ops != nullptr ? ", zeros left out" : "");
 }
 
 }  // namespace crease

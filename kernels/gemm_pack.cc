@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -163,6 +164,13 @@ Result<std::shared_ptr<const PackedGemm>> Cached(PackCache* cache, std::string k
 }
 
 }  // namespace
+
+bool AreFinite(std::span<const float> values) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  bool all = true;
+  for (const float value : values) all &= (std::bit_cast<uint32_t>(value) & kExponent) != kExponent;
+  return all;
+}
 
 std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest, int64_t parts) {
   std::vector<GemmPanel> panels;

@@ -63,6 +63,9 @@ struct GemmPanel {
 std::vector<GemmPanel> PlanPanels(int64_t groups, int64_t columns, int64_t rows, int lanes, int widest,
                                   int64_t parts = 1);
 
+// None is infinite or NaN.
+bool AreFinite(std::span<const float> values);
+
 enum class Known : uint8_t { kNotYet, kNo, kYes };
 
 struct PackedGemm {

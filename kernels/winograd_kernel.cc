@@ -33,15 +33,6 @@ double WithWeights(const ConvShape& s, double multiply_adds, int64_t weights, bo
   return multiply_adds + bytes / (GetGemmOps().lanes == kMaxLanes ? kWideBytes : kBytes);
 }
 
-double DirectCost(const ConvShape& s) {
-  const int64_t depth = s.channels * s.taps();
-  if (CanUseAmx(s)) {
-    const double gather = static_cast<double>(s.out_pixels() * depth) * kGatherNs;
-    return WithWeights(s, MultiplyAdds(AmxNanoseconds(s.out_pixels(), depth, s.filters) + gather), s.taps(), true);
-  }
-  return WithWeights(s, static_cast<double>(s.out_pixels() * depth) * Vectors(s.filters), s.taps(), false);
-}
-
 int64_t Tiles(const ConvShape& s, const WinogradOps& ops) {
   const auto along = [](int64_t size, int outputs) { return (size + outputs - 1) / outputs; };
   return s.batch * along(s.out_height, ops.height.outputs) * along(s.out_width, ops.width.outputs);
@@ -58,6 +49,17 @@ int64_t AxisPoints(const WinogradAxis& axis, int64_t size) {
   return tiles * axis.points - reduced * (axis.points - axis.reduced_points);
 }
 
+}  // namespace
+
+double DirectConvCost(const ConvShape& s) {
+  const int64_t depth = s.channels * s.taps();
+  if (CanUseAmx(s)) {
+    const double gather = static_cast<double>(s.out_pixels() * depth) * kGatherNs;
+    return WithWeights(s, MultiplyAdds(AmxNanoseconds(s.out_pixels(), depth, s.filters) + gather), s.taps(), true);
+  }
+  return WithWeights(s, static_cast<double>(s.out_pixels() * depth) * Vectors(s.filters), s.taps(), false);
+}
+
 double WinogradCost(const ConvShape& s, const WinogradOps& ops) {
   const int64_t rows = AxisPoints(ops.height, s.out_height), columns = AxisPoints(ops.width, s.out_width);
   const double points = static_cast<double>(s.batch * rows * columns);
@@ -72,10 +74,12 @@ double WinogradCost(const ConvShape& s, const WinogradOps& ops) {
   return WithWeights(s, products + transforms, ops.distinct_weights(), amx);
 }
 
+namespace {
+
 // The cheapest of all kinds, null if none beats the direct way.
 const WinogradOps* Cheapest(const ConvShape& s) {
   const WinogradOps* best = nullptr;
-  double least = 0.95 * DirectCost(s);
+  double least = 0.95 * DirectConvCost(s);
   for (const WinogradKind kind : {WinogradKind::kF2, WinogradKind::kF3, WinogradKind::kF4}) {
     const WinogradOps* ops = FindWinogradOps(kind, s.kernel_h, s.kernel_w, s.stride_h, s.stride_w);
     if (ops == nullptr) continue;

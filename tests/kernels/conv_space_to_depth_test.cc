@@ -83,7 +83,7 @@ TEST(SpaceToDepthConv, Epilogues) {
   CheckOnEveryTarget(cases);
 }
 
-// Packed weights are kept under the name of those that they were made of.
+// The weights of blocks are kept, and what is packed of them.
 TEST(SpaceToDepthConv, SharesPackedWeights) {
   ConvCase test{MakeConvShape(1, 17, 14, 3, 20, 7, 2)};
   test.planar = true;
@@ -91,13 +91,13 @@ TEST(SpaceToDepthConv, SharesPackedWeights) {
   ConvData one(test, 1), other(test, 2), again = one;
   again.weights = one.weights;
   RunCase(test, 1, &cache, one);
-  EXPECT_EQ(cache.unused(), 1u);
+  EXPECT_EQ(cache.unused(), 2u);
   RunCase(test, 3, &cache, again);
-  EXPECT_EQ(cache.unused(), 1u);
+  EXPECT_EQ(cache.unused(), 2u);
   EXPECT_EQ(one.dst, again.dst);
   again.Check(kBound);
   RunCase(test, 1, &cache, other);
-  EXPECT_EQ(cache.unused(), 2u);
+  EXPECT_EQ(cache.unused(), 4u);
   other.Check(kBound);
 }
 
