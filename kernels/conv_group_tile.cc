@@ -239,7 +239,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-const GroupOps& GetGroupOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+const GroupOps& GetGroupOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

@@ -94,7 +94,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-const SumOps& GetSumOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+const SumOps& GetSumOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

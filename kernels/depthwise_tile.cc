@@ -211,7 +211,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-const DepthwiseOps& GetDepthwiseOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+const DepthwiseOps& GetDepthwiseOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

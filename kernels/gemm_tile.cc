@@ -377,7 +377,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-const GemmOps& GetGemmOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+const GemmOps& GetGemmOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 bool BoundsOf(const Epilogue& epilogue, float& lo, float& hi) {
   lo = -std::numeric_limits<float>::infinity();

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstddef>
 
+#include "kernels/targets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/peak.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -53,6 +55,7 @@ HWY_EXPORT(FmaLoop);
 
 double PeakFlops(int attempts) {
   using Clock = std::chrono::steady_clock;
+  InitTargets();
   double best = 0;
   for (int attempt = 0; attempt < attempts; ++attempt) {
     float sink = 0;

@@ -217,7 +217,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-const SparseOps& GetSparseOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+const SparseOps& GetSparseOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

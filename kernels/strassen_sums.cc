@@ -116,7 +116,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-const StrassenOps& GetStrassenOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+const StrassenOps& GetStrassenOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

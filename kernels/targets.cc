@@ -26,6 +26,14 @@ int64_t TargetsAbove([[maybe_unused]] std::string_view cap) {
   return 0;
 }
 
+// What is compiled and runs here. Highway's SupportedTargets chooses among all of them on its way (1.2), also among
+// those that DisableTargets took.
+int64_t UsableTargets() {
+  const int64_t targets = hwy::SupportedTargets();
+  hwy::GetChosenTarget().Update(targets);
+  return targets & HWY_TARGETS;
+}
+
 }  // namespace
 
 void InitTargets() {
@@ -43,20 +51,20 @@ void InitTargets() {
 bool MayUseAmx() {
   InitTargets();
   // Asked once: every call of Highway's asks the CPU, which takes microseconds in a virtual machine.
-  static const bool avx3 = (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3) != 0;
+  static const bool avx3 = (UsableTargets() & HWY_AVX3) != 0;
   return may_use_amx && avx3;
 }
 
 const char* TargetName() {
   if (GetAmxOps() != nullptr) return "AMX";
-  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
+  const int64_t usable = UsableTargets();
   return usable == 0 ? "none" : hwy::TargetName(usable & -usable);
 }
 
 void ForEachTarget(const std::function<void(const char* name)>& f) {
   if (GetAmxOps() != nullptr) f("AMX");
   const bool amx = std::exchange(may_use_amx, false);
-  for (int64_t left = hwy::SupportedTargets() & HWY_TARGETS; left != 0; left &= left - 1) {
+  for (int64_t left = UsableTargets(); left != 0; left &= left - 1) {
     const int64_t target = left & -left;
     hwy::SetSupportedTargetsForTest(target);
     f(hwy::TargetName(target));

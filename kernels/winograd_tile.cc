@@ -36,7 +36,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-std::span<const WinogradOps> GetWinogradSquareOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+std::span<const WinogradOps> GetWinogradSquareOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 const WinogradOps* FindWinogradOps(WinogradKind kind, int64_t kernel_h, int64_t kernel_w, int64_t stride_h,
                                    int64_t stride_w) {

@@ -38,7 +38,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-std::span<const WinogradOps> GetWinogradLargeOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+std::span<const WinogradOps> GetWinogradLargeOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

@@ -40,7 +40,10 @@ namespace crease {
 
 HWY_EXPORT(Ops);
 
-std::span<const WinogradOps> GetWinogradLineOps() { return HWY_DYNAMIC_DISPATCH(Ops)(); }
+std::span<const WinogradOps> GetWinogradLineOps() {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(Ops)();
+}
 
 }  // namespace crease
 #endif

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <thread>
 
+#include "kernels/targets.h"
 #include "runtime/session_impl.h"
 #include "tools/command.h"
 #include "tools/feed.h"
@@ -128,6 +129,7 @@ Json ToJson(const Measured& m, const Arguments& arguments, int threads) {
   json["batch"] = m.batch;
   json["streams"] = arguments.streams;
   json["precision"] = arguments.session.precision;
+  json["target"] = TargetName();
   json["runs"] = m.sorted_ms.size();
   json["median_ms"] = median;
   json["p90_ms"] = Quantile(m.sorted_ms, 0.9);

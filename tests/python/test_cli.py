@@ -2,6 +2,7 @@
 """The command line as other tools drive it: arguments, exit codes, and the keys of its JSON."""
 import json
 import os
+import re
 
 import numpy as np
 import onnx
@@ -36,6 +37,21 @@ def test_usage_errors(crease, tmp_path, monkeypatch, arguments):
     done = crease(*arguments, expect=USAGE)
     assert done.stderr.strip(), "say on stderr what was wrong"
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["sse2", "avx2", "avx3"])
+def test_a_cap_on_the_instruction_set(crease, monkeypatch, target):
+    """Every kernel keeps to it: none is wider than the target's, and the JSON says which it was."""
+    def profile():
+        return json.loads(crease("bench", MODEL, "--seconds", "0.1", "--threads", "1", "--json", "--profile").stdout)
+    order = ["SSE2", "AVX2", "AVX3", "AMX"]
+    monkeypatch.delenv("CREASE_TARGET", raising=False)
+    best = profile()["target"]
+    monkeypatch.setenv("CREASE_TARGET", target)
+    capped = profile()
+    assert capped["target"] == min(best, target.upper(), key=order.index)
+    widths = [int(width) for node in capped["profile"] for width in re.findall(r"(\d+) wide", node["kernel"])]
+    assert widths and max(widths) <= 4 * {"SSE2": 4, "AVX2": 8, "AVX3": 16}[capped["target"]]
 
 
 def commands(model, folder):
