@@ -43,6 +43,7 @@ class GemmConv {
     bool planar = false;
     std::optional<Lattice> lattice = std::nullopt;  // not with `planar`; none: dst has nothing else
     bool near = false;                              // dst and residual stay in L2: a tile need not ask for them ahead
+    int widest = 0;                                 // vectors of a panel at most; 0: as all products are the fastest
     bool amx = false;                               // by AMX, if there is AMX: one group, not planar, no lattice
   };
 

@@ -57,7 +57,7 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   if (options.amx && shape.groups == 1 && !options.planar && !options.lattice) conv.amx_ = GetAmxOps();
   conv.flat_ = conv.amx_ != nullptr || (shape.one_tap() && !options.planar && !options.lattice);
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
-  const int wide = conv.ops_->wide;
+  const int wide = options.widest == 0 ? conv.ops_->wide : options.widest;
   const int most = conv.ops_->max_rows[wide];
   const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
   const bool amx = conv.amx_ != nullptr;

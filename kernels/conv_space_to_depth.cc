@@ -142,8 +142,6 @@ KernelResult MakeConvSpaceToDepth(const KernelRequest& request) {
   CREASE_ASSIGN_OR_RETURN(const ConvRequest conv, ReadPlanarConvRequest(request));
   if (!SpaceToDepthConv::CanRun(conv.shape)) return Refuse("no transform for this kernel and stride");
   if (!request.measured) {
-    // With wider vectors products of so few channels wait for their sums, and nothing was measured.
-    if (GetGemmOps().lanes >= kMaxLanes) return Refuse("vectors too wide to gain");
     if (SpaceToDepthConv::Gain(conv.shape) < kLeastGain) return Refuse("too few taps or filters to gain");
   }
   CREASE_ASSIGN_OR_RETURN(SpaceToDepthConv made,

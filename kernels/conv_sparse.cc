@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 #include <span>
 #include <utility>
 
@@ -51,15 +52,13 @@ double SparseConv::Gain(const ConvShape& s, double share) {
          ((kSparseCycles * vectors + kListedCycles) * share + kSparseTileCycles / channels + 2.5 / panels);
 }
 
-// With wider vectors a tile has few sums for three rows, and nothing was measured.
-bool SparseConv::Pays(const ConvShape& s) {
-  return GetGemmOps().lanes < kMaxLanes && CanRun(s) && Gain(s, kUsualShare) >= kLeastGain;
-}
+bool SparseConv::Pays(const ConvShape& s) { return !CanUseAmx(s) && CanRun(s) && Gain(s, kUsualShare) >= kLeastGain; }
 
 Result<SparseConv> SparseConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,
                                     const Options& options) {
   Options vectors = options;
   vectors.amx = false;
+  vectors.widest = kMaxTileVectors;  // the fewest lists
   CREASE_ASSIGN_OR_RETURN(GemmConv dense, GemmConv::Make(shape, ConvMatrix(shape, weights, bias), vectors));
   SerialExecutor serial;
   Executor& executor = options.executor == nullptr ? serial : *options.executor;
@@ -101,7 +100,7 @@ void SparseConv::Plan() {
   // As few blocks as L2 allows where the weights come from beyond it once a block.
   const int64_t limit = weights_stay_ ? l2_floats / 3 : l2_floats * 5 / 8;
   block_ = std::min(std::max<int64_t>(limit / (lists + rows + sums), 4), tiles_);
-  worker_floats_ = static_cast<size_t>(RoundUp(block_ * (lists + sums + pixels), kLineFloats));
+  worker_floats_ = static_cast<size_t>(RoundUp(listed_floats() + block_ * (lists + sums + pixels), kLineFloats));
 }
 
 std::string SparseConv::Describe() const {
@@ -121,8 +120,10 @@ int64_t SparseConv::fetchable_bytes(int workers) const {
 
 SparseConv::Scratch SparseConv::ScratchOf(float* scratch, int worker) const {
   float* own = scratch + static_cast<size_t>(worker) * worker_floats_;
-  float* sums = own + block_ * pieces_ * list_floats_;
-  return {own, sums, sums + (pieces_ > 1 || finish_ ? block_ * kSparseRows * panel_width_ : 0)};
+  float* lists = own + listed_floats();
+  float* sums = lists + block_ * pieces_ * list_floats_;
+  return {reinterpret_cast<int64_t*>(own), lists, sums,
+          sums + (pieces_ > 1 || finish_ ? block_ * kSparseRows * panel_width_ : 0)};
 }
 
 double SparseConv::Share(const ConvOperands& operands, int64_t pixels, const Scratch& scratch) const {
@@ -131,7 +132,7 @@ double SparseConv::Share(const ConvOperands& operands, int64_t pixels, const Scr
   for (int64_t i = 0; i < samples; ++i) {
     const int64_t at = (2 * i + 1) * pixels / (2 * samples);
     FindBlock(operands, {at, std::min(at + kSparseRows, pixels)}, scratch);
-    for (int64_t piece = 0; piece < pieces_; ++piece) listed += ListAt(scratch, 0, piece)->count;
+    listed = std::accumulate(scratch.listed, scratch.listed + pieces_, listed);
   }
   return static_cast<double>(listed) / static_cast<double>(samples * shape_.channels);
 }
@@ -189,14 +190,15 @@ void SparseConv::RunTiles(const ConvOperands& operands, Range pixels, Range pane
   }
 }
 
-void SparseConv::RowsOf(const ConvOperands& operands, Range pixels, int64_t pixel, const Scratch& scratch,
-                        const float** rows) const {
-  const bool copied = prologue_.scale != nullptr;
-  const float* first = copied ? scratch.pixels - pixels.begin * shape_.channels : operands.src;
-  const int64_t pitch = copied ? shape_.channels : operands.src_pitch;
+void SparseConv::FindRows(const ConvOperands& operands, Range pixels, int64_t pixel, ChannelList& list) const {
+  list.row_count = std::min<int64_t>(kSparseRows, pixels.end - pixel);
   for (int64_t r = 0; r < kSparseRows; ++r) {
-    const int64_t at = std::min(pixel + r, pixels.end - 1);
-    rows[r] = first + (copied || pointwise_ ? at : shape_.SourcePixel(at)) * pitch;
+    const int64_t at = pixel + std::min(r, list.row_count - 1);
+    if (prologue_.scale != nullptr) {
+      list.rows[r] = (at - pixels.begin) * shape_.channels;
+    } else {
+      list.rows[r] = (pointwise_ ? at : shape_.SourcePixel(at)) * operands.src_pitch;
+    }
   }
 }
 
@@ -206,15 +208,19 @@ void SparseConv::FindBlock(const ConvOperands& operands, Range pixels, const Scr
     gemm_->pack(operands.src + shape_.SourcePixel(pixel) * operands.src_pitch, 0, 1, channels,
                 scratch.pixels + (pixel - pixels.begin) * channels, channels, prologue_);
   }
+  std::fill_n(scratch.listed, pieces_, 0);
   for (int64_t pixel = pixels.begin, tile = 0; pixel < pixels.end; pixel += kSparseRows, ++tile) {
-    const float* rows[kSparseRows];
-    RowsOf(operands, pixels, pixel, scratch, rows);
-    const auto count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
+    ChannelList rows;
+    FindRows(operands, pixels, pixel, rows);
+    const float* at[kSparseRows];
+    for (int64_t r = 0; r < kSparseRows; ++r) at[r] = RowsAt(operands, scratch) + rows.rows[r];
     for (int64_t piece = 0; piece < pieces_; ++piece) {
       ChannelList* list = ListAt(scratch, tile, piece);
+      *list = rows;
       const int64_t depth = std::min(depth_, channels - piece * depth_);
-      list->count = ops_->find(rows, count, depth, list->channels());
-      for (const float*& row : rows) row += depth_;
+      list->count = ops_->find(at, static_cast<int>(rows.row_count), depth, list->channels());
+      scratch.listed[piece] += list->count;
+      for (const float*& row : at) row += depth_;
     }
   }
 }
@@ -233,7 +239,9 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
   const bool first = piece == 0, last = piece + 1 == pieces_, to_dst = last && !finish_;
   const bool residual = first && !finish_ && operands.residual != nullptr;
   const float* bias = dense_.weights().panel(panel);
-  SparseTile t;
+  SparseTiles t;
+  t.list_floats = pieces_ * list_floats_;
+  t.a = RowsAt(operands, scratch) + k;
   t.b = bias + (1 + k) * width;
   t.start = first ? bias : nullptr;
   t.last = finish_ ? gemm_->lanes : panel.last;
@@ -246,41 +254,38 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     t.lo = lo_;
     t.hi = hi_;
   }
-  // What is multiplied next lies behind it.
-  FetchCursor next;
+  const int64_t tiles = DivideUp(pixels.count(), int64_t{kSparseRows});
+  const auto run = [&](int64_t begin, int64_t end) {
+    const int64_t pixel = pixels.begin + begin * kSparseRows;
+    float* sums = scratch.sums + begin * kSparseRows * width;
+    t.lists = reinterpret_cast<const float*>(ListAt(scratch, begin, piece));
+    t.count = end - begin;
+    t.dst = to_dst ? operands.dst + pixel * operands.dst_pitch + panel.column : sums;
+    t.residual = residual ? operands.residual + pixel * operands.residual_pitch + panel.column : first ? nullptr : sums;
+    ops_->tiles[panel.vectors](t);
+  };
+  // What is multiplied next lies behind it. A line beside every second channel, or beside every one where the tiles are
+  // few, or half of the tiles where the others have something for later steps.
+  const int64_t listed = std::max<int64_t>(scratch.listed[piece], 1);
+  int64_t fetching = 0;
   if (fetch.cold && !(last && &panel == &dense_.weights().panels.back())) {
     const GemmPanel& other = last ? *(&panel + 1) : panel;
     const int64_t rows = last ? depth_ : std::min(depth_, shape_.channels - k - depth_);
-    const std::span weights(t.b + depth * width, static_cast<size_t>(rows * other.vectors * gemm_->lanes));
-    next = FetchCursor(std::as_bytes(weights));
+    t.ahead = t.b + depth * width;
+    t.ahead_floats = rows * other.vectors * gemm_->lanes;
+    const int64_t most = fetch.later.empty() ? tiles : DivideUp(tiles, int64_t{2});
+    t.ahead_step = kLineFloats / 2;
+    if (t.ahead_floats * tiles > listed * t.ahead_step * most) t.ahead_step = kLineFloats;
+    fetching = std::min(DivideUp(t.ahead_floats * tiles, listed * t.ahead_step), most);
+    run(0, fetching);
   }
-  const int64_t tiles = DivideUp(pixels.count(), int64_t{kSparseRows});
-  // Half of the tiles fetch it where the others have something for later steps.
-  const int64_t fetching = fetch.later.empty() ? tiles : DivideUp(tiles, int64_t{2});
-  const int64_t each = RoundUp(DivideUp(depth_ * width, fetching), kLineFloats);
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t pixel = pixels.begin + tile * kSparseRows;
-    RowsOf(operands, pixels, pixel, scratch, t.rows);
-    for (const float*& row : t.rows) row += k;
-    t.row_count = static_cast<int>(std::min<int64_t>(kSparseRows, pixels.end - pixel));
-    ChannelList* list = ListAt(scratch, tile, piece);
-    t.channels = list->channels();
-    t.count = list->count;
-    float* sums = scratch.sums + tile * kSparseRows * width;
-    t.dst = to_dst ? operands.dst + pixel * operands.dst_pitch + panel.column : sums;
-    t.residual = residual ? operands.residual + pixel * operands.residual_pitch + panel.column : first ? nullptr : sums;
-    // A line beside every second channel.
-    const int64_t most = t.count / 2 * kLineFloats;
-    int64_t one = 1;
-    Ahead ahead;
-    if (most > 0) ahead = next.Take(1, 0, std::min(each, most), one);
-    if (most > 0 && ahead.first == nullptr) {
-      ahead = fetch.later.Take(1, 0, std::min(depth * kFetchedFloats, most), one);
-    }
-    t.ahead = ahead.first;
-    t.ahead_floats = ahead.first == nullptr ? 0 : ahead.step;
-    ops_->tile[panel.vectors](t);
-  }
+  if (fetching == tiles) return;
+  int64_t one = 1;
+  const Ahead later = fetch.later.Take(1, 0, DivideUp(listed * (tiles - fetching), tiles) * kFetchedFloats, one);
+  t.ahead = later.first;
+  t.ahead_floats = later.step;
+  t.ahead_step = kFetchedFloats;
+  run(fetching, tiles);
 }
 
 void SparseConv::Finish(const ConvOperands& operands, Range pixels, const GemmPanel& panel, const float* sums) const {

@@ -48,9 +48,10 @@ class SparseConv {
   };
   // A worker's memory, for a block of tiles.
   struct Scratch {
-    float* lists;   // tile by tile, piece by piece
-    float* sums;    // of one panel
-    float* pixels;  // after the prologue
+    int64_t* listed;  // of each piece, the channels that its lists have
+    float* lists;     // tile by tile, piece by piece
+    float* sums;      // of one panel
+    float* pixels;    // after the prologue
   };
   struct Fetch {
     FetchCursor& later;
@@ -60,6 +61,7 @@ class SparseConv {
   explicit SparseConv(GemmConv dense) : dense_(std::move(dense)) {}
   void Plan();
   Scratch ScratchOf(float* scratch, int worker) const;
+  int64_t listed_floats() const { return RoundUp(pieces_ * int64_t{sizeof(int64_t) / sizeof(float)}, kLineFloats); }
   ChannelList* ListAt(const Scratch& scratch, int64_t tile, int64_t piece) const {
     return reinterpret_cast<ChannelList*>(scratch.lists + (tile * pieces_ + piece) * list_floats_);
   }
@@ -73,9 +75,12 @@ class SparseConv {
   // One piece of the block's products with a panel.
   void RunPiece(const ConvOperands& operands, Range pixels, const GemmPanel& panel, int64_t piece, Fetch fetch,
                 const Scratch& scratch) const;
-  // The pixels of a tile that begins at `pixel`; of those that do not exist any other.
-  void RowsOf(const ConvOperands& operands, Range pixels, int64_t pixel, const Scratch& scratch,
-              const float** rows) const;
+  // Where a block's pixels lie, from where their tiles' rows are counted: after the prologue, or the source.
+  const float* RowsAt(const ConvOperands& operands, const Scratch& scratch) const {
+    return prologue_.scale != nullptr ? scratch.pixels : operands.src;
+  }
+  // How far from there, for a tile that begins at `pixel`; for pixels that do not exist, as any other.
+  void FindRows(const ConvOperands& operands, Range pixels, int64_t pixel, ChannelList& list) const;
   void Finish(const ConvOperands& operands, Range pixels, const GemmPanel& panel, const float* sums) const;
 
   GemmConv dense_;  // with all products, of the same weights

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/cache_sizes.h"
+#include "kernels/conv_gemm.h"
 #include "kernels/rounding.h"
 
 namespace crease {
@@ -116,7 +117,7 @@ bool StrassenConv::CanRun(const ConvShape& s) {
 // where the pair has channels * filters / 4 in all. With more lanes sums cost as much as products, and the gain is
 // gone.
 bool StrassenConv::Pays(const ConvShape& s) {
-  if (GetGemmOps().lanes >= kMaxLanes) return false;
+  if (CanUseAmx(s)) return false;
   const double saved = 1.0 / 8 - 4 * 1.9 / static_cast<double>(s.filters) - 4 * 4.4 / static_cast<double>(s.channels);
   return saved * static_cast<double>(s.out_pixels()) >= kLeastSaved * kMoreMemory;
 }

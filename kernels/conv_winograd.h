@@ -111,6 +111,7 @@ class WinogradConv {
                      float* products) const;
   void MultiplyPoint(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points, float* products,
                      const float* row_scale, AmxQueue& queue) const;
+  bool MayList() const { return options_.rectified && !options_.whole_vectors && amx_ == nullptr; }
   // Of a worker's memory, the floats before and with the lists.
   int64_t PlanLists(int64_t begin);
   // Of a block's tiles, for every kind of points, by the marks of their patches; all products where too many are left.

@@ -26,10 +26,9 @@ void ForEachGroup(int64_t begin, int64_t end, F&& f) {
 
 }  // namespace
 
-// By the cycles of products; lists are made once for all points. With wider vectors a tile has few sums for three rows,
-// and nothing was measured.
+// By the cycles of products; lists are made once for all points.
 int64_t WinogradConv::PlanLists(int64_t begin) {
-  if (!options_.rectified || options_.whole_vectors || amx_ != nullptr || gemm_->lanes == kMaxLanes) return begin;
+  if (!MayList()) return begin;
   if (packed_->finite != Known::kYes || shape_.channels > kMaxListed) return begin;
   const auto panels = static_cast<double>(packed_->panels.size()), channels = static_cast<double>(shape_.channels);
   const double vectors = static_cast<double>(DivideUp(shape_.filters, int64_t{gemm_->lanes})) / panels;
@@ -62,6 +61,8 @@ void WinogradConv::ListChannels(Block& block, float* scratch) const {
         marks[r] = reinterpret_cast<const uint8_t*>(scratch + lists_.marks + (first + r) * lists_.mark_floats);
       }
       auto* list = reinterpret_cast<ChannelList*>(scratch + ListAt(kind, group));
+      for (int r = 0; r < kSparseRows; ++r) list->rows[r] = (first + std::min(r, count - 1)) * tile_stride_;
+      list->row_count = count;
       list->count = lists_.ops->list(marks, count, shape_.channels, list->channels());
       listed += list->count;
       ++groups;
@@ -73,27 +74,19 @@ void WinogradConv::ListChannels(Block& block, float* scratch) const {
 
 void WinogradConv::MultiplyListed(const GemmPanel& panel, PointWeights weights, Range tiles, const float* points,
                                   float* products, const float* lists) const {
-  const int64_t width = int64_t{panel.vectors} * gemm_->lanes;
-  SparseTile t;
-  t.b = weights.values + width;
+  SparseTiles t;
+  t.lists = lists;
+  t.list_floats = lists_.list_floats;
+  t.count = DivideUp(std::max<int64_t>(tiles.end - tiles.begin, 0), int64_t{kSparseRows});
+  t.a = points;
+  t.b = weights.values + int64_t{panel.vectors} * gemm_->lanes;
+  t.ahead = weights.next;
+  t.ahead_floats = (1 + shape_.channels) * int64_t{panel.vectors} * gemm_->lanes;
+  t.dst = products + tiles.begin * panel_width_;
   t.dst_stride = panel_width_;
   t.last = gemm_->lanes;
   BoundsOf(Epilogue{}, t.lo, t.hi);
-  const int64_t groups = std::max<int64_t>(DivideUp(tiles.end - tiles.begin, int64_t{kSparseRows}), 1);
-  // The next weights, dealt out over this point's groups, a line beside every channel at most.
-  const int64_t each = RoundUp(DivideUp(shape_.channels * width, groups), kLineFloats);
-  t.ahead = weights.next;
-  ForEachGroup(tiles.begin, tiles.end, [&](int64_t group, int64_t first, int count) {
-    const auto* list = reinterpret_cast<const ChannelList*>(lists + group * lists_.list_floats);
-    for (int r = 0; r < kSparseRows; ++r) t.rows[r] = points + (first + std::min(r, count - 1)) * tile_stride_;
-    t.row_count = count;
-    t.channels = list->channels();
-    t.count = list->count;
-    t.ahead_floats = std::min(each, t.count * kLineFloats);
-    t.dst = products + first * panel_width_;
-    lists_.ops->tile[panel.vectors](t);
-    t.ahead += t.ahead_floats;
-  });
+  lists_.ops->tiles[panel.vectors](t);
 }
 
 }  // namespace crease

@@ -51,6 +51,7 @@ struct Filters {
   const WinogradOps& ops;
   const AmxOps* amx;
   int lanes;
+  int vectors;   // of a panel at most
   int64_t rows;  // of a panel for one weight
 };
 
@@ -96,7 +97,7 @@ bool IsPanelFinite(const Filters& f, const GemmPanel& panel, int64_t first, int6
 
 PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   const int64_t rows = f.ops.distinct_weights() * f.rows;
-  std::vector<GemmPanel> panels = PlanPanels(1, f.shape.filters, rows, f.lanes, GetGemmOps().wide);
+  std::vector<GemmPanel> panels = PlanPanels(1, f.shape.filters, rows, f.lanes, f.vectors);
   const GemmPanel& last = panels.back();
   const size_t count = last.offset + static_cast<size_t>(rows * last.vectors * f.lanes);
   auto packed = std::make_shared<PackedGemm>(std::move(panels), count);
@@ -105,7 +106,7 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   SerialExecutor serial;
   Executor& on = executor == nullptr ? serial : *executor;
   // Only lists of channels ask, see PlanLists.
-  const bool ask = f.amx == nullptr && f.lanes < kMaxLanes;
+  const bool ask = f.amx == nullptr;
   std::atomic<bool> done = true, finite = true;
   // By channels too: narrow convolutions have one panel. Digits need all channels of a column.
   const int64_t channels = f.amx != nullptr ? f.shape.channels : std::min(kChannelsPacked, f.shape.channels);
@@ -141,10 +142,12 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   const int64_t chunks = DivideUp(shape.channels, kAmxDepth);
   conv.weight_rows_ = conv.amx_ != nullptr ? 2 + chunks * kAmxChunkFloats : 1 + shape.channels;
   const int lanes = conv.gemm_->lanes;
-  const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, conv.weight_rows_};
+  // Where lists may be used, their channels serve as many filters as they can.
+  const int vectors = conv.MayList() ? kMaxTileVectors : conv.gemm_->wide;
+  const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, vectors, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
   const std::string key = PackKey(conv.amx_ != nullptr ? "winograd amx" : "winograd", weights, nullptr,
-                                  {static_cast<int64_t>(options.kind), shape.stride_h, shape.stride_w, lanes});
+                                  {static_cast<int64_t>(options.kind), shape.stride_h, shape.stride_w, lanes, vectors});
   const PackCache::Packed packed = options.cache == nullptr ? make() : options.cache->GetOrMake(key, make);
   conv.packed_ = std::static_pointer_cast<const PackedGemm>(packed);
   const auto padded_bias = std::make_shared<FloatBuffer>(static_cast<size_t>(DivideUp(shape.filters, lanes) * lanes));

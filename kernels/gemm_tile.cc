@@ -28,7 +28,7 @@ namespace {
 // 128-128@56 41, 38; 512-128@28 37.3, 38.0).
 constexpr int kWide = k32Registers ? 2 : 4;
 constexpr int MaxRows(int vectors) {
-  if (k32Registers) return vectors == 4 ? 0 : vectors == 3 ? 9 : 14;
+  if (k32Registers) return vectors == 4 ? 6 : vectors == 3 ? 9 : 14;
   return vectors == 4 ? 3 : vectors == 3 ? 4 : 6;
 }
 

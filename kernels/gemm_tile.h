@@ -81,8 +81,8 @@ inline constexpr int64_t kLineFloats = 64 / sizeof(float);
 
 // What a tile will read or write once its sums are done, on the way while they are: both often lie beyond L2.
 template <int kWrite>
-inline void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] int64_t stride, [[maybe_unused]] int rows,
-                         [[maybe_unused]] int64_t columns) {
+[[gnu::always_inline]] inline void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] int64_t stride,
+                                                [[maybe_unused]] int rows, [[maybe_unused]] int64_t columns) {
 #if defined(__GNUC__)
   static_assert(kMaxTileVectors * kMaxLanes <= 4 * kLineFloats);
   for (int r = 0; r < rows; ++r, from += stride) {
@@ -94,7 +94,7 @@ inline void PrefetchRows([[maybe_unused]] const float* from, [[maybe_unused]] in
 #endif
 }
 
-inline void PrefetchL2([[maybe_unused]] const float* address) {
+[[gnu::always_inline]] inline void PrefetchL2([[maybe_unused]] const float* address) {
 #if defined(__GNUC__)
   __builtin_prefetch(address, 0, 2);
 #endif

@@ -22,7 +22,7 @@ constexpr bool k32Registers = HWY_TARGET <= HWY_AVX3;
 template <class V>
 HWY_INLINE void KeepInRegister([[maybe_unused]] V& x) {
 #if HWY_ARCH_X86
-  if constexpr (!k32Registers) asm volatile("" : "+x"(x.raw));
+  asm volatile("" : "+v"(x.raw));
 #endif
 }
 

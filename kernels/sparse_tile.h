@@ -17,8 +17,11 @@ inline constexpr int64_t kMaxListed = 65536;
 // A list of channels may be followed by as many that mean nothing: eight are stored at once.
 inline constexpr int64_t kListTail = 8;
 
-// The channels that a tile lists, behind their number, in memory of Floats(of how many) floats.
+// What a tile multiplies: its source rows and the channels it lists, which follow in memory of Floats(of how many)
+// floats.
 struct ChannelList {
+  int64_t rows[kSparseRows];  // floats from SparseTiles::a; of those that do not exist any that can be read
+  int64_t row_count;          // 1 to kSparseRows
   int64_t count;
 
   uint16_t* channels() { return reinterpret_cast<uint16_t*>(this + 1); }
@@ -29,17 +32,20 @@ struct ChannelList {
   }
 };
 
-// dst[r, j] = min(max(start[j] + sum_k rows[r][k] * b[k][j] + residual[r, j], lo), hi) for r < row_count, over the
-// `count` channels k in `channels`, one after the other. All strides count floats.
-struct SparseTile {
-  const float* rows[kSparseRows] = {};  // beyond row_count too they can be read
-  int row_count = 0;
-  const uint16_t* channels = nullptr;
+// For each list one tile of dst, its rows below those of the tile before:
+// dst[r, j] = min(max(start[j] + sum_k a[rows[r] + k] * b[k][j] + residual[r, j], lo), hi) over the listed channels k,
+// one after the other. All strides count floats.
+struct SparseTiles {
+  const float* lists = nullptr;  // list_floats from one to the next
+  int64_t list_floats = 0;
   int64_t count = 0;
+  const float* a = nullptr;
   const float* b = nullptr;      // aligned to a vector, vectors * lanes wide
   const float* start = nullptr;  // as wide as b; null: zero
-  const float* ahead = nullptr;  // what to bring into L2 on the way
-  int64_t ahead_floats = 0;
+  // What to bring into L2 on the way, ahead_step floats beside every channel, at most a line; the tiles may not get
+  // through all of it.
+  const float* ahead = nullptr;
+  int64_t ahead_floats = 0, ahead_step = kLineFloats;
   bool far = false;  // dst and residual may lie beyond L2
   float* dst = nullptr;
   int64_t dst_stride = 0;
@@ -64,7 +70,7 @@ struct SparseOps {
   // The same of rows of which a bit says, the lowest of the first byte first, whether the channel is not zero; bits
   // past the depth are 0.
   int64_t (*list)(const uint8_t* const* marks, int row_count, int64_t depth, uint16_t* channels) = nullptr;
-  void (*tile[kMaxTileVectors + 1])(const SparseTile& tile) = {};  // by vectors, from 1 on
+  void (*tiles[kMaxTileVectors + 1])(const SparseTiles& tiles) = {};  // by vectors, from 1 on
 };
 
 // Of the instruction set in use.

@@ -12,11 +12,11 @@ namespace {
 // Costs in vector multiply-adds of one worker, whatever the number of workers: the choice decides the bits, which must
 // not depend on it. Measured where two issue a cycle: a transform of one tile of 36 points and one vector of channels
 // takes about 100 cycles, a micro-kernel call 10 for each row and panel. Weights are cold in a network of more than a
-// few layers, and their bytes come on top: 6 arrive in a cycle. 8 lanes take longer: two multiply-adds of them a cycle
-// would make it 6 bytes for one of 16, one a cycle (Zen 1) 12 (256 -> 256 channels at 14x14 there: F4 1.86 ms,
-// F2 2.69).
+// few layers, and their bytes come on top: 6 arrive in a cycle of Sapphire Rapids, which does two multiply-adds of 16
+// floats in it. Others do one (Zen 4; 256 -> 256 channels at 14x14 there: F4 0.67 ms, F2 0.96; 512 -> 512 at 7x7 1.80,
+// 1.11) or half of one (Zen 1: 1.86, 2.69).
 constexpr double kTransform = 200;
-constexpr double kWideBytes = 3, kBytes = 8;  // for a multiply-add
+constexpr double kAmxMachineBytes = 3, kBytes = 8;  // for a multiply-add
 constexpr double kCallRow = 10;
 // A float that a convolution by AMX gathers into its patch.
 constexpr double kGatherNs = 0.1;
@@ -30,7 +30,7 @@ double MultiplyAdds(double nanoseconds) { return nanoseconds / VectorNanoseconds
 
 double WithWeights(const ConvShape& s, double multiply_adds, int64_t weights, bool amx) {
   const double bytes = (amx ? kAmxDigits : 4.0) * static_cast<double>(weights * s.channels * s.filters);
-  return multiply_adds + bytes / (GetGemmOps().lanes == kMaxLanes ? kWideBytes : kBytes);
+  return multiply_adds + bytes / (GetAmxOps() != nullptr ? kAmxMachineBytes : kBytes);
 }
 
 int64_t Tiles(const ConvShape& s, const WinogradOps& ops) {

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "kernels/activation-inl.h"
+#include "kernels/gemm_tile.h"
 #include "kernels/winograd_axis-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -251,7 +252,7 @@ HWY_NOINLINE void RunOutput(const WinogradOutput& t) {
   }
 }
 
-constexpr int64_t kMaxWidth = 48;  // columns of a panel
+constexpr int64_t kMaxWidth = kMaxTileVectors * kMaxLanes;  // columns of a panel
 
 // Along one axis: from[k * stride] for its taps to its distinct weights.
 template <class A, class D>

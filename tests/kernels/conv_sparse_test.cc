@@ -3,6 +3,7 @@
 #include "kernels/conv_sparse.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <random>
 #include <vector>
@@ -145,7 +146,7 @@ TEST(SparseConv, EpiloguesAndPrologues) {
   CheckOnEveryTarget(cases, 0.9);
 }
 
-TEST(SparseTile, ListsChannelsOfMarks) {
+TEST(SparseTiles, ListChannelsOfMarks) {
   std::mt19937 random(3);
   ForEachTarget([&](const char* target) {
     SCOPED_TRACE(target);
@@ -172,9 +173,36 @@ TEST(SparseTile, ListsChannelsOfMarks) {
   });
 }
 
-// Tiles of every number of rows and vectors read what is listed and nothing else.
-TEST(SparseTile, AddsWhatIsListed) {
+// A tile's list of `count` channels, some two apart, and its rows in `a`, which are NaN in all others.
+void MakeTile(int64_t count, int64_t depth, int64_t first_row, int row_count, std::vector<float>& a,
+              ChannelList& list) {
+  list.row_count = row_count;
+  list.count = count;
+  for (int64_t i = 0; i < count; ++i) list.channels()[i] = static_cast<uint16_t>(2 * i + (i > 3 ? 1 : 0));
+  for (int r = 0; r < kSparseRows; ++r) {
+    list.rows[r] = (first_row + std::min(r, row_count - 1)) * depth;
+    for (int64_t i = 0; i < count; ++i) {
+      const uint16_t k = list.channels()[i];
+      a[static_cast<size_t>(list.rows[r] + k)] = static_cast<float>((list.rows[r] + k) % 5);
+    }
+  }
+}
+
+// Tiles of every number of rows, vectors and channels, one after the other, read what is listed and nothing else.
+TEST(SparseTiles, AddWhatIsListed) {
   constexpr int64_t kDepth = 40;
+  constexpr std::array<int64_t, 5> kCounts = {20, 0, 1, 2, 5};
+  constexpr int64_t kTiles = kSparseRows * static_cast<int64_t>(kCounts.size());
+  const int64_t list_floats = ChannelList::Floats(kDepth);
+  std::vector<float> a(kTiles * kSparseRows * kDepth, std::numeric_limits<float>::quiet_NaN());
+  FloatBuffer lists(static_cast<size_t>(kTiles * list_floats));
+  const auto list_at = [&](int64_t tile) { return reinterpret_cast<ChannelList*>(lists.data() + tile * list_floats); };
+  int64_t all_rows = 0;
+  for (int64_t tile = 0; tile < kTiles; ++tile) {
+    const int rows = static_cast<int>(tile % kSparseRows) + 1;
+    MakeTile(kCounts[static_cast<size_t>(tile / kSparseRows)], kDepth, all_rows, rows, a, *list_at(tile));
+    all_rows += rows;
+  }
   ForEachTarget([&](const char* target) {
     SCOPED_TRACE(target);
     const int lanes = GetGemmOps().lanes;
@@ -182,38 +210,36 @@ TEST(SparseTile, AddsWhatIsListed) {
       const int64_t width = int64_t{vectors} * lanes;
       FloatBuffer b(static_cast<size_t>(kDepth * width));
       for (int64_t i = 0; i < kDepth * width; ++i) b.data()[i] = static_cast<float>(i % 13) - 6;
-      for (int rows = 1; rows <= kSparseRows; ++rows) {
-        for (const int64_t count : {0, 1, 2, 5, 20}) {
-          std::vector<float> a(kSparseRows * kDepth, std::numeric_limits<float>::quiet_NaN());
-          std::vector<uint16_t> channels;
-          SparseTile t;
-          for (int64_t i = 0; i < count; ++i) channels.push_back(static_cast<uint16_t>(2 * i + (i > 3 ? 1 : 0)));
-          for (int r = 0; r < kSparseRows; ++r) {
-            t.rows[r] = a.data() + std::min(r, rows - 1) * kDepth;
-            for (const uint16_t k : channels) a[static_cast<size_t>(r * kDepth + k)] = static_cast<float>((r + k) % 5);
-          }
-          std::vector<float> dst(static_cast<size_t>(kSparseRows * width), 99.0f);
-          t.row_count = rows;
-          t.channels = channels.data();
-          t.count = count;
-          t.b = b.data();
+      SparseTiles t;
+      t.lists = lists.data();
+      t.list_floats = list_floats;
+      t.count = kTiles;
+      t.a = a.data();
+      t.b = b.data();
+      t.dst_stride = width;
+      t.last = lanes;
+      BoundsOf(Epilogue{}, t.lo, t.hi);
+      for (const int64_t ahead : {0, 16, 4000}) {
+        for (const int64_t step : {4, 8, 16}) {
+          t.ahead = ahead == 0 ? nullptr : b.data();
+          t.ahead_floats = std::min(ahead, kDepth * width);
+          t.ahead_step = step;
+          std::vector<float> dst(static_cast<size_t>((all_rows + 1) * width), 99.0f);
           t.dst = dst.data();
-          t.dst_stride = width;
-          t.last = lanes;
-          BoundsOf(Epilogue{}, t.lo, t.hi);
-          for (const int64_t ahead : {0, 16, 4000}) {  // one line beside two channels, or two
-            t.ahead = b.data();
-            t.ahead_floats = std::min(ahead, count * kLineFloats);
-            GetSparseOps().tile[vectors](t);
-            for (int64_t i = 0; i < kSparseRows * width; ++i) {
-              const int64_t r = i / width;
-              float sum = r < rows ? 0.0f : 99.0f;
-              for (const uint16_t k : channels) {
-                if (r < rows) sum += a[static_cast<size_t>(r * kDepth + k)] * b.data()[k * width + i % width];
+          GetSparseOps().tiles[vectors](t);
+          const float* y = dst.data();
+          for (int64_t tile = 0; tile < kTiles; ++tile) {
+            const ChannelList& list = *list_at(tile);
+            for (int64_t i = 0; i < list.row_count * width; ++i, ++y) {
+              float sum = 0;
+              for (int64_t j = 0; j < list.count; ++j) {
+                const int64_t k = list.channels()[j];
+                sum += a[static_cast<size_t>(list.rows[i / width] + k)] * b.data()[k * width + i % width];
               }
-              ASSERT_EQ(dst[static_cast<size_t>(i)], sum) << vectors << " vectors, " << rows << " rows, " << count;
+              ASSERT_EQ(*y, sum) << vectors << " vectors, tile " << tile << ", step " << step;
             }
           }
+          ASSERT_EQ(*y, 99.0f);  // nothing past the last row
         }
       }
     }
@@ -263,8 +289,7 @@ TEST(SparseConv, Rule) {
   EXPECT_FALSE(SparseConv::CanRun(MakeConvShape(1, 1, 1, 65537, 16, 1)));
   EXPECT_TRUE(SparseConv::CanRun(MakeConvShape(1, 9, 8, 15, 13, 1, 2, 0)));
   ForEachTarget([&](const char*) {
-    const bool wide = GetGemmOps().lanes >= kMaxLanes;
-    EXPECT_EQ(SparseConv::Pays(MakeConvShape(1, 14, 14, 512, 512, 1)), !wide);
+    EXPECT_EQ(SparseConv::Pays(MakeConvShape(1, 14, 14, 512, 512, 1)), GetAmxOps() == nullptr);
     EXPECT_FALSE(SparseConv::Pays(MakeConvShape(1, 56, 56, 16, 8, 1)));
     EXPECT_GT(SparseConv::Gain(MakeConvShape(1, 14, 14, 512, 512, 1), 0.3),
               SparseConv::Gain(MakeConvShape(1, 14, 14, 512, 512, 1), 0.6));

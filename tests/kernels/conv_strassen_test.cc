@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/amx.h"
 #include "kernels/kernels.h"
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
@@ -197,7 +198,7 @@ TEST(Strassen, Rule) {
   // Pixels against the memory of the weights: 1024-1024 at 14x14, at 7x7 only for a batch; narrow ones never.
   ForEachTarget([](const char* target) {
     SCOPED_TRACE(target);
-    const bool ever = GetGemmOps().lanes < kMaxLanes;
+    const bool ever = GetAmxOps() == nullptr;
     EXPECT_EQ(StrassenConv::Pays(MakeConvShape(1, 14, 14, 1024, 1024, 1)), ever);
     EXPECT_FALSE(StrassenConv::Pays(MakeConvShape(1, 7, 7, 1024, 1024, 1)));
     EXPECT_EQ(StrassenConv::Pays(MakeConvShape(4, 7, 7, 1024, 1024, 1)), ever);
