@@ -23,6 +23,7 @@ constexpr int64_t kFarGroup = 8;
 // Tiles of a block below which workers do not share their work in smaller pieces (32 channels at 28x28 on Zen 1, 25
 // tiles a worker: 1.16 times as fast in 2 blocks as in 4).
 constexpr int64_t kLeastTiles = 12;
+constexpr int64_t kFewChannels = 64;
 
 // Whole lines, an odd number: consecutive strides spread over all sets of L1.
 int64_t OddLines(int64_t floats) { return (DivideUp(floats, kLineFloats) | 1) * kLineFloats; }
@@ -143,7 +144,8 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   conv.weight_rows_ = conv.amx_ != nullptr ? 2 + chunks * kAmxChunkFloats : 1 + shape.channels;
   const int lanes = conv.gemm_->lanes;
   // Where lists may be used, their channels serve as many filters as they can.
-  const int vectors = conv.MayList() ? kMaxTileVectors : conv.gemm_->wide;
+  const bool few = shape.channels <= kFewChannels;
+  const int vectors = conv.amx_ == nullptr && (conv.MayList() || few || shape.stride_h > 1) ? kMaxTileVectors : conv.gemm_->wide;
   const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, vectors, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
   const std::string key = PackKey(conv.amx_ != nullptr ? "winograd amx" : "winograd", weights, nullptr,
