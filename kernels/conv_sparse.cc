@@ -43,13 +43,12 @@ bool SparseConv::CanRun(const ConvShape& s) {
          s.filters > 0;
 }
 
-// A channel takes 2.5 cycles more to be found, once for all panels.
 double SparseConv::Gain(const ConvShape& s, double share) {
+  const SparseCosts& costs = GetSparseOps().costs;
   const int64_t all = DivideUp(s.filters, int64_t{GetGemmOps().lanes});
   const auto panels = static_cast<double>(DivideUp(all, int64_t{kMaxTileVectors}));
   const double vectors = static_cast<double>(all) / panels, channels = static_cast<double>(s.channels);
-  return (kDenseCycles * vectors + kDenseTileCycles / channels) /
-         ((kSparseCycles * vectors + kListedCycles) * share + kSparseTileCycles / channels + 2.5 / panels);
+  return costs.Dense(vectors, channels) / (costs.Sparse(vectors, share * channels) + costs.find * channels / panels);
 }
 
 bool SparseConv::Pays(const ConvShape& s) { return !CanUseAmx(s) && CanRun(s) && Gain(s, kUsualShare) >= kLeastGain; }

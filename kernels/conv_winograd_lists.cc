@@ -32,8 +32,12 @@ int64_t WinogradConv::PlanLists(int64_t begin) {
   if (packed_->finite != Known::kYes || shape_.channels > kMaxListed) return begin;
   const auto panels = static_cast<double>(packed_->panels.size()), channels = static_cast<double>(shape_.channels);
   const double vectors = static_cast<double>(DivideUp(shape_.filters, int64_t{gemm_->lanes})) / panels;
-  lists_.most_share = (kDenseCycles * vectors + (kDenseTileCycles - kSparseTileCycles) / channels) /
-                      (kSparseCycles * vectors + kListedCycles);
+  const SparseCosts& costs = GetSparseOps().costs;
+  lists_.most_share = 1;
+  while (lists_.most_share > 0 &&
+         costs.Sparse(vectors, lists_.most_share * channels) > costs.Dense(vectors, channels)) {
+    lists_.most_share -= 1.0 / 64;
+  }
   if (lists_.most_share < kLeastMostShare) return begin;
   lists_.ops = &GetSparseOps();
   lists_.marks = begin;

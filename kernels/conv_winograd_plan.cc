@@ -145,7 +145,8 @@ Result<WinogradConv> WinogradConv::Make(const ConvShape& shape, const Tensor& we
   const int lanes = conv.gemm_->lanes;
   // Where lists may be used, their channels serve as many filters as they can.
   const bool few = shape.channels <= kFewChannels;
-  const int vectors = conv.amx_ == nullptr && (conv.MayList() || few || shape.stride_h > 1) ? kMaxTileVectors : conv.gemm_->wide;
+  const int vectors =
+      conv.amx_ == nullptr && (conv.MayList() || few || shape.stride_h > 1) ? kMaxTileVectors : conv.gemm_->wide;
   const Filters filters{shape, weights, *conv.ops_, conv.amx_, lanes, vectors, conv.weight_rows_};
   const auto make = [&] { return PackFilters(filters, options.executor); };
   const std::string key = PackKey(conv.amx_ != nullptr ? "winograd amx" : "winograd", weights, nullptr,

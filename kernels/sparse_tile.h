@@ -3,6 +3,7 @@
 // in registers, and of the source's channels only those are multiplied in which some of these have something.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/gemm_tile.h"
@@ -56,14 +57,23 @@ struct SparseTiles {
   float lo = 0, hi = 0;        // infinite for none
 };
 
-// Cycles on a core that does one multiply-add of 8 floats a cycle (Zen 1), for each channel of three rows and a panel
-// of some vectors: for each vector by all products and by lists, for a listed channel besides. And around every tile;
-// for a list also the end of a loop that is not foreseen, and to find the rows.
-inline constexpr double kDenseCycles = 3.1, kSparseCycles = 3, kListedCycles = 0.9;
-inline constexpr double kDenseTileCycles = 61, kSparseTileCycles = 131;
+// Cycles of three rows and a panel of some vectors: for a channel by all products and for a listed one, around every
+// tile, and for a channel to be looked at, once for all panels.
+struct SparseCosts {
+  double dense, dense_tile;  // dense: for each vector
+  double sparse, listed, least,
+      sparse_tile;  // sparse: for each vector; `least`: a step of few vectors waits for its sums
+  double find;
+
+  double Dense(double vectors, double channels) const { return dense * vectors * channels + dense_tile; }
+  double Sparse(double vectors, double channels) const {
+    return std::max(sparse * vectors + listed, least) * channels + sparse_tile;
+  }
+};
 
 // What one instruction set offers.
 struct SparseOps {
+  SparseCosts costs;
   // Lists the channels of [0, depth) in which some row is not zero, in ascending order, and returns their number. NaN
   // is not zero. `channels` has room for depth + kListTail; depth is at most kMaxListed.
   int64_t (*find)(const float* const* rows, int row_count, int64_t depth, uint16_t* channels) = nullptr;
