@@ -16,6 +16,10 @@ constexpr double kFlopsPerSecond = 1e11;
 constexpr double kAmxFlopsPerSecond = 3.5e11;
 constexpr double kBytesPerSecond = 1.2e10;
 
+int WidestOf(const GemmConv::Options& options, const GemmOps& ops) {
+  return options.widest == 0 ? ops.wide : options.widest;
+}
+
 // The largest of `workers` static shares of `count`, relative to a perfect one.
 double Imbalance(int64_t count, int workers) {
   return static_cast<double>(DivideUp(count, workers) * workers) / static_cast<double>(count);
@@ -57,7 +61,7 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   if (options.amx && shape.groups == 1 && !options.planar && !options.lattice) conv.amx_ = GetAmxOps();
   conv.flat_ = conv.amx_ != nullptr || (shape.one_tap() && !options.planar && !options.lattice);
   const int64_t line = conv.flat_ ? shape.out_pixels() : shape.out_width;
-  const int wide = options.widest == 0 ? conv.ops_->wide : options.widest;
+  const int wide = WidestOf(options, *conv.ops_);
   const int most = conv.ops_->max_rows[wide];
   const int64_t rows = 2 * line <= most && !options.lattice ? 2 * line : DivideUp(line, DivideUp(line, most));
   const bool amx = conv.amx_ != nullptr;
@@ -70,7 +74,8 @@ Result<GemmConv> GemmConv::Make(const ConvShape& shape, const MatrixSource& matr
   conv.PlanBand(options, panels);
   const int64_t column_units = even ? column_vectors : panels;
   conv.by_columns_ = conv.SplitsByColumns(options.workers, column_units, conv.copy_);
-  // Whether this one copies or not, so that kernels which are only tried pack the same weights.
+  // Whether this one copies or not, so that kernels which are only tried pack the same weights, but for those that ask
+  // for panels as wide as they can be.
   const int64_t parts = even && conv.SplitsByColumns(options.workers, column_units, true) ? options.workers : 1;
   if (amx) {
     CREASE_ASSIGN_OR_RETURN(conv.packed_, PackAmxGemm(matrix, options.cache, options.executor));
@@ -108,7 +113,7 @@ void GemmConv::PlanBand(const Options& options, int64_t panels) {
     // Weights that stay in L2 are read again for every block: small blocks, so that a and the lines of dst, which
     // are written panel by panel, stay close. Others come from beyond: as few blocks as L2 allows.
     const int64_t l1_floats = static_cast<int64_t>(GetCacheSizes().l1 / sizeof(float));
-    const int64_t most = ops_->max_rows[ops_->wide];
+    const int64_t most = ops_->max_rows[WidestOf(options, *ops_)];
     const int64_t rows = (weights_stay_ ? l1_floats / 2 : l2_floats / 3) / a_pitch_;
     unit_block_ = std::min(std::max<int64_t>(rows / most, weights_stay_ ? 4 : 1) * most, units_);
     if (amx) {

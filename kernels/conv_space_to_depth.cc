@@ -57,7 +57,8 @@ bool SpaceToDepthConv::CanRun(const ConvShape& s) {
 
 double SpaceToDepthConv::Gain(const ConvShape& s) {
   const ConvShape inner = InnerShape(s);
-  return DirectConvCost(s) / WinogradCost(inner, *FindWinogradOps(kKind, inner.kernel_h, inner.kernel_w, 1, 1));
+  const WinogradOps& ops = *FindWinogradOps(kKind, inner.kernel_h, inner.kernel_w, 1, 1);
+  return DirectConvCost(s, false) / WinogradCost(inner, ops, false);  // neither has AMX for few channels
 }
 
 Result<SpaceToDepthConv> SpaceToDepthConv::Make(const ConvShape& shape, const Tensor& weights, const Tensor* bias,

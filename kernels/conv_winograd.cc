@@ -145,10 +145,10 @@ void WinogradConv::Multiply(const Block& block, Range panels, const float* point
     const Range tiles = TilesAt(block, point);
     for (int64_t i = panels.begin; i < panels.end; ++i) {
       const bool last_panel = i + 1 == panels.end, last_point = point + 1 == count;
-      const float* next = !last_panel   ? WeightsAt(i + 1, point)
-                          : !last_point ? WeightsAt(panels.begin, point + 1)
-                                        : WeightsAt(after, 0);
-      const PointWeights weights{WeightsAt(i, point), next};
+      const int64_t next_panel = !last_panel ? i + 1 : !last_point ? panels.begin : after;
+      const int next_point = !last_panel ? point : !last_point ? point + 1 : 0;
+      const int64_t next_width = int64_t{packed_->panels[static_cast<size_t>(next_panel)].vectors} * gemm_->lanes;
+      const PointWeights weights{WeightsAt(i, point), WeightsAt(next_panel, next_point), next_width};
       const GemmPanel& panel = packed_->panels[static_cast<size_t>(i)];
       const float* src = points + point * point_stride_;
       float* dst = products + (i - panels.begin) * panel_products_ + point * product_stride_;
@@ -211,9 +211,10 @@ void WinogradConv::MultiplyPoint(const GemmPanel& panel, PointWeights weights, R
   t.a = points + tiles.begin * tile_stride_;
   t.dst = products + tiles.begin * panel_width_;
   // The next weights, dealt out over this point's tiles.
+  const int64_t ahead = std::min(width, weights.next_width);
   t.ahead = weights.next;
-  t.ahead_step = width / chunks;
-  t.ahead_tile = t.segment_length * width / chunks;
+  t.ahead_step = ahead / chunks;
+  t.ahead_tile = t.segment_length * ahead / chunks;
   // Tiles of two sizes, the larger first.
   const auto run = [&](int64_t count, int64_t height) {
     if (count == 0) return;

@@ -20,8 +20,8 @@ namespace crease {
 
 // Estimates in vector multiply-adds of one worker, whatever the number of workers: of a convolution by all products,
 // and by a pair of axes, stride 1 or 2, one group.
-double DirectConvCost(const ConvShape& shape);
-double WinogradCost(const ConvShape& shape, const WinogradOps& ops);
+double DirectConvCost(const ConvShape& shape, bool may_use_amx = true);
+double WinogradCost(const ConvShape& shape, const WinogradOps& ops, bool may_use_amx = true);
 
 class WinogradConv {
  public:
@@ -88,7 +88,8 @@ class WinogradConv {
   };
   struct PointWeights {
     const float* values;
-    const float* next;  // those that are read after them
+    const float* next;   // those that are read after them
+    int64_t next_width;  // of their panel
   };
 
   WinogradConv() = default;

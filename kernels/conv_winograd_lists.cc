@@ -85,7 +85,7 @@ void WinogradConv::MultiplyListed(const GemmPanel& panel, PointWeights weights, 
   t.a = points;
   t.b = weights.values + int64_t{panel.vectors} * gemm_->lanes;
   t.ahead = weights.next;
-  t.ahead_floats = (1 + shape_.channels) * int64_t{panel.vectors} * gemm_->lanes;
+  t.ahead_floats = (1 + shape_.channels) * weights.next_width;
   t.dst = products + tiles.begin * panel_width_;
   t.dst_stride = panel_width_;
   t.last = gemm_->lanes;

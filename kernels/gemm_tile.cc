@@ -23,9 +23,10 @@ namespace HWY_NAMESPACE {
 namespace {
 
 // 32 registers hold 14 x 2 sums, two vectors of b and one of a. Three vectors serve tiles of few rows: every load of a
-// feeds three multiply-adds. 16 registers hold 12 sums: 3 x 4 of them need the fewest loads that are repeated over a
-// vector (one thread of Zen 1, GFLOP/s of 40, 3 x 4 and 6 x 2: 1x1 116-116@14 35, 30; 64-256@56 37.1, 36.3; 3x3 s2
-// 128-128@56 41, 38; 512-128@28 37.3, 38.0).
+// feeds three multiply-adds. Four are as wide as sparse tiles, for when these have nothing to leave out.
+// 16 registers hold 12 sums: 3 x 4 of them need the fewest loads that are repeated over a vector (one thread of Zen 1,
+// GFLOP/s of 40, 3 x 4 and 6 x 2: 1x1 116-116@14 35, 30; 64-256@56 37.1, 36.3; 3x3 s2 128-128@56 41, 38; 512-128@28
+// 37.3, 38.0).
 constexpr int kWide = k32Registers ? 2 : 4;
 constexpr int MaxRows(int vectors) {
   if (k32Registers) return vectors == 4 ? 6 : vectors == 3 ? 9 : 14;

@@ -63,7 +63,7 @@ inline constexpr int kMostCloseStride = 2;
 struct GemmOps {
   int lanes = 0;
   int wide = 0;                            // vectors of the tiles that are the fastest, rows permitting
-  int max_rows[kMaxTileVectors + 1] = {};  // by vectors; 0: none as wide
+  int max_rows[kMaxTileVectors + 1] = {};  // by vectors
   GemmTileFunction tile[kMaxTileVectors + 1][kMaxTileRows + 1] = {};
   // By vectors, row_stride and rows; null for those that there are none of.
   GemmTileFunction close[kMaxTileVectors + 1][kMostCloseStride + 1][kMaxTileRows + 1] = {};

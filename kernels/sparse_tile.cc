@@ -258,7 +258,7 @@ HWY_NOINLINE void RunTiles(const SparseTiles& t) {
 // A line beside every channel where one beside every two is too few; narrow tiles have less to fetch.
 template <int kVectors>
 void Run(const SparseTiles& t) {
-  if constexpr (kVectors >= 3) {
+  if constexpr (kVectors >= kLeastFetchingVectors) {
     if (t.ahead_step > kLineFloats / kPair) return RunTiles<kVectors, kPair>(t);
   }
   RunTiles<kVectors, 1>(t);

@@ -13,6 +13,8 @@ namespace crease {
 
 // Source rows of a tile, at most.
 inline constexpr int kSparseRows = 3;
+// Vectors of a tile from which on it can fetch a line beside every channel.
+inline constexpr int kLeastFetchingVectors = 3;
 // A list has channels as 16 bits, so that there may be this many.
 inline constexpr int64_t kMaxListed = 65536;
 // A list of channels may be followed by as many that mean nothing: eight are stored at once.
@@ -43,8 +45,8 @@ struct SparseTiles {
   const float* a = nullptr;
   const float* b = nullptr;      // aligned to a vector, vectors * lanes wide
   const float* start = nullptr;  // as wide as b; null: zero
-  // What to bring into L2 on the way, ahead_step floats beside every channel, at most a line; the tiles may not get
-  // through all of it.
+  // What to bring into L2 on the way, ahead_step floats beside every channel: at most a line, half of one in tiles of
+  // fewer than kLeastFetchingVectors. The tiles may not get through all of it.
   const float* ahead = nullptr;
   int64_t ahead_floats = 0, ahead_step = kLineFloats;
   bool far = false;  // dst and residual may lie beyond L2

@@ -26,13 +26,10 @@ int64_t TargetsAbove([[maybe_unused]] std::string_view cap) {
   return 0;
 }
 
-// What is compiled and runs here. Highway's SupportedTargets chooses among all of them on its way (1.2), also among
-// those that DisableTargets took.
-int64_t UsableTargets() {
-  const int64_t targets = hwy::SupportedTargets();
-  hwy::GetChosenTarget().Update(targets);
-  return targets & HWY_TARGETS;
-}
+// What is compiled and runs here, under the cap.
+int64_t usable_targets = 0;
+// Of ForEachTarget; else 0.
+int64_t target_of_test = 0;
 
 }  // namespace
 
@@ -40,36 +37,42 @@ void InitTargets() {
   static std::once_flag once;
   std::call_once(once, [] {
     const char* cap = std::getenv("CREASE_TARGET");
-    if (cap == nullptr) return;
-    if (const int64_t above = TargetsAbove(cap); above != 0) {
+    if (const int64_t above = cap == nullptr ? 0 : TargetsAbove(cap); above != 0) {
       hwy::DisableTargets(above);
       may_use_amx = false;
     }
+    // Asked once: every call of Highway's (1.2) asks the CPU, which takes microseconds in a virtual machine, and
+    // chooses among all targets on its way, also those that were disabled.
+    usable_targets = hwy::SupportedTargets();
+    hwy::GetChosenTarget().Update(usable_targets);
+    usable_targets &= HWY_TARGETS;
   });
 }
 
 bool MayUseAmx() {
   InitTargets();
-  // Asked once: every call of Highway's asks the CPU, which takes microseconds in a virtual machine.
-  static const bool avx3 = (UsableTargets() & HWY_AVX3) != 0;
-  return may_use_amx && avx3;
+  return may_use_amx && (usable_targets & HWY_AVX3) != 0;
 }
 
 const char* TargetName() {
   if (GetAmxOps() != nullptr) return "AMX";
-  const int64_t usable = UsableTargets();
+  InitTargets();
+  const int64_t usable = target_of_test != 0 ? target_of_test : usable_targets;
   return usable == 0 ? "none" : hwy::TargetName(usable & -usable);
 }
 
 void ForEachTarget(const std::function<void(const char* name)>& f) {
   if (GetAmxOps() != nullptr) f("AMX");
+  InitTargets();
   const bool amx = std::exchange(may_use_amx, false);
-  for (int64_t left = UsableTargets(); left != 0; left &= left - 1) {
-    const int64_t target = left & -left;
-    hwy::SetSupportedTargetsForTest(target);
-    f(hwy::TargetName(target));
+  for (int64_t left = usable_targets; left != 0; left &= left - 1) {
+    target_of_test = left & -left;
+    hwy::SetSupportedTargetsForTest(target_of_test);
+    f(hwy::TargetName(target_of_test));
   }
+  target_of_test = 0;
   hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(usable_targets);
   may_use_amx = amx;
 }
 

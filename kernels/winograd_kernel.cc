@@ -51,19 +51,19 @@ int64_t AxisPoints(const WinogradAxis& axis, int64_t size) {
 
 }  // namespace
 
-double DirectConvCost(const ConvShape& s) {
+double DirectConvCost(const ConvShape& s, bool may_use_amx) {
   const int64_t depth = s.channels * s.taps();
-  if (CanUseAmx(s)) {
+  if (may_use_amx && CanUseAmx(s)) {
     const double gather = static_cast<double>(s.out_pixels() * depth) * kGatherNs;
     return WithWeights(s, MultiplyAdds(AmxNanoseconds(s.out_pixels(), depth, s.filters) + gather), s.taps(), true);
   }
   return WithWeights(s, static_cast<double>(s.out_pixels() * depth) * Vectors(s.filters), s.taps(), false);
 }
 
-double WinogradCost(const ConvShape& s, const WinogradOps& ops) {
+double WinogradCost(const ConvShape& s, const WinogradOps& ops, bool may_use_amx) {
   const int64_t rows = AxisPoints(ops.height, s.out_height), columns = AxisPoints(ops.width, s.out_width);
   const double points = static_cast<double>(s.batch * rows * columns);
-  const bool amx = ByAmx(s, ops);
+  const bool amx = may_use_amx && ByAmx(s, ops);
   const double products =
       amx ? MultiplyAdds(AmxNanoseconds(Tiles(s, ops), s.channels, s.filters)) * points /
                 static_cast<double>(Tiles(s, ops))

@@ -17,7 +17,8 @@ namespace {
 // promised.
 constexpr double kBound = 1e-4;
 
-void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& data, bool rectified = false) {
+void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& data, bool rectified = false,
+             PackCache* cache = nullptr) {
   ThreadsExecutor executor(workers);
   WinogradConv::Options options;
   options.kind = kind;
@@ -27,6 +28,7 @@ void RunCase(const ConvCase& test, WinogradKind kind, int workers, ConvData& dat
   options.executor = &executor;
   options.amx = true;  // where the target has it
   options.rectified = rectified;
+  options.cache = cache;
   auto conv = WinogradConv::Make(test.shape, data.weights, test.bias ? &data.bias : nullptr, options);
   ASSERT_TRUE(conv.ok());
   FloatBuffer scratch(conv->scratch_bytes(workers) / sizeof(float));
@@ -258,6 +260,7 @@ TEST(WinogradZeros, LeftOutWithTheBitsOfAllProducts) {
   cases.push_back({MakeConvShape(2, 14, 14, 70, 100, 3)});
   cases.push_back({MakeConvShape(1, 16, 16, 200, 264, 3)});  // shared by channels
   cases.push_back({MakeConvShape(1, 24, 24, 420, 48, 3)});   // groups of panels
+  cases.push_back({MakeConvShape(1, 24, 24, 420, 112, 3)});  // on AVX-512
   cases.push_back({MakeConvShape(1, 13, 19, 50, 40, 5)});
   cases.push_back({MakeConvShape(1, 14, 19, 50, 40, 4)});
   cases.push_back({MakeConvShape(1, 27, 22, 50, 40, 3, 2)});
@@ -277,13 +280,29 @@ TEST(WinogradZeros, Epilogues) {
   std::vector<ConvCase> cases;
   for (const Residual residual : {Residual::kNone, Residual::kBeforeActivation, Residual::kAfterActivation}) {
     for (const Activation activation : {Activation::kNone, Activation::kRelu, Activation::kSilu}) {
-      ConvCase test{MakeConvShape(1, 11, 13, 56, 40, 3), {activation, 0, 0, residual}};
-      test.dst_extra = 5;
-      test.in_place = residual == Residual::kBeforeActivation;
-      cases.push_back(test);
+      for (const int64_t filters : {40, 64}) {
+        ConvCase test{MakeConvShape(1, 11, 13, 56, filters, 3), {activation, 0, 0, residual}};
+        test.dst_extra = 5;
+        test.in_place = residual == Residual::kBeforeActivation;
+        cases.push_back(test);
+      }
     }
   }
   CheckZerosOnEveryTarget(cases, 0.7, 7);
+}
+
+// Panels are of other widths, so that neither may take the other's.
+TEST(WinogradZeros, OneCacheWithAllProducts) {
+  const ConvCase test{MakeConvShape(1, 14, 13, 72, 112, 3)};
+  ForEachTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    PackCache cache;
+    ConvData all(test), rectified(test);
+    RunCase(test, WinogradKind::kF4, 1, all, false, &cache);
+    RunCase(test, WinogradKind::kF4, 1, rectified, true, &cache);
+    all.Check(kBound);
+    rectified.Check(kBound);
+  });
 }
 
 std::string DescribeRectified(const ConvShape& shape, const Tensor& weights) {

@@ -2,7 +2,6 @@
 // Plans of random networks: right results, and no two live buffers in one place.
 #include <algorithm>
 
-#include "kernels/gemm_tile.h"
 #include "runtime/lower.h"
 #include "tests/runtime/runtime_test_util.h"
 
