@@ -62,9 +62,12 @@ struct SparseTiles {
 // Cycles of three rows and a panel of some vectors: for a channel by all products and for a listed one, around every
 // tile, and for a channel to be looked at, once for all panels.
 struct SparseCosts {
-  double dense, dense_tile;  // dense: for each vector
-  double sparse, listed, least,
-      sparse_tile;  // sparse: for each vector; `least`: a step of few vectors waits for its sums
+  double dense;  // for each vector
+  double dense_tile;
+  double sparse;  // for each vector
+  double listed;
+  double least;  // a step of few vectors waits for its sums
+  double sparse_tile;
   double find;
 
   double Dense(double vectors, double channels) const { return dense * vectors * channels + dense_tile; }
