@@ -27,6 +27,7 @@ void DecideWrites(int64_t bytes, AffineArgs& args) {
   const auto l2 = static_cast<int64_t>(GetCacheSizes().l2);
   args.fetch = 4 * bytes > l2;
   args.fetch_source = 2 * bytes > l2;
+  args.walk = PreferredWalk();
 }
 
 struct Parameters {

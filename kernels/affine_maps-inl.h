@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "kernels/affine_plane-inl.h"
 
@@ -25,85 +26,197 @@ namespace HWY_NAMESPACE {
 
 template <typename T, Activation A, Residual R, bool kExact>
 void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  const PlanePattern<Wide<T>> pattern(plane, end - begin);
+  const PlanePattern<Wide<T>> pattern(plane, end - begin, InPages(args));
   MapPlanes<T, A, R, kExact>(args, pattern, channels, plane, begin, end);
   if (args.stream) hwy::FlushStream();
 }
 
-// Rows that share a reading of the parameters where caches hold them. In order they are left to the prefetchers: 3 MB
-// in L3, rows of 1 KB and of 8 KB, two threads: 79 and 74 us, 84 and 77 with the source fetched; one by one 119.
-constexpr int64_t kTurns = 4;
+// How many rows share a reading of the parameters, and how many columns a block of them has.
+//
+// AVX2 (Zen 1), caches hold the tensor: 4, left to the prefetchers. 3 MB in L3, rows of 1 KB and of 8 KB, two threads:
+// 79 and 74 us, 84 and 77 with the source fetched; one by one 119. Past the caches one: streaming stores want one
+// stream.
+//
+// AVX-512 (Zen 4): 188 KB in L2, rows of 960 floats: 4.4 us by 4 whole rows, 3.5 by 7 in blocks of 128 columns (memcpy
+// 3.3); 7, since maps mostly have a multiple of 7 pixels. Rows that lie alike in their pages evict each other from L1,
+// and a load waits for the store to the row before: rows of 8 KB, 3 MB in L3: 92 us one by one, 107 by 4, 196 by 7, 76
+// as TwinRows does them (memcpy 66). Past the caches one row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5; with
+// parameters that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
+constexpr int64_t kTurns = 4, kManyTurns = 7;
+constexpr int64_t kAlike = 2048;  // bytes: rows a multiple of it apart
+constexpr size_t kFewColumns = 256, kColumns = 128, kTwinColumns = 1024;
+constexpr size_t kParametersInL1 = 1024;  // columns
 
-// kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from memory.
-template <size_t kRows, Write kWrite, typename T, Activation A, Residual R, bool kExact>
-HWY_INLINE void RowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t step) {
+// Columns [c, end) of kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from
+// memory.
+template <size_t kRows, Write kWrite, bool kOrdered, typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void RowsOf(const AffineArgs& args, size_t c, size_t end, const AffinePitches& pitches, int64_t row,
+                       int64_t step) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
   [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  const T* src[kRows];
-  [[maybe_unused]] const T* residual[kRows];
-  T* dst[kRows];
-  for (size_t k = 0; k < kRows; ++k) {
-    const int64_t at = row + static_cast<int64_t>(k) * step;
-    src[k] = static_cast<const T*>(args.src) + at * pitches.src;
-    residual[k] = R == Residual::kNone ? nullptr : static_cast<const T*>(args.residual) + at * pitches.residual;
-    dst[k] = static_cast<T*>(args.dst) + at * pitches.dst;
-  }
-  size_t c = 0;
-  // Whole lines, for one fetch each.
-  for (; kInOrder && c + 2 * lanes <= n; c += 2 * lanes) {
-    V s[2], t[2], p[2];
-    for (size_t v = 0; v < 2; ++v) {
+  // Steps from row to row, which needs fewer registers than a pointer for each; of many rows also the result is known
+  // by its distance from the source alone.
+  constexpr bool kOnePitch = kRows == kManyTurns;
+  struct Cursor {
+    const T* src;
+    const T* residual;
+    uintptr_t to_dst;
+    int64_t src_step, residual_step, more_step;
+    HWY_INLINE Cursor At(size_t column) const {
+      return {src + column, R == Residual::kNone ? nullptr : residual + column, to_dst, src_step, residual_step,
+              more_step};
+    }
+    HWY_INLINE T* dst() const { return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(src) + to_dst); }
+    HWY_INLINE void Next() {
+      src += src_step;
+      if constexpr (R != Residual::kNone) residual += residual_step;
+      if constexpr (!kOnePitch) to_dst += static_cast<uintptr_t>(more_step) * sizeof(T);
+    }
+  };
+  const T* src = static_cast<const T*>(args.src) + row * pitches.src;
+  const T* dst = static_cast<T*>(args.dst) + row * pitches.dst;
+  const Cursor rows = {src,
+                       R == Residual::kNone ? nullptr : static_cast<const T*>(args.residual) + row * pitches.residual,
+                       reinterpret_cast<uintptr_t>(dst) - reinterpret_cast<uintptr_t>(src),
+                       step * pitches.src,
+                       step * pitches.residual,
+                       step * (pitches.dst - pitches.src)};
+  // Whole lines at a time, for one fetch each.
+  constexpr size_t kVectors = kOrdered ? kVectorsOfLine<T> : 1;
+  for (; kVectors > 1 && c + kVectors * lanes <= end; c += kVectors * lanes) {
+    V s[kVectors], t[kVectors], p[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) {
       s[v] = hn::LoadU(d, scale + c + v * lanes);
       t[v] = hn::LoadU(d, shift + c + v * lanes);
       p[v] = kExact ? hn::LoadU(d, pivot + c + v * lanes) : s[v];
     }
-    for (size_t k = 0; k < kRows; ++k) {
-      FetchSource<kWrite, kStreamRowsAhead>(src[k] + c);
-      for (size_t v = 0; v < 2; ++v) {
-        const size_t at = c + v * lanes;
-        const V y = Map<kExact>(LoadWide(d, src[k] + at), s[v], t[v], p[v]);
-        const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + at);
-        WriteWide<kWrite>(Finish<A, R>(d, y, r, args), d, dst[k] + at);
+    Cursor at = rows.At(c);
+    for (size_t k = 0; k < kRows; ++k, at.Next()) {
+      FetchSource<kWrite, kStreamRowsAhead>(at.src);
+      for (size_t v = 0; v < kVectors; ++v) {
+        const V y = Map<kExact>(LoadWide(d, at.src + v * lanes), s[v], t[v], p[v]);
+        const V r = R == Residual::kNone ? y : LoadWide(d, at.residual + v * lanes);
+        WriteWide<kWrite>(Finish<A, R>(d, y, r, args), d, at.dst() + v * lanes);
       }
     }
   }
-  for (; c + lanes <= n; c += lanes) {
+  for (; c + lanes <= end; c += lanes) {
+    Cursor at = rows.At(c);
     const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
-    for (size_t k = 0; k < kRows; ++k) {
-      V y = Map<kExact>(LoadWide(d, src[k] + c), s, t, p);
-      const V r = R == Residual::kNone ? y : LoadWide(d, residual[k] + c);
-      y = Finish<A, R>(d, y, r, args);
-      WriteWide<kWrite>(y, d, dst[k] + c);
+    for (size_t k = 0; k < kRows; ++k, at.Next()) {
+      if constexpr (kOrdered) FetchSource<kWrite, kStreamRowsAhead>(at.src);
+      if constexpr (!kOrdered && kWrite == Write::kFetch) __builtin_prefetch(at.dst() + kStoreAhead, 1, 3);
+      const V y = Map<kExact>(LoadWide(d, at.src), s, t, p);
+      const V r = R == Residual::kNone ? y : LoadWide(d, at.residual);
+      WriteWide<kWrite>(Finish<A, R>(d, y, r, args), d, at.dst());
     }
   }
-  if (c == n) return;
-  const size_t left = n - c;
+  if (c == end) return;
+  const size_t left = end - c;
   const V s = hn::LoadN(d, scale + c, left), t = hn::LoadN(d, shift + c, left);
   const V p = kExact ? hn::LoadN(d, pivot + c, left) : s;
-  for (size_t k = 0; k < kRows; ++k) {
-    const V y = Map<kExact>(LoadWideN(d, src[k] + c, left), s, t, p);
-    const V r = R == Residual::kNone ? y : LoadWideN(d, residual[k] + c, left);
-    StoreWideN(Finish<A, R>(d, y, r, args), d, dst[k] + c, left);
+  Cursor at = rows.At(c);
+  for (size_t k = 0; k < kRows; ++k, at.Next()) {
+    const V y = Map<kExact>(LoadWideN(d, at.src, left), s, t, p);
+    const V r = R == Residual::kNone ? y : LoadWideN(d, at.residual, left);
+    StoreWideN(Finish<A, R>(d, y, r, args), d, at.dst(), left);
   }
+}
+
+// Rows [row, end) of n columns in groups of kRows, `step` apart within a group, in blocks of `block` columns.
+template <int64_t kRows, Write kWrite, bool kOrdered, typename T, Activation A, Residual R, bool kExact>
+HWY_INLINE void RowGroups(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end,
+                          int64_t step, size_t block) {
+  const int64_t each = kRows * step, whole = row + (end - row) / each * each;
+  for (size_t c = 0; c < n; c += block) {
+    const size_t stop = std::min(n, c + block);
+    for (int64_t first = row; first < whole; first += each) {
+      for (int64_t i = first; i < first + step; ++i) {
+        RowsOf<kRows, kWrite, kOrdered, T, A, R, kExact>(args, c, stop, pitches, i, step);
+      }
+    }
+    for (int64_t i = whole; i < end; ++i) {
+      RowsOf<1, kWrite, kOrdered, T, A, R, kExact>(args, c, stop, pitches, i, 0);
+    }
+  }
+}
+
+// Rows [row, end) by twos, without an epilogue, each read two vectors ahead of what is written: for rows that lie alike
+// in their pages, so that a load would wait for the store to the row before it.
+template <typename T, bool kExact>
+HWY_INLINE void TwinRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d), whole = n / lanes * lanes;
+  const auto* scale = static_cast<const Wide<T>*>(args.scale);
+  const auto* shift = static_cast<const Wide<T>*>(args.shift);
+  [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
+  const auto single = [&](size_t c, size_t stop, int64_t i) HWY_ATTR {
+    RowsOf<1, Write::kPlain, true, T, Activation::kNone, Residual::kNone, kExact>(args, c, stop, pitches, i, 0);
+  };
+  for (size_t first = 0; first < whole; first += kTwinColumns) {
+    const size_t stop = std::min(whole, first + kTwinColumns), last = stop - lanes;
+    int64_t i = row;
+    for (; i + 2 <= end; i += 2) {
+      const T* a = static_cast<const T*>(args.src) + i * pitches.src;
+      const T* b = a + pitches.src;
+      T* to_a = static_cast<T*>(args.dst) + i * pitches.dst;
+      T* to_b = to_a + pitches.dst;
+      const size_t second = std::min(first + lanes, last);
+      V a0 = LoadWide(d, a + first), b0 = LoadWide(d, b + first);
+      V a1 = LoadWide(d, a + second), b1 = LoadWide(d, b + second);
+      for (size_t c = first; c < stop; c += lanes) {
+        const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
+        const size_t ahead = std::min(c + 2 * lanes, last);
+        const V x = a0, y = b0;
+        a0 = a1;
+        b0 = b1;
+        a1 = LoadWide(d, a + ahead);
+        b1 = LoadWide(d, b + ahead);
+        StoreWide(Map<kExact>(x, s, t, p), d, to_a + c);
+        StoreWide(Map<kExact>(y, s, t, p), d, to_b + c);
+      }
+    }
+    if (i < end) single(first, stop, i);
+  }
+  for (int64_t i = row; whole < n && i < end; ++i) single(whole, n, i);
 }
 
 template <Write kWrite, typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void RowsFrom(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+  const auto groups = [&](auto rows, auto ordered, int64_t step, size_t block) HWY_ATTR {
+    RowGroups<decltype(rows)::value, kWrite, decltype(ordered)::value, T, A, R, kExact>(args, n, pitches, row, end,
+                                                                                        step, block);
+  };
   // Only the bare map runs at the speed of memory; with an epilogue this would but multiply the code.
   constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
-  constexpr int64_t kRows = !kBare ? 1 : kWrite == Write::kStream ? kStreams : kTurns;
-  const int64_t step =
-      kWrite == Write::kStream && !kInOrder
-          ? std::max<int64_t>(1, static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src))
-          : 1;
-  for (; row + kRows * step <= end; row += kRows * step) {
-    for (int64_t i = row; i < row + step; ++i) RowsOf<kRows, kWrite, T, A, R, kExact>(args, n, pitches, i, step);
+  const auto one = std::integral_constant<int64_t, 1>();
+  const auto turns = std::integral_constant<int64_t, kTurns>();
+  if constexpr (!kBare) return groups(one, std::true_type(), 1, n);
+  if constexpr (!kKnowsPages) {
+    if constexpr (kWrite == Write::kStream) return groups(one, std::true_type(), 1, n);
+    return groups(turns, std::true_type(), 1, n);
   }
-  for (; row < end; ++row) RowsOf<1, kWrite, T, A, R, kExact>(args, n, pitches, row, 0);
+  const auto in_pages = [&]() HWY_ATTR {
+    const int64_t page = static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src);
+    groups(turns, std::false_type(), kWrite == Write::kStream ? std::max<int64_t>(1, page) : 1, n);
+  };
+  if constexpr (kWrite == Write::kFetch) return in_pages();
+  if (InPages(args)) return in_pages();
+  if constexpr (kWrite == Write::kStream) {
+    if (n <= kParametersInL1) return groups(one, std::true_type(), 1, n);
+    return groups(turns, std::true_type(), 1, n);
+  }
+  if (pitches.src * static_cast<int64_t>(sizeof(T)) % kAlike == 0) {
+    return TwinRows<T, kExact>(args, n, pitches, row, end);
+  }
+  const size_t block = n <= kFewColumns ? n : kColumns;
+  if (pitches.src != pitches.dst) return groups(turns, std::true_type(), 1, block);
+  groups(std::integral_constant<int64_t, kManyTurns>(), std::true_type(), 1, block);
 }
 
 template <typename T, Activation A, Residual R, bool kExact>
@@ -116,7 +229,7 @@ void Pixels(const AffineArgs& args, int64_t channels, const AffinePitches& pitch
       RowsFrom<Write::kStream, T, A, R, kExact>(args, n, pitches, begin, end);
       return hwy::FlushStream();
     }
-    if (!kInOrder && args.fetch) return RowsFrom<Write::kFetch, T, A, R, kExact>(args, n, pitches, begin, end);
+    if (InPages(args) && args.fetch) return RowsFrom<Write::kFetch, T, A, R, kExact>(args, n, pitches, begin, end);
   }
   RowsFrom<Write::kPlain, T, A, R, kExact>(args, n, pitches, begin, end);
 }

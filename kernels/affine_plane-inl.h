@@ -155,14 +155,14 @@ class PlanePattern {
   static constexpr int64_t kMaxVectors = 128;  // 8 KiB, which leave L1 to the data
   static constexpr int64_t kWorth = 4;         // groups
 
-  // For planes of `plane` elements, `count` in all.
-  PlanePattern(int64_t plane, int64_t count) : plane_(plane) {
+  // For planes of `plane` elements, `count` in all. In order only those of less than a vector need one.
+  PlanePattern(int64_t plane, int64_t count, bool in_pages) : plane_(plane) {
     const auto lanes = static_cast<int64_t>(hn::Lanes(D()));
     const int64_t step = std::min(lanes, plane & -plane);  // their greatest common divisor: lanes is a power of two
     group_ = lanes / step;
     vectors_ = plane / step;
     // Planes that are whole vectors need none; finding it takes about as long as mapping a group.
-    usable_ = kFast && (!kInOrder || plane < lanes) && group_ > 1 && vectors_ <= kMaxVectors &&
+    usable_ = kFast && (in_pages || plane < lanes) && group_ > 1 && vectors_ <= kMaxVectors &&
               count >= kWorth * group_ * plane;
     if (!usable_) return;
     const D d;
@@ -256,11 +256,17 @@ template <typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void MapOrdered(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
   if constexpr (A == Activation::kNone && R == Residual::kNone) {
     if (kIsWide<T> && args.stream) {
-      return OrderedMap<Write::kStream, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+      return OrderedMap<Write::kStream, false, T, A, R, kExact>::Run(args, channels, plane, begin, end);
     }
-    if (args.fetch_source) return OrderedMap<Write::kFetch, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+    if constexpr (kKnowsPages) {
+      if (FollowsClosely<T>(args)) {
+        return OrderedMap<Write::kPlain, true, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+      }
+    } else if (args.fetch_source) {
+      return OrderedMap<Write::kFetch, false, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+    }
   }
-  OrderedMap<Write::kPlain, T, A, R, kExact>::Run(args, channels, plane, begin, end);
+  OrderedMap<Write::kPlain, false, T, A, R, kExact>::Run(args, channels, plane, begin, end);
 }
 
 // What AffinePlanes does; FlushStream is left to the caller. `pattern`: of such planes, usable or not.
@@ -270,9 +276,9 @@ HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& p
   // Only the bare map runs at the speed of memory; with an epilogue its other forms would but multiply the code.
   constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
-  if constexpr (kInOrder) {
+  if (!InPages(args)) {
     if (plane >= lanes) return MapOrdered<T, A, R, kExact>(args, channels, plane, begin, end);
-  } else if constexpr (kBare) {
+  } else if constexpr (kKnowsPages && kBare) {
     if (kIsWide<T> && args.stream && plane >= lanes) {
       return MapLines<T, kExact, true>(args, channels, plane, begin, end);
     }
@@ -285,7 +291,7 @@ HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& p
       begin = first < end ? MapGroups<T, A, R, kExact>(args, pattern, channels, first / plane, end) : end;
     }
   }
-  if constexpr (kBare && !kInOrder) {
+  if constexpr (kKnowsPages && kBare) {
     if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0 && begin < end) {
       return MapLines<T, kExact, false>(args, channels, plane, begin, end);
     }

@@ -37,6 +37,15 @@ namespace {
 HWY_EXPORT(GetRows);
 }  // namespace
 
+Walk PreferredWalk() {
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC
+  static const bool amd = __builtin_cpu_is("amd") != 0;
+  return amd ? Walk::kOrder : Walk::kPages;
+#else
+  return Walk::kOrder;
+#endif
+}
+
 AffineRows FindAffineRows(Activation activation, Residual residual) {
   InitTargets();
   return HWY_DYNAMIC_DISPATCH(GetRows)(activation, residual);

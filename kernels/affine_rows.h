@@ -10,6 +10,13 @@
 
 namespace crease {
 
+// How a CPU likes memory to be walked: in the order of addresses, or several pages in turns. Figures in
+// affine_vector-inl.h.
+enum class Walk : uint8_t { kOrder, kPages };
+
+// That of this machine, by its maker. Thread-safe.
+Walk PreferredWalk();
+
 // Elements of src, residual and dst are of one dtype: float32, float64, float16 or bfloat16. scale and
 // shift are float, for float64 they are double. dst may be src or residual.
 struct AffineArgs {
@@ -23,6 +30,7 @@ struct AffineArgs {
   bool stream = false;          // write past the caches; ignored where lines would be written in parts
   bool fetch = false;           // fetch lines before they are written: worth it where L2 does not hold them
   bool fetch_source = false;    // fetch lines before they are read, for targets where the other does not help
+  Walk walk = Walk::kOrder;     // targets below AVX-512 know but this one
 };
 
 // NCHW: elements [begin, end) of a dense tensor of planes of `plane` elements; plane p belongs to

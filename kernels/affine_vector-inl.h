@@ -38,36 +38,41 @@ HWY_INLINE V Map(V x, V scale, V shift, V pivot) {
   return hn::MulAdd(x, scale, shift);
 }
 
-// How memory likes to be walked. With AVX-512 (Sapphire Rapids): what goes past the caches is read as 4 streams, about
-// a page of float32 apart, since prefetchers follow a stream within a page only and wait at every border (two threads,
-// best of 15: 22.9 GB/s, one stream 18.7; nothing is gained where caches hold the tensor, 0.95 to 1.03 times), and
-// lines of a plain result are fetched before they are written (3 MB from L3 and back: 276 us, 298 without).
+// Walk::kPages, Sapphire Rapids with AVX-512: what goes past the caches is read as 4 streams, about a page of float32
+// apart, since prefetchers follow a stream within a page only and wait at every border (two threads, best of 15: 22.9
+// GB/s, one stream 18.7; nothing is gained where caches hold the tensor, 0.95 to 1.03 times), and lines of a plain
+// result are fetched before they are written (3 MB from L3 and back: 276 us, 298 without).
 //
-// Below (measured on Zen 1): everything in the order in which it lies, and the source is fetched by software. 4 streams
-// of 98 MB run at 16.3 GB/s, one thread; one stream at 18.0, and at 20.8 where lines are fetched 512 bytes ahead, for
-// one use; on two threads 25.3, 24.9, 27.3. 3 MB from L3 and back: 212 us, 252 without, 2 threads 118 and 150; fetching
-// the result's lines gains nothing.
-#if HWY_TARGET <= HWY_AVX3
-constexpr bool kInOrder = false;
+// Walk::kOrder: everything in the order in which it lies.
+//  - Zen 4 with AVX-512: 98 MB past the caches, one thread and two: 4.8 and 3.4 ms with the source fetched 1 KB ahead
+//    for one use, 5.6 and 3.5 without, 4 streams 6.9 and 4.3. 3 MB from L3 and back: 64 us as memcpy, 78 with the
+//    source's lines fetched, 79 with the result's: in caches nothing is.
+//  - Zen 1 with AVX2: 4 streams of 98 MB run at 16.3 GB/s, one thread; one stream at 18.0, and at 20.8 where lines are
+//    fetched 512 bytes ahead, for one use; on two threads 25.3, 24.9, 27.3. 3 MB from L3 and back, the source fetched:
+//    212 us, 252 without, 2 threads 118 and 150; fetching the result's lines gains nothing.
+constexpr bool kKnowsPages = HWY_TARGET <= HWY_AVX3;
+HWY_INLINE bool InPages(const AffineArgs& args) { return kKnowsPages && args.walk == Walk::kPages; }
 constexpr size_t kStreams = 4;
-#else
-constexpr bool kInOrder = true;
-constexpr size_t kStreams = 1;
-#endif
 constexpr size_t kStreamElements = 1024;
 constexpr size_t kStoreAhead = 512;                        // elements
 constexpr size_t kStreamAhead = 1024, kFetchAhead = 1024;  // bytes
-// Of rows with a parameter a column, whose loop has twice the instructions: 98 MB take 10.4 ms (1024: 11.0, 512: 12.4).
+// Of rows with a parameter a column, whose loop has twice the instructions: 98 MB on Zen 1 take 10.4 ms (1024: 11.0,
+// 512: 12.4).
 constexpr size_t kStreamRowsAhead = 2048;
 
-// How results reach memory: as they are, with lines fetched before, or past the caches.
+// Vectors of T that make a line of 64 bytes.
+template <typename T>
+constexpr size_t kVectorsOfLine = HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>) * sizeof(T) >= 64 ? 1 : 2;
+
+// How results reach memory: as they are, past the caches, or as they are with lines fetched before: the result's in
+// pages, the source's in order.
 enum class Write : uint8_t { kPlain, kFetch, kStream };
 
-// The source's line that will be due soon, where lines are fetched so. An address past the tensor's end is never read.
+// In order: the source's line that will be due soon. An address past the tensor's end is never read.
 template <Write kWrite, size_t kAhead = kStreamAhead, typename T>
 HWY_INLINE void FetchSource(const T* src) {
-  if constexpr (kInOrder && kWrite == Write::kStream) __builtin_prefetch(src + kAhead / sizeof(T), 0, 0);
-  if constexpr (kInOrder && kWrite == Write::kFetch) __builtin_prefetch(src + kFetchAhead / sizeof(T), 0, 3);
+  if constexpr (kWrite == Write::kStream) __builtin_prefetch(src + kAhead / sizeof(T), 0, 0);
+  if constexpr (kWrite == Write::kFetch) __builtin_prefetch(src + kFetchAhead / sizeof(T), 0, 3);
 }
 
 template <Write kWrite, class D, typename T>
@@ -75,7 +80,6 @@ HWY_INLINE void WriteWide(hn::Vec<D> v, D d, T* dst) {
   if constexpr (kWrite == Write::kStream) {
     StreamWide(v, d, dst);
   } else {
-    if constexpr (!kInOrder && kWrite == Write::kFetch) __builtin_prefetch(dst + kStoreAhead, 1, 3);
     StoreWide(v, d, dst);
   }
 }

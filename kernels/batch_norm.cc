@@ -44,7 +44,7 @@ class Scratch {
   template <typename T>
   NormMapView<T> TakeMap(int64_t channels) {
     const int64_t period = PatternPeriod(channels);
-    return {channels, Take<T>(period).data(), Take<T>(period).data(), Take<T>(period).data()};
+    return NormMapView<T>::In(Take<T>(NormMapView<T>::Room(period)).data(), channels, period);
   }
 
  private:
@@ -212,14 +212,13 @@ void MapAny(const RunContext& context, const NormTensor& t, const NormParameters
 
 template <typename T>
 auto NormMap::View(std::vector<T>& values) const {
-  const auto period = static_cast<size_t>(PatternPeriod(channels_));
-  values.resize(3 * period);
-  return NormMapView<T>{channels_, values.data(), values.data() + period, values.data() + 2 * period};
+  values.resize(static_cast<size_t>(NormMapView<T>::Room(period_)));
+  return NormMapView<T>::In(values.data(), channels_, period_);
 }
 
 NormMap::NormMap(DType dtype, const NormParameters& parameters, std::span<const double> mean,
                  std::span<const double> var)
-    : channels_(static_cast<int64_t>(mean.size())) {
+    : channels_(static_cast<int64_t>(mean.size())), period_(PatternPeriod(channels_)) {
   dtype == DType::kFloat64 ? View(doubles_).Set(parameters, mean, var) : View(floats_).Set(parameters, mean, var);
 }
 
@@ -227,9 +226,7 @@ void NormMap::Apply(const RunContext& context, const NormTensor& tensor, const E
   if (tensor.values_per_channel() == 0) return;
   const auto apply = [&](const auto& values) {
     using T = std::remove_const_t<std::remove_reference_t<decltype(values[0])>>;
-    const auto period = PatternPeriod(channels_);
-    T* first = const_cast<T*>(values.data());
-    ApplyMap(context, tensor, NormMapView<T>{channels_, first, first + period, first + 2 * period}, epilogue);
+    ApplyMap(context, tensor, NormMapView<T>::In(const_cast<T*>(values.data()), channels_, period_), epilogue);
   };
   tensor.dtype == DType::kFloat64 ? apply(doubles_) : apply(floats_);
 }
@@ -241,7 +238,7 @@ bool CanFuse(DType dtype, const Epilogue& epilogue) {
 size_t NormScratchBytes(const NormTensor& t) {
   const auto partial = static_cast<size_t>(PartialCount(t));
   return Aligned(partial * sizeof(Moments)) + 64 +
-         3 * Aligned(static_cast<size_t>(PatternPeriod(t.channels)) * sizeof(double));
+         Aligned(static_cast<size_t>(NormMapView<double>::Room(PatternPeriod(t.channels))) * sizeof(double));
 }
 
 void TrackStatistics(DType dtype, double factor, int64_t count, std::span<const double> mean,
@@ -273,10 +270,10 @@ void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const
   const int64_t channel_bytes = tensor.values_per_channel() * element;
   if (HasPlanes(tensor) && channel_bytes <= CachedBytes() && tensor.channels >= kMinChannels) {
     const ChannelNorm norm = FindChannelNorm(tensor.dtype);
-    const bool stream = ShouldStream(tensor.channels * channel_bytes);
+    const ChannelWrites writes = {ShouldStream(tensor.channels * channel_bytes), PreferredWalk()};
     ParallelForCost(
         context, tensor.channels, tensor.channels * tensor.values_per_channel(),
-        [&](int64_t begin, int64_t end) { norm(tensor, parameters, stream, begin, end, mean.data(), var.data()); });
+        [&](int64_t begin, int64_t end) { norm(tensor, parameters, writes, begin, end, mean.data(), var.data()); });
     return;
   }
   Scratch scratch(context);

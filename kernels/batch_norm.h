@@ -47,7 +47,7 @@ class NormMap {
   template <typename T>
   auto View(std::vector<T>& values) const;
 
-  int64_t channels_;
+  int64_t channels_, period_;    // of the arrays: kernels/batch_norm_map.h
   std::vector<float> floats_;    // empty for float64
   std::vector<double> doubles_;  // for float64
 };

@@ -87,7 +87,7 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
 }
 
 // Maps a channel beside the reading of another, which lies in the same way.
-template <typename T, bool kStream>
+template <typename T, Write kWrite>
 struct MapTask {
   static constexpr bool kApart = false;
   using D = hn::ScalableTag<Wide<T>>;
@@ -100,12 +100,8 @@ struct MapTask {
   HWY_INLINE void Whole(size_t at) const {
     const D d;
     const V y = Map<true>(LoadWide(d, src + at), scale, shift, pivot);
-    if constexpr (kStream) {
-      StreamWide(y, d, dst + at);
-    } else {
-      if constexpr (!kInOrder) __builtin_prefetch(dst + at + kStoreAhead, 1, 3);
-      StoreWide(y, d, dst + at);
-    }
+    if constexpr (kWrite == Write::kFetch) __builtin_prefetch(dst + at + kStoreAhead, 1, 3);
+    WriteWide<kWrite>(y, d, dst + at);
   }
   HWY_INLINE void Part(size_t at, size_t count) const {
     const D d;
@@ -132,7 +128,7 @@ Moments ChannelMoments(const NormTensor& t, const T* src, const Task& task) {
 struct ChannelRange {
   const NormTensor& tensor;
   const NormParameters& parameters;
-  bool stream;
+  ChannelWrites writes;
   int64_t begin, end;
   double *mean, *var;
 
@@ -149,7 +145,7 @@ struct ChannelRange {
 };
 
 // One channel after the other: while one is mapped the next one is read, so that memory is never idle.
-template <typename T, bool kStream>
+template <typename T, Write kWrite>
 void NormalizePlanes(const ChannelRange& range) {
   const hn::ScalableTag<Wide<T>> d;
   const NormTensor& t = range.tensor;
@@ -165,12 +161,13 @@ void NormalizePlanes(const ChannelRange& range) {
     const T* src = static_cast<const T*>(t.src) + c * t.plane;
     T* dst = static_cast<T*>(t.dst) + c * t.plane;
     if (c + 1 < range.end) {
-      measure(c + 1, MapTask<T, kStream>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
+      measure(c + 1, MapTask<T, kWrite>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
       continue;
     }
     AffineArgs args{src, nullptr, dst, &scale, &shift, &pivot};
-    args.stream = kStream;
-    const PlanePattern<Wide<T>> pattern(t.plane, t.plane);
+    args.stream = kWrite == Write::kStream;
+    args.walk = range.writes.walk;
+    const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));
     for (int64_t n = 0; n < t.batch; ++n) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
@@ -200,11 +197,12 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
   const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes / lanes * lanes, lanes, kMaxGroup);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
-  const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane);
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
   AffineArgs args{nullptr, nullptr, nullptr, scale, shift, pivot};
-  args.stream = range.stream;
+  args.stream = range.writes.stream;
+  args.walk = range.writes.walk;
+  const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane, InPages(args));
   for (int64_t first = range.begin; first < range.end; first += group) {
     const int64_t count = std::min(group, range.end - first), run = count * t.plane;
     const T* src = static_cast<const T*>(t.src) + first * t.plane;
@@ -224,22 +222,24 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
 }
 
 template <typename T>
-void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, bool stream, int64_t begin, int64_t end,
-                       double* mean, double* var) {
+void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, ChannelWrites writes, int64_t begin,
+                       int64_t end, double* mean, double* var) {
   // Whole planes past the caches only from where a line begins to where one ends.
   const bool lines =
       t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
-  const ChannelRange range{t, parameters, stream, begin, end, mean, var};
+  const ChannelRange range{t, parameters, writes, begin, end, mean, var};
   const int64_t vector_bytes =
       t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
   if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
     NormalizeSmallPlanes<T>(range);
-  } else if (stream && lines && kIsWide<T>) {
-    NormalizePlanes<T, true>(range);
+  } else if (writes.stream && lines && kIsWide<T>) {
+    NormalizePlanes<T, Write::kStream>(range);
+  } else if (kKnowsPages && writes.walk == Walk::kPages) {
+    NormalizePlanes<T, Write::kFetch>(range);
   } else {
-    NormalizePlanes<T, false>(range);
+    NormalizePlanes<T, Write::kPlain>(range);
   }
-  if (stream) hwy::FlushStream();
+  if (writes.stream) hwy::FlushStream();
 }
 
 void MoveAverages(double keep, double factor, bool single, int64_t channels, const double* values, double* averages) {

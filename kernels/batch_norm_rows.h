@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/affine_rows.h"
 #include "kernels/batch_norm.h"
 
 namespace crease {
@@ -28,8 +29,12 @@ AverageRows FindMoveAverages();
 
 // Channels [begin, end) of a plain tensor with planes, each by its own mean and biased variance, which go
 // to mean[] and var[]. Values of one channel are read from memory once if twice as many fit into L2.
-using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, bool stream, int64_t begin,
-                             int64_t end, double* mean, double* var);
+struct ChannelWrites {
+  bool stream;  // past the caches
+  Walk walk;
+};
+using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, ChannelWrites writes,
+                             int64_t begin, int64_t end, double* mean, double* var);
 ChannelNorm FindChannelNorm(DType dtype);
 
 }  // namespace crease

@@ -273,7 +273,9 @@ Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y, const
   CREASE_RETURN_IF_ERROR(CheckEpilogue(x, epilogue));
   const bool unbatched = static_cast<int>(x.shape.size()) == spatial_rank + 1 && spatial_rank == 2;
   CREASE_ASSIGN_OR_RETURN(const Placement from, Place(x.shape, x.strides, unbatched, "x"));
-  CREASE_ASSIGN_OR_RETURN(const Placement to, Place(y.shape, y.strides, unbatched, "y"));
+  const Result<Placement> of_y = y.strides == x.strides ? from : Place(y.shape, y.strides, unbatched, "y");
+  CREASE_RETURN_IF_ERROR(of_y);
+  const Placement& to = *of_y;
   const Epilogue wanted = KernelEpilogue(epilogue);
   Placement added;
   if (wanted.residual != Residual::kNone) {

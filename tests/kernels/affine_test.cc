@@ -60,14 +60,20 @@ TEST(Affine, LargeTensorsOnThreads) {
 struct Writes {
   const char* name;
   bool stream, fetch, fetch_source;
+  Walk walk;
   void To(AffineArgs& args) const {
     args.stream = stream;
     args.fetch = fetch;
     args.fetch_source = fetch_source;
+    args.walk = walk;
   }
 };
-constexpr Writes kWrites[] = {
-    {"plain", false, false, false}, {"fetched", false, true, true}, {"past the caches", true, true, true}};
+constexpr Writes kWrites[] = {{"plain", false, false, false, Walk::kOrder},
+                              {"fetched", false, true, true, Walk::kOrder},
+                              {"past the caches", true, true, true, Walk::kOrder},
+                              {"plain in pages", false, false, false, Walk::kPages},
+                              {"fetched in pages", false, true, true, Walk::kPages},
+                              {"past the caches in pages", true, true, true, Walk::kPages}};
 
 // `count` random elements and parameters of `channels`, and storage for two results to compare, aligned as tensors are,
 // so that lines can be written past the caches. T: of the dtype's size.
@@ -75,7 +81,7 @@ template <typename T>
 class MapBuffers {
  public:
   MapBuffers(DType dtype, int64_t count, int64_t channels)
-      : x_(RandomTensor({count}, 1).ConvertedTo(dtype).value()),
+      : x_(RandomTensor({count + kPage}, 1).ConvertedTo(dtype).value()),
         scale_(RandomTensor({channels}, 2)),
         shift_(RandomTensor({channels}, 3)),
         pivot_(RandomTensor({channels}, 4)),
@@ -84,9 +90,14 @@ class MapBuffers {
 
   T* want() { return reinterpret_cast<T*>(want_.mutable_data<std::byte>()); }
   T* got() { return reinterpret_cast<T*>(got_.mutable_data<std::byte>()); }
-  AffineArgs ArgsTo(T* dst) const {
+  // `ahead`: bytes by which dst lies after the source, but for whole pages; -1 for any.
+  AffineArgs ArgsTo(T* dst, int64_t ahead = -1) const {
     AffineArgs args;
     args.src = x_.bytes();
+    if (ahead >= 0) {
+      const auto from = reinterpret_cast<uintptr_t>(x_.bytes());
+      args.src = x_.bytes() + (reinterpret_cast<uintptr_t>(dst) - static_cast<uintptr_t>(ahead) - from) % kPage;
+    }
     args.dst = dst;
     args.scale = scale_.bytes();
     args.shift = shift_.bytes();
@@ -95,6 +106,7 @@ class MapBuffers {
   }
 
  private:
+  static constexpr int64_t kPage = 4096;
   Tensor x_, scale_, shift_, pivot_, want_, got_;
 };
 
@@ -109,20 +121,23 @@ void CheckRanges(DType dtype, int64_t plane) {
   T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
     const AffinePlanes rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).planes;
-    AffineArgs args = buffers.ArgsTo(want);
-    for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
-    args.dst = got;
-    for (const Writes& writes : kWrites) {
-      writes.To(args);
-      for (const int64_t begin : {int64_t{0}, int64_t{13}, plane + 1}) {
-        for (const int64_t end : {count, count - 7, std::min(count, begin + 5)}) {
-          if (begin >= end) continue;
-          std::fill_n(got, count, kUntouched);
-          rows(args, kChannels, plane, begin, end);
-          for (int64_t i = 0; i < count; ++i) {
-            ASSERT_EQ(got[i], i < begin || i >= end ? kUntouched : want[i])
-                << target << " " << Name(dtype) << " plane " << plane << " " << writes.name << " [" << begin << ", "
-                << end << ") at " << i;
+    for (const int64_t ahead : {-1, 0, 64, 128}) {
+      AffineArgs args = buffers.ArgsTo(got, ahead);
+      args.dst = want;
+      for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
+      args.dst = got;
+      for (const Writes& writes : kWrites) {
+        writes.To(args);
+        for (const int64_t begin : {int64_t{0}, int64_t{13}, plane + 1}) {
+          for (const int64_t end : {count, count - 7, std::min(count, begin + 5)}) {
+            if (begin >= end) continue;
+            std::fill_n(got, count, kUntouched);
+            rows(args, kChannels, plane, begin, end);
+            for (int64_t i = 0; i < count; ++i) {
+              ASSERT_EQ(got[i], i < begin || i >= end ? kUntouched : want[i])
+                  << target << " " << Name(dtype) << " plane " << plane << " " << writes.name << ", " << ahead
+                  << " bytes ahead, [" << begin << ", " << end << ") at " << i;
+            }
           }
         }
       }
@@ -130,19 +145,19 @@ void CheckRanges(DType dtype, int64_t plane) {
   });
 }
 
-// Rows [1, rows - 1) of channels-last memory with a pitch, written in every way, and what is around them left alone;
+// Rows [1, rows - 1) of channels-last memory with pitches, written in every way, and what is around them left alone;
 // the same bits as row by row.
 template <typename T>
-void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch) {
-  constexpr int64_t kRows = 23;
+void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pitch) {
+  constexpr int64_t kRows = 24;
   constexpr T kUntouched = 77;
-  const int64_t count = kRows * pitch;
+  const int64_t count = kRows * std::max(pitch, dst_pitch);
   MapBuffers<T> buffers(dtype, count, channels);
   T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
     const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
     AffineArgs args = buffers.ArgsTo(want);
-    const AffinePitches pitches = {pitch, pitch, pitch};
+    const AffinePitches pitches = {pitch, pitch, dst_pitch};
     std::fill_n(want, count, kUntouched);
     for (int64_t row = 1; row < kRows - 1; ++row) rows(args, channels, pitches, row, row + 1);
     args.dst = got;
@@ -151,17 +166,21 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch) {
       std::fill_n(got, count, kUntouched);
       rows(args, channels, pitches, 1, kRows - 1);
       ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
-          << target << " " << Name(dtype) << " channels " << channels << " pitch " << pitch << " " << writes.name;
+          << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
+          << " " << writes.name;
     }
   });
 }
 
 TEST(Affine, PixelsInEveryWay) {
-  for (const int64_t channels : {1, 3, 8, 15, 16, 17, 24, 64, 67, 1100}) {
-    for (const int64_t pitch : {channels, channels + 5, (channels + 31) / 16 * 16}) {
-      CheckPixelRows<float>(DType::kFloat32, channels, pitch);
-      CheckPixelRows<uint16_t>(DType::kBFloat16, channels, pitch);
-      if (testing::Test::HasFatalFailure()) return;
+  // Rows that lie alike in their pages, too.
+  for (const int64_t channels : {1, 3, 8, 15, 16, 17, 24, 64, 67, 512, 1100, 2048}) {
+    for (const int64_t pitch : {channels, channels + 5, (channels + 31) / 16 * 16, (channels + 1023) / 1024 * 1024}) {
+      for (const int64_t dst_pitch : {pitch, pitch + 16}) {
+        CheckPixelRows<float>(DType::kFloat32, channels, pitch, dst_pitch);
+        CheckPixelRows<uint16_t>(DType::kBFloat16, channels, pitch, dst_pitch);
+        if (testing::Test::HasFatalFailure()) return;
+      }
     }
   }
 }
