@@ -94,7 +94,7 @@ class AffineKernel final : public Kernel {
     if (plain) {
       RunAffinePlain(context, rows_.planes, args, x.dtype, x.batch(), channels, x.spatial());
     } else if (x.dense() && dst[0].dense() && (!has_residual || r.dense())) {
-      RunAffineDense(context, rows_.pixels, args, x.dtype, period_, pixels * channels);
+      RunAffineDense(context, rows_.pixels, args, x.dtype, channels, period_, pixels * channels);
     } else {
       const AffinePitches pitches = {PitchOf(x), has_residual ? PitchOf(r) : 0, PitchOf(dst[0])};
       RunAffinePitched(context, rows_.pixels, args, channels, pitches, pixels);
@@ -142,15 +142,17 @@ void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs arg
   });
 }
 
-void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t period,
-                    int64_t count) {
+void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t channels,
+                    int64_t period, int64_t count) {
   DecideWrites(count * static_cast<int64_t>(ByteSize(dtype)), args);
+  args.cycle = channels;
   const AffinePitches pitches = {period, period, period};
   const int64_t whole = count / period;
   ParallelForCost(context, whole, count, [&](int64_t begin, int64_t end) { rows(args, period, pitches, begin, end); });
   if (whole * period == count) return;
   const int64_t done = whole * period * static_cast<int64_t>(ByteSize(dtype));
   args.stream = args.fetch = args.fetch_source = false;
+  args.cycle = 0;
   args.src = static_cast<const std::byte*>(args.src) + done;
   args.dst = static_cast<std::byte*>(args.dst) + done;
   if (args.residual != nullptr) args.residual = static_cast<const std::byte*>(args.residual) + done;

@@ -28,10 +28,10 @@ void RepeatTo(int64_t period, std::vector<T>& values) {
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,
                     int64_t channels, int64_t plane);
 
-// Dense channels-last of `count` elements: args.scale and args.shift hold `period` entries; the last
-// period may be cut.
-void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t period,
-                    int64_t count);
+// Dense channels-last of `count` elements: args.scale and args.shift hold `period` entries, those of the channels again
+// and again; the last period may be cut.
+void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t channels,
+                    int64_t period, int64_t count);
 
 // Channels-last of `pixels` rows with pitches.
 void RunAffinePitched(const RunContext& context, AffinePixels rows, const AffineArgs& args, int64_t channels,

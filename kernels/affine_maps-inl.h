@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 #include <type_traits>
 
 #include "kernels/affine_plane-inl.h"
@@ -44,8 +45,10 @@ void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t beg
 // parameters that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
 constexpr int64_t kTurns = 4, kManyTurns = 7;
 constexpr int64_t kAlike = 2048;  // bytes: rows a multiple of it apart
-constexpr size_t kFewColumns = 256, kColumns = 128, kTwinColumns = 1024;
+constexpr size_t kFewColumns = 256, kColumns = 128;
+constexpr int64_t kTwinColumns = 1024;
 constexpr size_t kParametersInL1 = 1024;  // columns
+constexpr int64_t kMaxCycle = 8;          // vectors of parameters that stay in registers: three times as many
 
 // Columns [c, end) of kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from
 // memory.
@@ -151,39 +154,85 @@ template <typename T, bool kExact>
 HWY_INLINE void TwinRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
-  const size_t lanes = hn::Lanes(d), whole = n / lanes * lanes;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d)), all = static_cast<int64_t>(n), whole = all / lanes * lanes;
   const auto* scale = static_cast<const Wide<T>*>(args.scale);
   const auto* shift = static_cast<const Wide<T>*>(args.shift);
   [[maybe_unused]] const auto* pivot = static_cast<const Wide<T>*>(args.pivot);
-  const auto single = [&](size_t c, size_t stop, int64_t i) HWY_ATTR {
-    RowsOf<1, Write::kPlain, true, T, Activation::kNone, Residual::kNone, kExact>(args, c, stop, pitches, i, 0);
+  const auto single = [&](int64_t c, int64_t stop, int64_t i) HWY_ATTR {
+    RowsOf<1, Write::kPlain, true, T, Activation::kNone, Residual::kNone, kExact>(
+        args, static_cast<size_t>(c), static_cast<size_t>(stop), pitches, i, 0);
   };
-  for (size_t first = 0; first < whole; first += kTwinColumns) {
-    const size_t stop = std::min(whole, first + kTwinColumns), last = stop - lanes;
+  for (int64_t first = 0; first < whole; first += kTwinColumns) {
+    const int64_t stop = std::min(whole, first + kTwinColumns), last = stop - lanes;
     int64_t i = row;
     for (; i + 2 <= end; i += 2) {
       const T* a = static_cast<const T*>(args.src) + i * pitches.src;
       const T* b = a + pitches.src;
       T* to_a = static_cast<T*>(args.dst) + i * pitches.dst;
       T* to_b = to_a + pitches.dst;
-      const size_t second = std::min(first + lanes, last);
-      V a0 = LoadWide(d, a + first), b0 = LoadWide(d, b + first);
-      V a1 = LoadWide(d, a + second), b1 = LoadWide(d, b + second);
-      for (size_t c = first; c < stop; c += lanes) {
+      Reader<T, true> read_a(a, last), read_b(b, last);
+      read_a.Start(first);
+      read_b.Start(first);
+      for (int64_t c = first; c < stop; c += lanes) {
         const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
-        const size_t ahead = std::min(c + 2 * lanes, last);
-        const V x = a0, y = b0;
-        a0 = a1;
-        b0 = b1;
-        a1 = LoadWide(d, a + ahead);
-        b1 = LoadWide(d, b + ahead);
+        const V x = read_a.Next(c), y = read_b.Next(c);
         StoreWide(Map<kExact>(x, s, t, p), d, to_a + c);
         StoreWide(Map<kExact>(y, s, t, p), d, to_b + c);
       }
     }
     if (i < end) single(first, stop, i);
   }
-  for (int64_t i = row; whole < n && i < end; ++i) single(whole, n, i);
+  for (int64_t i = row; whole < all && i < end; ++i) single(whole, all, i);
+}
+
+// Elements [i, end) of dense rows whose parameters fill kVectors vectors, which stay in registers.
+template <size_t kVectors, Write kWrite, bool kAhead, typename T, bool kExact>
+HWY_INLINE void MapCycles(const AffineArgs& args, int64_t i, int64_t end) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto* src = static_cast<const T*>(args.src);
+  auto* dst = static_cast<T*>(args.dst);
+  V s[kVectors], t[kVectors], p[kVectors];
+  for (size_t v = 0; v < kVectors; ++v) {
+    const auto of = [&](const void* values) HWY_ATTR {
+      return hn::LoadU(d, static_cast<const Wide<T>*>(values) + static_cast<int64_t>(v) * lanes);
+    };
+    s[v] = of(args.scale);
+    t[v] = of(args.shift);
+    p[v] = kExact ? of(args.pivot) : s[v];
+  }
+  Reader<T, kAhead> read(src, end - lanes);
+  read.Start(i);
+  while (i < end) {
+    for (size_t v = 0; v < kVectors; ++v, i += lanes) {
+      FetchSource<kWrite>(src + i);
+      WriteWide<kWrite>(Map<kExact>(read.Next(i), s[v], t[v], p[v]), d, dst + i);
+    }
+  }
+}
+
+// MapCycles for `vectors` <= kVectors.
+template <size_t kVectors, Write kWrite, typename T, bool kExact>
+HWY_INLINE void MapCyclesOf(size_t vectors, const AffineArgs& args, int64_t begin, int64_t end) {
+  if constexpr (kVectors > 1) {
+    if (vectors < kVectors) return MapCyclesOf<kVectors - 1, kWrite, T, kExact>(vectors, args, begin, end);
+  }
+  if constexpr (kWrite == Write::kPlain) {
+    if (FollowsClosely<T>(args)) return MapCycles<kVectors, kWrite, true, T, kExact>(args, begin, end);
+  }
+  MapCycles<kVectors, kWrite, false, T, kExact>(args, begin, end);
+}
+
+// Vectors that hold the parameters of a whole number of pixels, where MapCycles can keep them and rows of n columns
+// are such; else 0.
+template <typename T>
+HWY_INLINE size_t CycleVectors(const AffineArgs& args, size_t n) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
+  if (args.cycle <= 0 || args.cycle > kMaxCycle * lanes) return 0;
+  const int64_t columns = std::lcm(args.cycle, lanes);
+  return columns <= kMaxCycle * lanes && static_cast<int64_t>(n) % columns == 0 ? static_cast<size_t>(columns / lanes)
+                                                                                : 0;
 }
 
 template <Write kWrite, typename T, Activation A, Residual R, bool kExact>
@@ -207,6 +256,10 @@ HWY_INLINE void RowsFrom(const AffineArgs& args, size_t n, const AffinePitches& 
   };
   if constexpr (kWrite == Write::kFetch) return in_pages();
   if (InPages(args)) return in_pages();
+  if (const size_t vectors = CycleVectors<T>(args, n); vectors > 0 && row < end) {
+    const auto width = static_cast<int64_t>(n);
+    return MapCyclesOf<static_cast<size_t>(kMaxCycle), kWrite, T, kExact>(vectors, args, row * width, end * width);
+  }
   if constexpr (kWrite == Write::kStream) {
     if (n <= kParametersInL1) return groups(one, std::true_type(), 1, n);
     return groups(turns, std::true_type(), 1, n);

@@ -45,7 +45,7 @@ HWY_NOINLINE void MapElements(const AffineArgs& args, int64_t channels, int64_t 
   }
 }
 
-// For planes of at least one vector. kAhead: two vectors are read before the one in front of them is written.
+// For planes of at least one vector. kAhead: as for Reader.
 template <Write kWrite, bool kAhead, typename T, Activation A, Residual R, bool kExact>
 class OrderedMap {
  public:
@@ -61,7 +61,7 @@ class OrderedMap {
     const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(map.dst_ + begin) / sizeof(T)) % lanes;
     int64_t i = past == 0 ? begin : std::min(end, begin + lanes - past);
     if (i > begin) MapElements<T, A, R, kExact>(args, channels, plane, begin, i);
-    if (i + lanes <= end) map.ReadFirst(i);
+    if (i + lanes <= end) map.read_.Start(i);
     int64_t channel = i / plane % channels, stop = (i / plane + 1) * plane;
     Channel own = map.At(channel);
     while (stop + lanes <= end) {
@@ -94,7 +94,7 @@ class OrderedMap {
         pivot_(static_cast<const W*>(args.pivot)),
         a_(args.a),
         b_(args.b),
-        last_(last) {}
+        read_(src_, last) {}
 
   HWY_INLINE Channel At(int64_t channel) const {
     const D d;
@@ -102,28 +102,10 @@ class OrderedMap {
     return {scale, hn::Set(d, shift_[channel]), kExact ? hn::Set(d, pivot_[channel]) : scale};
   }
 
-  // The vectors at i and after it.
-  HWY_INLINE void ReadFirst(int64_t i) {
-    if constexpr (kAhead) {
-      x_ = LoadWide(D(), src_ + i);
-      next_ = LoadWide(D(), src_ + std::min(i + static_cast<int64_t>(hn::Lanes(D())), last_));
-    }
-  }
-
-  // The vector at i; in order, where two are read ahead. The last ones are read again and not used.
-  HWY_INLINE V Read(int64_t i) {
-    const D d;
-    if constexpr (!kAhead) return LoadWide(d, src_ + i);
-    const V x = x_;
-    x_ = next_;
-    next_ = LoadWide(d, src_ + std::min(i + 2 * static_cast<int64_t>(hn::Lanes(d)), last_));
-    return x;
-  }
-
   HWY_INLINE void Vector(const Channel& c, int64_t i) {
     const D d;
     if constexpr (kVectorsOfLine<T> == 1) FetchSource<kWrite>(src_ + i);
-    V y = Map<kExact>(Read(i), c.scale, c.shift, c.pivot);
+    V y = Map<kExact>(read_.Next(i), c.scale, c.shift, c.pivot);
     const V r = R == Residual::kNone ? y : LoadWide(d, residual_ + i);
     if constexpr (A != Activation::kNone || R != Residual::kNone) {
       y = ApplyEpilogue<A, R>(d, y, r, hn::Set(d, a_), hn::Set(d, b_));
@@ -160,19 +142,8 @@ class OrderedMap {
   T* dst_;
   const W *scale_, *shift_, *pivot_;
   float a_, b_;
-  int64_t last_;
-  V x_, next_;  // with kAhead
+  Reader<T, kAhead> read_;
 };
-
-// Whether a source's vector lies as the one or the two before it do in the result, by the low 12 bits of their
-// addresses: as when a program allocates two tensors of whole pages, one after the other. A load waits then for the
-// store that it is compared with. Zen 4, 3 MB from L3 and back: 64 us elsewhere, 88 there, 67 by kAhead.
-template <typename T>
-HWY_INLINE bool FollowsClosely(const AffineArgs& args) {
-  constexpr uintptr_t kCompared = 4096;
-  const uintptr_t ahead = (reinterpret_cast<uintptr_t>(args.dst) - reinterpret_cast<uintptr_t>(args.src)) % kCompared;
-  return ahead > 0 && ahead <= 2 * hn::Lanes(hn::ScalableTag<Wide<T>>()) * sizeof(T);
-}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace crease

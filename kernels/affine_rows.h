@@ -31,6 +31,7 @@ struct AffineArgs {
   bool fetch = false;           // fetch lines before they are written: worth it where L2 does not hold them
   bool fetch_source = false;    // fetch lines before they are read, for targets where the other does not help
   Walk walk = Walk::kOrder;     // targets below AVX-512 know but this one
+  int64_t cycle = 0;            // of dense rows: how many columns the parameters repeat after; 0 for never
 };
 
 // NCHW: elements [begin, end) of a dense tensor of planes of `plane` elements; plane p belongs to

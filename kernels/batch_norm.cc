@@ -138,12 +138,15 @@ void PartStatistics(const RunContext& context, const NormTensor& t, const Column
                     std::span<double> m2) {
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
   const int64_t column_parts = (in.columns + kMaxColumns - 1) / kMaxColumns;
+  const int64_t bytes = in.rows * in.columns * static_cast<int64_t>(ByteSize(t.dtype));
+  const ReadFrom from =
+      PreferredWalk() == Walk::kOrder && bytes <= LastLevelBytes() / 2 ? ReadFrom::kCaches : ReadFrom::kMemory;
   ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
       const int64_t at = i / column_parts * in.columns + column;
       moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
-                 std::min(kMaxColumns, in.columns - column), mean.data() + at, m2.data() + at);
+                 std::min(kMaxColumns, in.columns - column), from, mean.data() + at, m2.data() + at);
     }
   });
 }

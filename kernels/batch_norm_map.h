@@ -77,7 +77,7 @@ void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<
     RunAffinePlain(context, rows.planes, args, t.dtype, t.batch, t.channels, t.plane);
   } else if (IsDense(t)) {
     const int64_t count = t.batch * t.plane * t.channels;
-    RunAffineDense(context, rows.pixels, args, t.dtype, map.period, count);
+    RunAffineDense(context, rows.pixels, args, t.dtype, t.channels, map.period, count);
   } else {
     RunAffinePitched(context, rows.pixels, args, t.channels, {t.src_pitch, t.residual_pitch, t.dst_pitch},
                      t.batch * t.plane);

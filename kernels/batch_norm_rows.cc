@@ -23,6 +23,8 @@ namespace HWY_NAMESPACE {
 
 // Small channels that are done together stay in L2, and are long enough for the prefetchers to follow.
 constexpr int64_t kGroupBytes = 256 << 10;
+// A group of one image in L1, which is read in order whatever its size: Zen 4, 188 KB, one thread, 9.6 us for 10.0.
+constexpr int64_t kNearBytes = 16 << 10;
 constexpr int64_t kMaxGroup = kMaxColumns;
 constexpr int64_t kWorkerBytes = 1 << 20;  // what a worker may well have in its L2
 
@@ -86,10 +88,11 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
   }
 }
 
-// Maps a channel beside the reading of another, which lies in the same way.
-template <typename T, Write kWrite>
+// Maps a channel beside the reading of another, which lies in the same way. kFetchesValue: as NoTask's.
+template <typename T, Write kWrite, bool kFetchesValue>
 struct MapTask {
   static constexpr bool kApart = false;
+  static constexpr bool kFetches = kFetchesValue;
   using D = hn::ScalableTag<Wide<T>>;
   using V = hn::Vec<D>;
   const T* src;
@@ -144,8 +147,10 @@ struct ChannelRange {
   }
 };
 
-// One channel after the other: while one is mapped the next one is read, so that memory is never idle.
-template <typename T, Write kWrite>
+// One channel after the other: while one is mapped the next one is read, so that memory is never idle. Not where a load
+// of the map would wait for a store: there MapPlanes reads ahead (Zen 4, 3 MB in L3, 106 us for 130). kFetches: with
+// AVX-512 on Zen 4 98 MB take 12.9 ms for 16.1 on one thread, 7.3 for 9.4 on two.
+template <typename T, Write kWrite, bool kFetches>
 void NormalizePlanes(const ChannelRange& range) {
   const hn::ScalableTag<Wide<T>> d;
   const NormTensor& t = range.tensor;
@@ -154,26 +159,32 @@ void NormalizePlanes(const ChannelRange& range) {
     range.mean[c] = moments.mean;
     range.var[c] = moments.m2 / moments.count;
   };
+  AffineArgs args{t.src, nullptr, t.dst};
+  args.stream = kWrite == Write::kStream;
+  args.walk = range.writes.walk;
+  const bool apart = kKnowsPages && kWrite == Write::kPlain && FollowsClosely<T>(args);
+  const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));
   if (range.begin < range.end) measure(range.begin, NoTask<false>());
   for (int64_t c = range.begin; c < range.end; ++c) {
     Wide<T> scale, shift, pivot;
     range.Set(c, 1, &scale, &shift, &pivot);
     const T* src = static_cast<const T*>(t.src) + c * t.plane;
     T* dst = static_cast<T*>(t.dst) + c * t.plane;
-    if (c + 1 < range.end) {
-      measure(c + 1, MapTask<T, kWrite>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
+    const bool more = c + 1 < range.end;
+    if (more && !apart) {
+      measure(c + 1, MapTask<T, kWrite, kFetches>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
       continue;
     }
-    AffineArgs args{src, nullptr, dst, &scale, &shift, &pivot};
-    args.stream = kWrite == Write::kStream;
-    args.walk = range.writes.walk;
-    const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));
+    args.scale = &scale;
+    args.shift = &shift;
+    args.pivot = &pivot;
     for (int64_t n = 0; n < t.batch; ++n) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
       MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, 1, t.plane, 0, t.plane);
     }
+    if (more) measure(c + 1, NoTask<false>());
   }
 }
 
@@ -195,7 +206,8 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
   const int64_t channel_bytes = t.values_per_channel() * static_cast<int64_t>(sizeof(T));
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
-  const int64_t group = std::clamp<int64_t>(kGroupBytes / channel_bytes / lanes * lanes, lanes, kMaxGroup);
+  const int64_t group =
+      std::clamp<int64_t>((t.batch == 1 ? kNearBytes : kGroupBytes) / channel_bytes / lanes * lanes, lanes, kMaxGroup);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
@@ -233,11 +245,15 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, Ch
   if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
     NormalizeSmallPlanes<T>(range);
   } else if (writes.stream && lines && kIsWide<T>) {
-    NormalizePlanes<T, Write::kStream>(range);
+    if (kKnowsPages && writes.walk == Walk::kOrder) {
+      NormalizePlanes<T, Write::kStream, true>(range);
+    } else {
+      NormalizePlanes<T, Write::kStream, false>(range);
+    }
   } else if (kKnowsPages && writes.walk == Walk::kPages) {
-    NormalizePlanes<T, Write::kFetch>(range);
+    NormalizePlanes<T, Write::kFetch, false>(range);
   } else {
-    NormalizePlanes<T, Write::kPlain>(range);
+    NormalizePlanes<T, Write::kPlain, false>(range);
   }
   if (writes.stream) hwy::FlushStream();
 }

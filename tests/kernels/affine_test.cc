@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batch-norm at inference: y = scale * x + shift. Bound: two roundings of the larger term, that of
 // scale and shift, and the activation's own.
+#include <numeric>
+
 #include "kernels/affine_rows.h"
 #include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
@@ -182,6 +184,50 @@ TEST(Affine, PixelsInEveryWay) {
         if (testing::Test::HasFatalFailure()) return;
       }
     }
+  }
+}
+
+// Dense rows of a period, whose parameters repeat after fewer columns: as if they did not.
+template <typename T>
+void CheckCycles(DType dtype, int64_t cycle, int64_t period) {
+  constexpr int64_t kRows = 9;
+  const int64_t count = kRows * period;
+  MapBuffers<T> buffers(dtype, count, period);
+  T *want = buffers.want(), *got = buffers.got();
+  const auto repeat = [&](const void* values) {
+    auto* first = static_cast<float*>(const_cast<void*>(values));
+    for (int64_t i = cycle; i < period; ++i) first[i] = first[i - cycle];
+  };
+  AffineArgs args = buffers.ArgsTo(want);
+  for (const void* values : {args.scale, args.shift, args.pivot}) repeat(values);
+  ForEachTarget([&](const char* target) {
+    const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
+    const AffinePitches pitches = {period, period, period};
+    for (const int64_t ahead : {-1, 0, 64, 128}) {
+      args = buffers.ArgsTo(got, ahead);
+      args.dst = want;
+      rows(args, period, pitches, 0, kRows);
+      args.dst = got;
+      args.cycle = cycle;
+      for (const Writes& writes : kWrites) {
+        writes.To(args);
+        std::fill_n(got, count, T{0});
+        rows(args, period, pitches, 0, 2);
+        rows(args, period, pitches, 2, kRows);
+        ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
+            << target << " " << Name(dtype) << " cycle " << cycle << " " << writes.name << ", " << ahead
+            << " bytes ahead";
+      }
+    }
+  });
+}
+
+TEST(Affine, ParametersThatRepeat) {
+  for (const int64_t cycle : {1, 3, 8, 16, 24, 40, 48, 64, 96, 112, 128, 144, 200}) {
+    const int64_t period = std::lcm(cycle, int64_t{16}) * 2;
+    CheckCycles<float>(DType::kFloat32, cycle, period);
+    CheckCycles<uint16_t>(DType::kBFloat16, cycle, period);
+    if (testing::Test::HasFatalFailure()) return;
   }
 }
 

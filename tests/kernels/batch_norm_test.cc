@@ -7,6 +7,8 @@
 #include <cmath>
 #include <random>
 
+#include "kernels/batch_norm_rows.h"
+#include "kernels/moments_rows.h"
 #include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
 
@@ -150,6 +152,86 @@ TEST(BatchNormFunctions, PastTheCaches) {
   Check({3, 10000, 147, Layout::kPlain});
   Check({2, 48, 45000, Layout::kChannelsLast});
   Check({1, 3, 1440000, Layout::kChannelsLast});
+}
+
+// Channels of a plain tensor, each by its own statistics, written past the caches or not, in the order of addresses or
+// page by page, to memory that lies after the source's by little more than whole pages or not: the same bits.
+template <typename T>
+void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) {
+  constexpr int64_t kPage = 4096;
+  const int64_t count = batch * channels * plane;
+  const auto bytes = static_cast<size_t>(count) * sizeof(T);
+  const Tensor x = RandomTensor({count}, 1).ConvertedTo(dtype).value();
+  Tensor memory = Tensor::Allocate(dtype, {count + 2 * kPage}).value();
+  const std::vector<double> weight(static_cast<size_t>(channels), 1.25), bias(static_cast<size_t>(channels), -0.5);
+  std::vector<double> mean(weight.size()), var(weight.size());
+  NormTensor t;
+  t.src = x.bytes();
+  t.dtype = dtype;
+  t.batch = batch;
+  t.channels = channels;
+  t.plane = plane;
+  ForEachTarget([&](const char* target) {
+    const ChannelNorm norm = FindChannelNorm(dtype);
+    std::vector<std::byte> want;
+    std::vector<double> want_mean, want_var;
+    for (const uintptr_t ahead : {0, 64, 1024}) {
+      const auto from = reinterpret_cast<uintptr_t>(memory.bytes());
+      t.dst = memory.mutable_data<std::byte>() + (reinterpret_cast<uintptr_t>(t.src) + ahead - from) % kPage;
+      for (const Walk walk : {Walk::kOrder, Walk::kPages}) {
+        for (const bool stream : {false, true}) {
+          norm(t, {weight, bias, 1e-5}, {stream, walk}, 0, channels, mean.data(), var.data());
+          const auto* got = static_cast<const std::byte*>(t.dst);
+          if (want.empty()) {
+            want.assign(got, got + bytes);
+            want_mean = mean;
+            want_var = var;
+          }
+          ASSERT_EQ(std::memcmp(got, want.data(), bytes), 0)
+              << target << " " << Name(dtype) << " plane " << plane << ", " << ahead << " bytes ahead, stream "
+              << stream << ", pages " << (walk == Walk::kPages);
+          ASSERT_EQ(mean, want_mean);
+          ASSERT_EQ(var, want_var);
+        }
+      }
+    }
+  });
+}
+
+TEST(BatchNormFunctions, ChannelsInEveryWay) {
+  for (const int64_t plane : {4, 49, 600, 1024, 1601, 9000}) {
+    for (const int64_t batch : {1, 3}) {
+      CheckChannels<float>(DType::kFloat32, batch, 19, plane);
+      CheckChannels<double>(DType::kFloat64, batch, 19, plane);
+      CheckChannels<uint16_t>(DType::kBFloat16, batch, 19, plane);
+    }
+  }
+}
+
+TEST(ColumnMoments, OfCachesAndOfMemory) {
+  constexpr int64_t kPitch = 261, kMostRows = 512;
+  const Tensor x = RandomTensor({kMostRows * kPitch}, 1, 3, 5);
+  ForEachTarget([&](const char* target) {
+    const ColumnMoments moments = FindColumnMoments(DType::kFloat32);
+    for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory}) {
+      for (const int64_t rows : {int64_t{1}, int64_t{5}, int64_t{33}, int64_t{131}, kMostRows}) {
+        for (const int64_t columns : {1, 16, 17, 64, 130, 256}) {
+          std::vector<double> mean(static_cast<size_t>(columns)), m2(mean.size());
+          moments(x.bytes(), kPitch, rows, columns, from, mean.data(), m2.data());
+          for (int64_t c = 0; c < columns; ++c) {
+            double sum = 0, square = 0;
+            for (int64_t i = 0; i < rows; ++i) sum += x.AsDouble(i * kPitch + c);
+            const double middle = sum / static_cast<double>(rows);
+            for (int64_t i = 0; i < rows; ++i) square += std::pow(x.AsDouble(i * kPitch + c) - middle, 2);
+            const auto k = static_cast<size_t>(c);
+            // Of values in [3, 5] in single precision, about a pivot that is up to two deviations off the mean.
+            ASSERT_NEAR(mean[k], middle, 3e-7) << target << " rows " << rows << " column " << c << " of " << columns;
+            ASSERT_NEAR(m2[k], square, 1e-6 * square + 1e-12) << target << " rows " << rows << " column " << c;
+          }
+        }
+      }
+    }
+  });
 }
 
 TEST(BatchNormFunctions, EveryType) {
