@@ -88,6 +88,7 @@ void StreamCopy(const RunContext& context, const Buffers& b) {
   args.scale = &one;
   args.shift = &zero;
   args.stream = true;
+  args.walk = PreferredWalk();
   const AffinePlanes rows = FindAffineRows(Activation::kNone, Residual::kNone).planes;
   const int64_t count = b.src.size();
   ParallelForCost(context, (count + 63) / 64, count,

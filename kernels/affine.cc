@@ -159,8 +159,9 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
   rows(args, count - whole * period, pitches, 0, 1);
 }
 
-void RunAffinePitched(const RunContext& context, AffinePixels rows, const AffineArgs& args, int64_t channels,
+void RunAffinePitched(const RunContext& context, AffinePixels rows, AffineArgs args, int64_t channels,
                       const AffinePitches& pitches, int64_t pixels) {
+  args.walk = PreferredWalk();
   ParallelForCost(context, pixels, pixels * channels,
                   [&](int64_t begin, int64_t end) { rows(args, channels, pitches, begin, end); });
 }

@@ -24,7 +24,8 @@ void RepeatTo(int64_t period, std::vector<T>& values) {
   for (auto i = channels; i < static_cast<size_t>(period); ++i) values.push_back(values[i - channels]);
 }
 
-// Plain NCHW: batch * channels planes of `plane` elements. args.stream and args.fetch are decided here.
+// Plain NCHW: batch * channels planes of `plane` elements. How results are written
+// is decided here, and in the two below.
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,
                     int64_t channels, int64_t plane);
 
@@ -34,7 +35,7 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
                     int64_t period, int64_t count);
 
 // Channels-last of `pixels` rows with pitches.
-void RunAffinePitched(const RunContext& context, AffinePixels rows, const AffineArgs& args, int64_t channels,
+void RunAffinePitched(const RunContext& context, AffinePixels rows, AffineArgs args, int64_t channels,
                       const AffinePitches& pitches, int64_t pixels);
 
 // Bytes of the last-level cache that a process may well have: at most 32 MiB.

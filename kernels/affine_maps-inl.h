@@ -231,45 +231,50 @@ HWY_INLINE size_t CycleVectors(const AffineArgs& args, size_t n) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
   if (args.cycle <= 0 || args.cycle > kMaxCycle * lanes) return 0;
   const int64_t columns = std::lcm(args.cycle, lanes);
-  return columns <= kMaxCycle * lanes && static_cast<int64_t>(n) % columns == 0 ? static_cast<size_t>(columns / lanes)
-                                                                                : 0;
+  return columns <= kMaxCycle * lanes && n > 0 && static_cast<int64_t>(n) % columns == 0
+             ? static_cast<size_t>(columns / lanes)
+             : 0;
+}
+
+// In order, without an epilogue.
+template <Write kWrite, typename T, bool kExact>
+HWY_INLINE void OrderedRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+  const auto groups = [&](auto rows, size_t block) HWY_ATTR {
+    RowGroups<decltype(rows)::value, kWrite, true, T, Activation::kNone, Residual::kNone, kExact>(args, n, pitches, row,
+                                                                                                  end, 1, block);
+  };
+  const auto turns = std::integral_constant<int64_t, kTurns>();
+  if (const size_t vectors = CycleVectors<T>(args, n); vectors > 0 && row < end) {
+    const auto width = static_cast<int64_t>(n);
+    MapCyclesOf<static_cast<size_t>(kMaxCycle), kWrite, T, kExact>(vectors, args, row * width, end * width);
+  } else if constexpr (kWrite == Write::kStream) {
+    n <= kParametersInL1 ? groups(std::integral_constant<int64_t, 1>(), n) : groups(turns, n);
+  } else if (args.stream) {
+    groups(turns, n);  // as it would be past the caches, but for parts of lines: whole rows, to read memory in order
+  } else if (pitches.src * static_cast<int64_t>(sizeof(T)) % kAlike == 0) {
+    TwinRows<T, kExact>(args, n, pitches, row, end);
+  } else {
+    const size_t block = n <= kFewColumns ? n : kColumns;
+    pitches.src == pitches.dst ? groups(std::integral_constant<int64_t, kManyTurns>(), block) : groups(turns, block);
+  }
 }
 
 template <Write kWrite, typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void RowsFrom(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
-  const auto groups = [&](auto rows, auto ordered, int64_t step, size_t block) HWY_ATTR {
-    RowGroups<decltype(rows)::value, kWrite, decltype(ordered)::value, T, A, R, kExact>(args, n, pitches, row, end,
-                                                                                        step, block);
-  };
   // Only the bare map runs at the speed of memory; with an epilogue this would but multiply the code.
   constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
-  const auto one = std::integral_constant<int64_t, 1>();
-  const auto turns = std::integral_constant<int64_t, kTurns>();
-  if constexpr (!kBare) return groups(one, std::true_type(), 1, n);
-  if constexpr (!kKnowsPages) {
-    if constexpr (kWrite == Write::kStream) return groups(one, std::true_type(), 1, n);
-    return groups(turns, std::true_type(), 1, n);
-  }
-  const auto in_pages = [&]() HWY_ATTR {
+  if constexpr (!kBare || (!kKnowsPages && kWrite == Write::kStream)) {
+    RowGroups<1, kWrite, true, T, A, R, kExact>(args, n, pitches, row, end, 1, n);
+  } else if constexpr (!kKnowsPages) {
+    RowGroups<kTurns, kWrite, true, T, A, R, kExact>(args, n, pitches, row, end, 1, n);
+  } else {
+    if constexpr (kWrite != Write::kFetch) {
+      if (!InPages(args)) return OrderedRows<kWrite, T, kExact>(args, n, pitches, row, end);
+    }
     const int64_t page = static_cast<int64_t>(kStreamElements) / std::max<int64_t>(1, pitches.src);
-    groups(turns, std::false_type(), kWrite == Write::kStream ? std::max<int64_t>(1, page) : 1, n);
-  };
-  if constexpr (kWrite == Write::kFetch) return in_pages();
-  if (InPages(args)) return in_pages();
-  if (const size_t vectors = CycleVectors<T>(args, n); vectors > 0 && row < end) {
-    const auto width = static_cast<int64_t>(n);
-    return MapCyclesOf<static_cast<size_t>(kMaxCycle), kWrite, T, kExact>(vectors, args, row * width, end * width);
+    const int64_t step = kWrite == Write::kStream ? std::max<int64_t>(1, page) : 1;
+    RowGroups<kTurns, kWrite, false, T, A, R, kExact>(args, n, pitches, row, end, step, n);
   }
-  if constexpr (kWrite == Write::kStream) {
-    if (n <= kParametersInL1) return groups(one, std::true_type(), 1, n);
-    return groups(turns, std::true_type(), 1, n);
-  }
-  if (pitches.src * static_cast<int64_t>(sizeof(T)) % kAlike == 0) {
-    return TwinRows<T, kExact>(args, n, pitches, row, end);
-  }
-  const size_t block = n <= kFewColumns ? n : kColumns;
-  if (pitches.src != pitches.dst) return groups(turns, std::true_type(), 1, block);
-  groups(std::integral_constant<int64_t, kManyTurns>(), std::true_type(), 1, block);
 }
 
 template <typename T, Activation A, Residual R, bool kExact>

@@ -118,12 +118,12 @@ class OrderedMap {
   HWY_INLINE int64_t Whole(const Channel& c, int64_t i, int64_t stop) {
     const auto lanes = static_cast<int64_t>(hn::Lanes(D()));
     for (; i + 2 * lanes <= stop; i += 2 * lanes) {
-      if constexpr (kVectorsOfLine < T >> 1) FetchSource<kWrite>(src_ + i);
+      if constexpr (kVectorsOfLine<T> != 1) FetchSource<kWrite>(src_ + i);
       Vector(c, i);
       Vector(c, i + lanes);
     }
     if (i + lanes > stop) return i;
-    if constexpr (kVectorsOfLine < T >> 1) FetchSource<kWrite>(src_ + i);
+    if constexpr (kVectorsOfLine<T> != 1) FetchSource<kWrite>(src_ + i);
     Vector(c, i);
     return i + lanes;
   }

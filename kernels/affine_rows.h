@@ -28,8 +28,8 @@ struct AffineArgs {
   const void* pivot = nullptr;  // for the exact form only
   float a = 0, b = 0;           // of the activation
   bool stream = false;          // write past the caches; ignored where lines would be written in parts
-  bool fetch = false;           // fetch lines before they are written: worth it where L2 does not hold them
-  bool fetch_source = false;    // fetch lines before they are read, for targets where the other does not help
+  bool fetch = false;           // in pages: fetch lines before they are written, worth it where L2 does not hold them
+  bool fetch_source = false;    // in order, below AVX-512: fetch lines before they are read
   Walk walk = Walk::kOrder;     // targets below AVX-512 know but this one
   int64_t cycle = 0;            // of dense rows: how many columns the parameters repeat after; 0 for never
 };

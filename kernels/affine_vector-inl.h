@@ -61,7 +61,7 @@ constexpr size_t kStreamAhead = 1024, kFetchAhead = 1024;  // bytes
 // 512: 12.4).
 constexpr size_t kStreamRowsAhead = 2048;
 
-// Vectors of T that make a line of 64 bytes.
+// Vectors of T that are fetched together: a line of 64 bytes, at most 2.
 template <typename T>
 constexpr size_t kVectorsOfLine = HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>) * sizeof(T) >= 64 ? 1 : 2;
 

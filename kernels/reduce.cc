@@ -107,6 +107,7 @@ class ReduceKernel final : public Kernel {
     args.shift = prologue_.shift + first;
     args.a = prologue_.a;
     args.b = prologue_.b;
+    args.walk = PreferredWalk();
     std::fill_n(to, count, 0.0f);
     for (int64_t row = 0; row < plan_.length; row += kMapped) {
       const int64_t rows = std::min(kMapped, plan_.length - row);

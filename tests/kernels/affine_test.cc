@@ -107,6 +107,21 @@ class MapBuffers {
     return args;
   }
 
+  // In place: the source's elements where the results go.
+  AffineArgs ArgsIn(T* memory, int64_t count) const {
+    AffineArgs args = ArgsTo(memory);
+    std::memcpy(memory, x_.bytes(), static_cast<size_t>(count) * sizeof(T));
+    args.src = memory;
+    return args;
+  }
+  // Makes the parameters those of `cycle` channels again and again.
+  void RepeatParameters(int64_t cycle) {
+    for (Tensor* of : {&scale_, &shift_, &pivot_}) {
+      auto* values = of->mutable_data<float>();
+      for (int64_t i = cycle; i < of->size(); ++i) values[i] = values[i - cycle];
+    }
+  }
+
  private:
   static constexpr int64_t kPage = 4096;
   Tensor x_, scale_, shift_, pivot_, want_, got_;
@@ -171,6 +186,18 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pi
           << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
           << " " << writes.name;
     }
+    if (pitch != dst_pitch) return;
+    // In place; what lies around the rows is the source's there.
+    for (const Writes& writes : kWrites) {
+      args = buffers.ArgsIn(got, count);
+      writes.To(args);
+      rows(args, channels, pitches, 1, kRows - 1);
+      for (int64_t row = 1; row < kRows - 1; ++row) {
+        ASSERT_EQ(std::memcmp(got + row * pitch, want + row * pitch, static_cast<size_t>(channels) * sizeof(T)), 0)
+            << target << " " << Name(dtype) << " channels " << channels << " pitch " << pitch << " " << writes.name
+            << ", in place, row " << row;
+      }
+    }
   });
 }
 
@@ -194,17 +221,12 @@ void CheckCycles(DType dtype, int64_t cycle, int64_t period) {
   const int64_t count = kRows * period;
   MapBuffers<T> buffers(dtype, count, period);
   T *want = buffers.want(), *got = buffers.got();
-  const auto repeat = [&](const void* values) {
-    auto* first = static_cast<float*>(const_cast<void*>(values));
-    for (int64_t i = cycle; i < period; ++i) first[i] = first[i - cycle];
-  };
-  AffineArgs args = buffers.ArgsTo(want);
-  for (const void* values : {args.scale, args.shift, args.pivot}) repeat(values);
+  buffers.RepeatParameters(cycle);
   ForEachTarget([&](const char* target) {
     const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
     const AffinePitches pitches = {period, period, period};
     for (const int64_t ahead : {-1, 0, 64, 128}) {
-      args = buffers.ArgsTo(got, ahead);
+      AffineArgs args = buffers.ArgsTo(got, ahead);
       args.dst = want;
       rows(args, period, pitches, 0, kRows);
       args.dst = got;
@@ -218,6 +240,16 @@ void CheckCycles(DType dtype, int64_t cycle, int64_t period) {
             << target << " " << Name(dtype) << " cycle " << cycle << " " << writes.name << ", " << ahead
             << " bytes ahead";
       }
+    }
+    AffineArgs args = buffers.ArgsTo(want);
+    rows(args, period, pitches, 0, kRows);
+    for (const Writes& writes : kWrites) {
+      args = buffers.ArgsIn(got, count);
+      writes.To(args);
+      args.cycle = cycle;
+      rows(args, period, pitches, 0, kRows);
+      ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
+          << target << " " << Name(dtype) << " cycle " << cycle << " " << writes.name << ", in place";
     }
   });
 }

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
+#include <string>
 
 #include "kernels/batch_norm_rows.h"
 #include "kernels/moments_rows.h"
@@ -164,34 +166,42 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
   const Tensor x = RandomTensor({count}, 1).ConvertedTo(dtype).value();
   Tensor memory = Tensor::Allocate(dtype, {count + 2 * kPage}).value();
   const std::vector<double> weight(static_cast<size_t>(channels), 1.25), bias(static_cast<size_t>(channels), -0.5);
-  std::vector<double> mean(weight.size()), var(weight.size());
   NormTensor t;
-  t.src = x.bytes();
   t.dtype = dtype;
   t.batch = batch;
   t.channels = channels;
   t.plane = plane;
+  constexpr std::byte kUntouched{0xff};
+  auto* const all = memory.mutable_data<std::byte>();
   ForEachTarget([&](const char* target) {
     const ChannelNorm norm = FindChannelNorm(dtype);
     std::vector<std::byte> want;
     std::vector<double> want_mean, want_var;
-    for (const uintptr_t ahead : {0, 64, 1024}) {
-      const auto from = reinterpret_cast<uintptr_t>(memory.bytes());
-      t.dst = memory.mutable_data<std::byte>() + (reinterpret_cast<uintptr_t>(t.src) + ahead - from) % kPage;
+    for (const int ahead : {0, 64, 1024, -1}) {  // -1: in place
+      const auto from = reinterpret_cast<uintptr_t>(x.bytes()) + (ahead < 0 ? 0 : static_cast<uintptr_t>(ahead));
+      auto* const dst = all + (from - reinterpret_cast<uintptr_t>(all)) % kPage;
       for (const Walk walk : {Walk::kOrder, Walk::kPages}) {
         for (const bool stream : {false, true}) {
+          const std::string what = std::string(target) + " " + Name(dtype) + " plane " + std::to_string(plane) + ", " +
+                                   std::to_string(ahead) + " bytes ahead, stream " + std::to_string(stream) +
+                                   ", pages " + std::to_string(walk == Walk::kPages);
+          std::fill_n(all, memory.byte_size(), kUntouched);
+          if (ahead < 0) std::memcpy(dst, x.bytes(), bytes);
+          t.src = ahead < 0 ? dst : x.bytes();
+          t.dst = dst;
+          std::vector<double> mean(weight.size(), -1), var(weight.size(), -1);
           norm(t, {weight, bias, 1e-5}, {stream, walk}, 0, channels, mean.data(), var.data());
-          const auto* got = static_cast<const std::byte*>(t.dst);
           if (want.empty()) {
-            want.assign(got, got + bytes);
+            want.assign(dst, dst + bytes);
             want_mean = mean;
             want_var = var;
           }
-          ASSERT_EQ(std::memcmp(got, want.data(), bytes), 0)
-              << target << " " << Name(dtype) << " plane " << plane << ", " << ahead << " bytes ahead, stream "
-              << stream << ", pages " << (walk == Walk::kPages);
-          ASSERT_EQ(mean, want_mean);
-          ASSERT_EQ(var, want_var);
+          ASSERT_EQ(std::memcmp(dst, want.data(), bytes), 0) << what;
+          ASSERT_EQ(mean, want_mean) << what;
+          ASSERT_EQ(var, want_var) << what;
+          const auto touched = [&](std::byte b) { return b != kUntouched; };
+          ASSERT_TRUE(std::none_of(all, dst, touched)) << what;
+          ASSERT_TRUE(std::none_of(dst + bytes, all + memory.byte_size(), touched)) << what;
         }
       }
     }
@@ -234,12 +244,48 @@ TEST(ColumnMoments, OfCachesAndOfMemory) {
   });
 }
 
+// A first pivot that is as far off as one may be without the block being read again, in blocks as long as they come.
+TEST(ColumnMoments, FirstRowsOfTheirOwn) {
+  constexpr int64_t kRows = 512, kColumns = 160;
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal(0, 1);
+  Tensor x = Tensor::Allocate(DType::kFloat32, {kRows * kColumns}).value();
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t c = 0; c < kColumns; ++c) {
+      const float shift = i < 16 ? 0.02f * static_cast<float>(c) : 0;  // up to 3.2 deviations
+      x.mutable_data<float>()[i * kColumns + c] = normal(random) + shift;
+    }
+  }
+  ForEachTarget([&](const char* target) {
+    for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory}) {
+      std::vector<double> mean(kColumns), m2(kColumns);
+      FindColumnMoments(DType::kFloat32)(x.bytes(), kColumns, kRows, kColumns, from, mean.data(), m2.data());
+      for (int64_t c = 0; c < kColumns; ++c) {
+        double sum = 0, square = 0;
+        for (int64_t i = 0; i < kRows; ++i) sum += x.AsDouble(i * kColumns + c);
+        const double middle = sum / kRows;
+        for (int64_t i = 0; i < kRows; ++i) square += std::pow(x.AsDouble(i * kColumns + c) - middle, 2);
+        const auto k = static_cast<size_t>(c);
+        ASSERT_NEAR(mean[k], middle, 3e-7) << target << " column " << c;
+        ASSERT_NEAR(m2[k], square, 1e-6 * square) << target << " column " << c;
+      }
+    }
+  });
+}
+
 TEST(BatchNormFunctions, EveryType) {
   for (const DType dtype : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
     for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
       for (const int64_t channels : {3, 17, 32}) Check({2, channels, 75, layout, dtype, 0.5, 1});
     }
   }
+}
+
+TEST(BatchNormFunctions, RowsAlikeInTheirPages) {
+  for (const int64_t channels : {128, 256, 2048}) {
+    Check({2, channels, 35, Layout::kChannelsLast, DType::kFloat64, 0.5, 1});
+  }
+  Check({2, 512, 35, Layout::kChannelsLast, DType::kFloat32, 0.5, 1});
 }
 
 TEST(BatchNormFunctions, LargeMeanCancelsNothing) {
