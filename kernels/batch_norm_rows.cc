@@ -88,11 +88,10 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
   }
 }
 
-// Maps a channel beside the reading of another, which lies in the same way. kFetchesValue: as NoTask's.
-template <typename T, Write kWrite, bool kFetchesValue>
+// Maps a channel beside the reading of another, which lies in the same way.
+template <typename T, Write kWrite>
 struct MapTask {
   static constexpr bool kApart = false;
-  static constexpr bool kFetches = kFetchesValue;
   using D = hn::ScalableTag<Wide<T>>;
   using V = hn::Vec<D>;
   const T* src;
@@ -148,9 +147,8 @@ struct ChannelRange {
 };
 
 // One channel after the other: while one is mapped the next one is read, so that memory is never idle. Not where a load
-// of the map would wait for a store: there MapPlanes reads ahead (Zen 4, 3 MB in L3, 106 us for 130). kFetches: with
-// AVX-512 on Zen 4 98 MB take 12.9 ms for 16.1 on one thread, 7.3 for 9.4 on two.
-template <typename T, Write kWrite, bool kFetches>
+// of the map would wait for a store: there MapPlanes reads ahead (Zen 4, 3 MB in L3, 106 us for 130).
+template <typename T, Write kWrite>
 void NormalizePlanes(const ChannelRange& range) {
   const hn::ScalableTag<Wide<T>> d;
   const NormTensor& t = range.tensor;
@@ -172,7 +170,7 @@ void NormalizePlanes(const ChannelRange& range) {
     T* dst = static_cast<T*>(t.dst) + c * t.plane;
     const bool more = c + 1 < range.end;
     if (more && !apart) {
-      measure(c + 1, MapTask<T, kWrite, kFetches>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
+      measure(c + 1, MapTask<T, kWrite>{src, dst, hn::Set(d, scale), hn::Set(d, shift), hn::Set(d, pivot)});
       continue;
     }
     args.scale = &scale;
@@ -246,15 +244,11 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, Ch
   if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
     NormalizeSmallPlanes<T>(range);
   } else if (writes.stream && lines && kIsWide<T>) {
-    if (kKnowsPages && writes.walk == Walk::kOrder) {
-      NormalizePlanes<T, Write::kStream, true>(range);
-    } else {
-      NormalizePlanes<T, Write::kStream, false>(range);
-    }
+    NormalizePlanes<T, Write::kStream>(range);
   } else if (kKnowsPages && writes.walk == Walk::kPages) {
-    NormalizePlanes<T, Write::kFetch, false>(range);
+    NormalizePlanes<T, Write::kFetch>(range);
   } else {
-    NormalizePlanes<T, Write::kPlain, false>(range);
+    NormalizePlanes<T, Write::kPlain>(range);
   }
   if (writes.stream) hwy::FlushStream();
 }

@@ -38,12 +38,10 @@ constexpr double kGoodPivot = 1.25;
 constexpr double kGoodShortPivot = 4;
 
 // What is done beside the reading of a block, vector by vector: nothing. kApart: long runs are read as kChains streams,
-// as MapLines does; else in order. Sums differ in their last bits. kFetches: what is read comes from memory, and is
-// fetched ahead.
+// as MapLines does; else in order. Sums differ in their last bits.
 template <bool kApartValue>
 struct NoTask {
   static constexpr bool kApart = kApartValue;
-  static constexpr bool kFetches = false;
   NoTask From(size_t) const { return {}; }
   void Whole(size_t) const {}
   void Part(size_t, size_t) const {}
@@ -81,10 +79,7 @@ HWY_INLINE Deviations BlockDeviations(const T* src, size_t n, size_t runs, size_
   const V p = hn::Set(d, pivot);
   V sum[kChains], square[kChains];
   for (size_t k = 0; k < kChains; ++k) sum[k] = square[k] = hn::Zero(d);
-  constexpr size_t kAhead = 1024 / sizeof(T);
   const auto add = [&](size_t at, V& own_sum, V& own_square) HWY_ATTR {
-    // An address past the tensor's end is never read.
-    if constexpr (Task::kFetches) __builtin_prefetch(src + at + kAhead, 0, 3);
     const V x = hn::Sub(LoadWide(d, src + at), p);
     own_sum = hn::Add(own_sum, x);
     own_square = hn::MulAdd(x, x, own_square);
