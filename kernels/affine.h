@@ -24,8 +24,8 @@ void RepeatTo(int64_t period, std::vector<T>& values) {
   for (auto i = channels; i < static_cast<size_t>(period); ++i) values.push_back(values[i - channels]);
 }
 
-// Plain NCHW: batch * channels planes of `plane` elements. How results are written
-// is decided here, and in the two below.
+// Plain NCHW: batch * channels planes of `plane` elements. How memory is walked is decided here and in the two below,
+// how results are written in this and the next.
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,
                     int64_t channels, int64_t plane);
 

@@ -78,7 +78,7 @@ HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, si
   V pivot[kVectors];
   for (size_t v = 0; v < kVectors; ++v) pivot[v] = hn::Load(d, sums.pivot + c + v * lanes);
   for (size_t row = 0; row < rows;) {
-    // As few terms a lane as AddRows has times a stream.
+    // Summed apart, as AddRows does it, so that a large total rounds once for so many terms.
     const size_t stop = std::min(rows, row + kRowsOfSum);
     V sum[kVectors], square[kVectors];
     for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
