@@ -3,7 +3,7 @@
 // tensors from a few hundred KB to 100 MB. Threads are the pool's. Bandwidth counts what has to move: one
 // read and one write of the tensor; one read for `read`; for training two reads and one write where a
 // channel does not fit into L2 twice (NCHW) or its values lie apart (NHWC). What lies in caches is read twice by
-// training in any case: `two_pass` does that and nothing else.
+// training in any case: `two_pass`, a contender there alone, does that and nothing else.
 //
 //   bench_batchnorm --benchmark_filter=eval/f32/NCHW
 //   bench_batchnorm --turns=SECONDS [--cases=REGEX]
@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "crease/batch_norm.h"
+#include "kernels/affine.h"
 #include "kernels/affine_rows.h"
 #include "kernels/cache_sizes.h"
 #include "kernels/loop_nest.h"
@@ -42,9 +43,6 @@ struct BenchShape {
 
 constexpr BenchShape kShapes[] = {{32, 256, 56, 56},  {1, 64, 112, 112}, {8, 2048, 7, 7},
                                   {1, 3, 1080, 1920}, {256, 24, 28, 28}, {1, 960, 7, 7}};
-
-// Source and result up to this size may lie in caches.
-constexpr int64_t kCachedBytes = int64_t{16} << 20;
 
 enum class What { kMemcpy, kStreamCopy, kRead, kTwoPass, kEval, kTrain };
 
@@ -125,7 +123,7 @@ void ReadLines(const Buffers& b, int64_t begin, int64_t end) {
 void Read(const RunContext& context, const Buffers& b) {
   const auto size = static_cast<int64_t>(b.src.byte_size());
   ParallelForCost(context, size / 64, size / 4, [&](int64_t begin, int64_t end) {
-    size > kCachedBytes ? ReadLines<true>(b, begin, end) : ReadLines<false>(b, begin, end);
+    ShouldStream(size) ? ReadLines<true>(b, begin, end) : ReadLines<false>(b, begin, end);
   });
 }
 
@@ -307,6 +305,9 @@ void Turns(double seconds, const std::regex& cases) {
         std::vector<Times> all = {{"memcpy", What::kMemcpy}, {"stream_copy", What::kStreamCopy},
                                   {"read", What::kRead},     {"two_pass", What::kTwoPass},
                                   {"eval", What::kEval},     {"train", What::kTrain}};
+        if (ShouldStream(shape.size() * static_cast<int64_t>(sizeof(float)))) {
+          std::erase_if(all, [](const Times& times) { return times.what == What::kTwoPass; });
+        }
         std::vector<Contender> contenders;
         for (const Times& times : all) contenders.emplace_back(shape, times.what, layout, DType::kFloat32, threads);
         const Clock::time_point end =

@@ -139,8 +139,7 @@ void PartStatistics(const RunContext& context, const NormTensor& t, const Column
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
   const int64_t column_parts = (in.columns + kMaxColumns - 1) / kMaxColumns;
   const int64_t bytes = in.rows * in.columns * static_cast<int64_t>(ByteSize(t.dtype));
-  const ReadFrom from =
-      PreferredWalk() == Walk::kOrder && bytes <= LastLevelBytes() / 2 ? ReadFrom::kCaches : ReadFrom::kMemory;
+  const ReadFrom from = PreferredWalk() == Walk::kOrder && !ShouldStream(bytes) ? ReadFrom::kCaches : ReadFrom::kMemory;
   ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
