@@ -272,10 +272,11 @@ void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const
   const int64_t channel_bytes = tensor.values_per_channel() * element;
   if (HasPlanes(tensor) && channel_bytes <= CachedBytes() && tensor.channels >= kMinChannels) {
     const ChannelNorm norm = FindChannelNorm(tensor.dtype);
-    const ChannelWrites writes = {ShouldStream(tensor.channels * channel_bytes), PreferredWalk()};
+    const int64_t bytes = tensor.channels * channel_bytes;
+    const ChannelWalk walk = {bytes > LastLevelBytes(), ShouldStream(bytes), PreferredWalk()};
     ParallelForCost(
         context, tensor.channels, tensor.channels * tensor.values_per_channel(),
-        [&](int64_t begin, int64_t end) { norm(tensor, parameters, writes, begin, end, mean.data(), var.data()); });
+        [&](int64_t begin, int64_t end) { norm(tensor, parameters, walk, begin, end, mean.data(), var.data()); });
     return;
   }
   Scratch scratch(context);

@@ -111,15 +111,24 @@ struct MapTask {
   }
 };
 
-// Moments of a channel at src, beside a task on another.
+// Moments of a channel at src, beside a task on another. `in_turns`: from memory, as AddTurns reads it; the channel
+// `next` is read after this one.
 template <typename T, class Task>
-Moments ChannelMoments(const NormTensor& t, const T* src, const Task& task) {
+Moments ChannelMoments(const NormTensor& t, const T* src, bool in_turns, const T* next, const Task& task) {
   const auto plane = static_cast<size_t>(t.plane), stride = static_cast<size_t>(t.channels * t.plane);
   const auto batch = static_cast<size_t>(t.batch), images = std::max<size_t>(1, kBlock / plane);
   Moments moments;
-  for (size_t n = 0; n < batch; n += images) {
-    for (size_t next = n + images; next < std::min(batch, n + 2 * images); ++next) {
-      FetchPageStarts(src + next * stride, std::min(plane, kBlock));
+  size_t n = 0;
+  if constexpr (kKnowsPages) {
+    for (; in_turns && n + kChains <= batch; n += kChains) {
+      const size_t more = n + kChains;
+      AddTurns(src + n * stride, plane, stride, more + kChains <= batch ? src + more * stride : next,
+               task.From(n * stride), moments);
+    }
+  }
+  for (; n < batch; n += images) {
+    for (size_t after = n + images; after < std::min(batch, n + 2 * images); ++after) {
+      FetchPageStarts(src + after * stride, std::min(plane, kBlock));
     }
     AddRuns(src + n * stride, plane, std::min(images, batch - n), stride, task.From(n * stride), moments);
   }
@@ -130,7 +139,7 @@ Moments ChannelMoments(const NormTensor& t, const T* src, const Task& task) {
 struct ChannelRange {
   const NormTensor& tensor;
   const NormParameters& parameters;
-  ChannelWrites writes;
+  ChannelWalk walk;
   int64_t begin, end;
   double *mean, *var;
 
@@ -152,14 +161,16 @@ template <typename T, Write kWrite>
 void NormalizePlanes(const ChannelRange& range) {
   const hn::ScalableTag<Wide<T>> d;
   const NormTensor& t = range.tensor;
+  const bool in_turns = kKnowsPages && range.walk.from_memory && range.walk.walk == Walk::kOrder;
   const auto measure = [&](int64_t c, const auto& task) HWY_ATTR {
-    const Moments moments = ChannelMoments(t, static_cast<const T*>(t.src) + c * t.plane, task);
+    const T* src = static_cast<const T*>(t.src) + c * t.plane;
+    const Moments moments = ChannelMoments(t, src, in_turns, c + 1 < range.end ? src + t.plane : src, task);
     range.mean[c] = moments.mean;
     range.var[c] = moments.m2 / moments.count;
   };
   AffineArgs args{t.src, nullptr, t.dst};
   args.stream = kWrite == Write::kStream;
-  args.walk = range.writes.walk;
+  args.walk = range.walk.walk;
   const bool apart = kKnowsPages && kWrite == Write::kPlain && FollowsClosely<T>(args);
   const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));
   if (range.begin < range.end) measure(range.begin, NoTask<false>());
@@ -204,15 +215,15 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
   const int64_t channel_bytes = t.values_per_channel() * static_cast<int64_t>(sizeof(T));
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
-  const bool near = kKnowsPages && range.writes.walk == Walk::kOrder && t.batch == 1;
+  const bool near = kKnowsPages && range.walk.walk == Walk::kOrder && t.batch == 1;
   const int64_t group =
       std::clamp<int64_t>((near ? kNearBytes : kGroupBytes) / channel_bytes / lanes * lanes, lanes, kMaxGroup);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
   AffineArgs args{nullptr, nullptr, nullptr, scale, shift, pivot};
-  args.stream = range.writes.stream;
-  args.walk = range.writes.walk;
+  args.stream = range.walk.stream;
+  args.walk = range.walk.walk;
   const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane, InPages(args));
   for (int64_t first = range.begin; first < range.end; first += group) {
     const int64_t count = std::min(group, range.end - first), run = count * t.plane;
@@ -233,24 +244,24 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
 }
 
 template <typename T>
-void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, ChannelWrites writes, int64_t begin,
+void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, ChannelWalk walk, int64_t begin,
                        int64_t end, double* mean, double* var) {
   // Whole planes past the caches only from where a line begins to where one ends.
   const bool lines =
       t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
-  const ChannelRange range{t, parameters, writes, begin, end, mean, var};
+  const ChannelRange range{t, parameters, walk, begin, end, mean, var};
   const int64_t vector_bytes =
       t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
   if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
     NormalizeSmallPlanes<T>(range);
-  } else if (writes.stream && lines && kIsWide<T>) {
+  } else if (walk.stream && lines && kIsWide<T>) {
     NormalizePlanes<T, Write::kStream>(range);
-  } else if (kKnowsPages && writes.walk == Walk::kPages) {
+  } else if (kKnowsPages && walk.walk == Walk::kPages) {
     NormalizePlanes<T, Write::kFetch>(range);
   } else {
     NormalizePlanes<T, Write::kPlain>(range);
   }
-  if (writes.stream) hwy::FlushStream();
+  if (walk.stream) hwy::FlushStream();
 }
 
 void MoveAverages(double keep, double factor, bool single, int64_t channels, const double* values, double* averages) {

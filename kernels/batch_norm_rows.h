@@ -27,14 +27,15 @@ using AverageRows = void (*)(double keep, double factor, bool single, int64_t ch
                              double* averages);
 AverageRows FindMoveAverages();
 
-struct ChannelWrites {
-  bool stream;  // past the caches
+struct ChannelWalk {
+  bool from_memory;  // caches do not hold the tensor that is read
+  bool stream;       // results past the caches
   Walk walk;
 };
 
 // Channels [begin, end) of a plain tensor with planes, each by its own mean and biased variance, which go
 // to mean[] and var[]. Values of one channel are read from memory once if twice as many fit into L2.
-using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, ChannelWrites writes,
+using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, ChannelWalk walk,
                              int64_t begin, int64_t end, double* mean, double* var);
 ChannelNorm FindChannelNorm(DType dtype);
 

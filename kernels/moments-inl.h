@@ -31,6 +31,7 @@ constexpr size_t kBlock = kMomentsBlock;
 constexpr size_t kShort = 512;  // terms of a sum that single precision may finish
 constexpr size_t kChains = 4;   // independent sums, for the latency of an addition
 constexpr size_t kLongRun = kBlock / 2;
+constexpr size_t kTurnsAhead = 2048;  // bytes
 // A pivot is good where the squares about it are at most so many times those about the mean: the
 // rounding error of their difference grows by as much.
 constexpr double kGoodPivot = 1.25;
@@ -118,24 +119,30 @@ HWY_INLINE Wide<T> SampleMean(const T* src, size_t n) {
   return hn::ReduceSum(d, sum) / static_cast<Wide<T>>(kChains * lanes);
 }
 
-// Adds `runs` runs of n elements, n * runs <= kBlock.
-template <typename T, class Task>
-HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, const Task& task, Moments& moments) {
+// Adds a block of `runs` runs of n elements, given by its sums about the pivot; reads it again if that was not good.
+template <bool kApart, typename T>
+HWY_INLINE void AddDeviations(const Deviations& first, const T* src, size_t n, size_t runs, size_t stride,
+                              Wide<T> pivot, Moments& moments) {
   const auto terms = static_cast<double>(n * runs);
   const double inverse = 1 / terms;
-  auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : SampleMean(src, n);
   const auto block_of = [&](const Deviations& of) {
     const double rest = of.sum * inverse;
     // A NaN stays one: std::max returns its first argument then.
     return Moments{terms, static_cast<double>(pivot) + rest, std::max(of.squares - of.sum * rest, 0.0)};
   };
-  const Deviations first = BlockDeviations(src, n, runs, stride, pivot, task);
   Moments block = block_of(first);
   if (!(first.squares <= kGoodPivot * block.m2)) {
     pivot = static_cast<Wide<T>>(block.mean);
-    block = block_of(BlockDeviations(src, n, runs, stride, pivot, NoTask<Task::kApart>()));
+    block = block_of(BlockDeviations(src, n, runs, stride, pivot, NoTask<kApart>()));
   }
   moments.Merge(block);
+}
+
+// Adds `runs` runs of n elements, n * runs <= kBlock.
+template <typename T, class Task>
+HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, const Task& task, Moments& moments) {
+  const auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : SampleMean(src, n);
+  AddDeviations<Task::kApart>(BlockDeviations(src, n, runs, stride, pivot, task), src, n, runs, stride, pivot, moments);
 }
 
 // The first lines of every page of n elements, so that prefetchers follow from there on: they stop at a page's end.
@@ -158,6 +165,64 @@ HWY_INLINE void AddRuns(const T* src, size_t n, size_t runs, size_t stride, cons
   for (size_t i = 0; i < n; i += kBlock) {
     if (n - i > kBlock && !Task::kApart) FetchPageStarts(src + i + kBlock, std::min(kBlock, n - i - kBlock));
     AddBlock(src + i, std::min(kBlock, n - i), 1, 0, task.From(i), moments);
+  }
+}
+
+// Planes of n elements in kChains images, `stride` apart, in turns, as many blocks of them as single precision needs;
+// `task` is done beside them in order. `next`: what is read after them, in the same way.
+//
+// Prefetchers follow several streams as well as one, and where one starts anew the others go on. Zen 4, 98 MB in runs
+// of 12 KB: a read takes 4.7 ms by single images, 3.4 by four; a channel beside the map of another, one thread and
+// two, 9.2 and 5.2 ms, 6.5 and 4.4, 6.0 and 4.2 with lines fetched into L2.
+template <typename T, class Task>
+void AddTurns(const T* src, size_t n, size_t stride, const T* next, const Task& task, Moments& moments) {
+  const hn::ScalableTag<Wide<T>> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d), whole = n / lanes * lanes;
+  const size_t ahead = std::min(n, kTurnsAhead / sizeof(T));
+  // Where the task is: it walks the first image, then the second.
+  size_t at = 0, image = 0;
+  const auto step = [&]() HWY_ATTR {
+    if (HWY_LIKELY(at < whole)) {
+      task.Whole(image + at);
+      at += lanes;
+      if (HWY_LIKELY(at < n)) return;
+    } else {
+      task.Part(image + at, n - at);
+    }
+    at = 0;
+    image += stride;
+  };
+  const size_t blocks = (n + kBlock / kChains - 1) / (kBlock / kChains);
+  const size_t each = ((n + blocks - 1) / blocks + lanes - 1) / lanes * lanes;
+  for (size_t begin = 0; begin < n; begin += each) {
+    const size_t end = std::min(n, begin + each), count = end - begin, terms = count * kChains;
+    const auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : SampleMean(src, n);
+    const V p = hn::Set(d, pivot);
+    V sum[kChains], square[kChains];
+    for (size_t k = 0; k < kChains; ++k) sum[k] = square[k] = hn::Zero(d);
+    size_t i = begin;
+    for (; i + lanes <= end; i += lanes) {
+      const T* fetched = i + ahead < n ? src + i + ahead : next + (i + ahead - n);
+      for (size_t k = 0; k < kChains; ++k) __builtin_prefetch(fetched + k * stride, 0, 2);
+      for (size_t k = 0; k < kChains; ++k) {
+        const V x = hn::Sub(LoadWide(d, src + i + k * stride), p);
+        sum[k] = hn::Add(sum[k], x);
+        square[k] = hn::MulAdd(x, x, square[k]);
+      }
+      for (size_t k = 0; k < kChains; ++k) step();
+    }
+    if (i < end) {
+      const auto in = hn::FirstN(d, end - i);
+      for (size_t k = 0; k < kChains; ++k) {
+        const V x = hn::IfThenElseZero(in, hn::Sub(LoadWideN(d, src + i + k * stride, end - i), p));
+        sum[k] = hn::Add(sum[k], x);
+        square[k] = hn::MulAdd(x, x, square[k]);
+        step();
+      }
+    }
+    AddDeviations<false>({SumLanes(d, SumChains(sum), terms), SumLanes(d, SumChains(square), terms)}, src + begin,
+                         count, kChains, stride, pivot, moments);
   }
 }
 
