@@ -21,6 +21,8 @@ namespace {
 // that waking a thread takes on a virtual machine (100 microseconds seen): with less, caller and
 // worker put each other to sleep in turns.
 constexpr std::chrono::microseconds kSpin{2000};
+// After a request. A caller that comes back sooner finds its workers awake.
+constexpr std::chrono::microseconds kLinger{20};
 // Pauses between two looks at the clock: a pause is 40 to 140 cycles.
 constexpr int kPausesPerLook = 32;
 
@@ -52,8 +54,8 @@ void Pause() {
 
 // Spins until done() or the time is up; returns done().
 template <typename Done>
-bool Spin(const Done& done) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
+bool Spin(std::chrono::microseconds time, const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + time;
   do {
     for (int i = 0; i < kPausesPerLook; ++i) {
       if (done()) return true;
@@ -121,7 +123,10 @@ bool ThreadPool::WaitForJob(uint32_t seen) const {
     return shared_.job.load(std::memory_order_acquire) != seen || shared_.stop.load(std::memory_order_relaxed);
   };
   const auto ready_or_idle = [&] { return ready() || !shared_.active.load(std::memory_order_relaxed); };
-  Spin(ready_or_idle);
+  const auto ready_or_active = [&] { return ready() || shared_.active.load(std::memory_order_relaxed); };
+  while (Spin(kSpin, ready_or_idle) && !ready()) {  // a request has ended; the next one may be near
+    if (!Spin(kLinger, ready_or_active)) break;
+  }
   return ready();
 }
 
@@ -183,7 +188,7 @@ void ThreadPool::RunLoop(int64_t count, RangeFunction f) {
     for (int part = 0; part < parts; ++part) TryPart(job, part);
   }
   const auto done = [&] { return remaining_.load(std::memory_order_acquire) == 0; };
-  if (Spin(done)) return;
+  if (Spin(kSpin, done)) return;
   for (;;) {
     const int32_t left = remaining_.load(std::memory_order_acquire);
     if (left == 0) return;

@@ -14,8 +14,8 @@
 namespace crease {
 
 // A pool with a static partition; the calling thread is worker 0. A loop costs about a microsecond
-// beside its work while a request is open: workers spin between the loops of a request and sleep
-// otherwise, so nothing spins between requests. Waking a worker takes some 100 microseconds on a
+// beside its work while a request is open: workers spin between the loops of a request, and for some
+// microseconds after it, and sleep otherwise. Waking a worker takes some 100 microseconds on a
 // virtual machine, more than a small network: a part whose worker has not come yet is run by the
 // caller, so that nobody waits for a sleeper. Who runs a part changes no bit of the result.
 //
