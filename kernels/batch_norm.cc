@@ -15,8 +15,9 @@ namespace crease {
 namespace {
 
 // Parts into which statistics are split, whatever the number of threads.
-constexpr int64_t kRunPart = 16384;   // adjacent elements of a plane
-constexpr int64_t kRowPart = 512;     // pixels
+constexpr int64_t kRunPart = 16384;  // adjacent elements of a plane
+constexpr int64_t kRowPart = 512;    // pixels
+constexpr int64_t kNearColumns = 128;
 constexpr int64_t kMinChannels = 16;  // to split by; fewer would leave threads idle
 
 // A channel up to this size is normalized while its values are still in L2, and the next one is read meanwhile. Where
@@ -201,6 +202,46 @@ void MapWith(const RunContext& context, const NormTensor& t, const NormParameter
   ApplyMap(context, t, map, epilogue);
 }
 
+// Channels-last rows that caches hold, few and wide: a worker sums up some columns and maps them while they are near.
+bool IsNormalizedByColumns(const NormTensor& t) {
+  const int64_t bytes = t.values_per_channel() * t.channels * static_cast<int64_t>(ByteSize(t.dtype));
+  return !HasPlanes(t) && t.values_per_channel() <= kRowPart && t.channels >= 2 * kNearColumns &&
+         !ShouldStream(bytes) && PreferredWalk() == Walk::kOrder;
+}
+
+// track(first, last): once the statistics of these channels are known.
+template <typename T, typename Track>
+void NormalizeColumns(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
+                      Scratch& scratch, std::span<double> mean, std::span<double> var, const Track& track) {
+  const int64_t rows = t.values_per_channel();
+  const double inverse = 1 / static_cast<double>(rows);
+  const bool plain = t.layout == Layout::kPlain;
+  const AffinePitches pitches = {plain ? t.channels : t.src_pitch, 0, plain ? t.channels : t.dst_pitch};
+  const auto map = NormMapView<T>::In(scratch.Take<T>(NormMapView<T>::Room(t.channels)).data(), t.channels, t.channels);
+  const ColumnMoments moments_of = FindColumnMoments(t.dtype);
+  const AffinePixels map_rows = FindExactRows(t.dtype, Activation::kNone, Residual::kNone).pixels;
+  const auto normalize = [&](int64_t first, int64_t count) {
+    moments_of(At(t, first), pitches.src, rows, count, ReadFrom::kCaches, mean.data() + first, var.data() + first);
+    for (double& m2 : var.subspan(static_cast<size_t>(first), static_cast<size_t>(count))) m2 *= inverse;
+    map.SetSome(parameters, mean, var, first, count);
+    AffineArgs args;
+    args.src = At(t, first);
+    args.dst = static_cast<std::byte*>(t.dst) + first * static_cast<int64_t>(ByteSize(t.dtype));
+    args.scale = map.scale + first;
+    args.shift = map.shift + first;
+    args.pivot = map.pivot + first;
+    args.walk = Walk::kOrder;
+    map_rows(args, count, pitches, 0, rows);
+  };
+  ParallelForCost(context, (t.channels + kNearColumns - 1) / kNearColumns, rows * t.channels,
+                  [&](int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; ++i) {
+                      normalize(i * kNearColumns, std::min(kNearColumns, t.channels - i * kNearColumns));
+                    }
+                    track(begin * kNearColumns, std::min(end * kNearColumns, t.channels));
+                  });
+}
+
 void MapAny(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
             std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   if (t.dtype == DType::kFloat64) {
@@ -243,14 +284,13 @@ size_t NormScratchBytes(const NormTensor& t) {
          Aligned(static_cast<size_t>(NormMapView<double>::Room(PatternPeriod(t.channels))) * sizeof(double));
 }
 
-void TrackStatistics(DType dtype, double factor, int64_t count, std::span<const double> mean,
-                     std::span<const double> var, std::span<double> running_mean, std::span<double> running_var) {
+void RunningStatistics::Track(DType dtype, int64_t count, std::span<const double> batch_mean,
+                              std::span<const double> batch_var, int64_t first, int64_t last) const {
   const AverageRows move = FindMoveAverages();
   const bool single = dtype != DType::kFloat64;
   const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
-  const auto channels = static_cast<int64_t>(mean.size());
-  move(1 - factor, factor, single, channels, mean.data(), running_mean.data());
-  move(1 - factor, factor * unbiased, single, channels, var.data(), running_var.data());
+  move(1 - factor, factor, single, last - first, batch_mean.data() + first, mean.data() + first);
+  move(1 - factor, factor * unbiased, single, last - first, batch_var.data() + first, var.data() + first);
 }
 
 void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,
@@ -267,20 +307,35 @@ void NormalizeWith(const RunContext& context, const NormTensor& tensor, const No
 }
 
 void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
-                      std::span<double> mean, std::span<double> var) {
+                      std::span<double> mean, std::span<double> var, const RunningStatistics* running) {
+  // By those who have computed them: the caller would have to fetch them from another core.
+  const auto track = [&](int64_t begin, int64_t end) {
+    if (running != nullptr) running->Track(tensor.dtype, tensor.values_per_channel(), mean, var, begin, end);
+  };
   const auto element = static_cast<int64_t>(ByteSize(tensor.dtype));
   const int64_t channel_bytes = tensor.values_per_channel() * element;
   if (HasPlanes(tensor) && channel_bytes <= CachedBytes() && tensor.channels >= kMinChannels) {
     const ChannelNorm norm = FindChannelNorm(tensor.dtype);
     const int64_t bytes = tensor.channels * channel_bytes;
     const ChannelWalk walk = {bytes > LastLevelBytes(), ShouldStream(bytes), PreferredWalk()};
-    ParallelForCost(
-        context, tensor.channels, tensor.channels * tensor.values_per_channel(),
-        [&](int64_t begin, int64_t end) { norm(tensor, parameters, walk, begin, end, mean.data(), var.data()); });
+    ParallelForCost(context, tensor.channels, tensor.channels * tensor.values_per_channel(),
+                    [&](int64_t begin, int64_t end) {
+                      norm(tensor, parameters, walk, begin, end, mean.data(), var.data());
+                      track(begin, end);
+                    });
     return;
   }
   Scratch scratch(context);
+  if (IsNormalizedByColumns(tensor)) {
+    if (tensor.dtype == DType::kFloat64) {
+      NormalizeColumns<double>(context, tensor, parameters, scratch, mean, var, track);
+    } else {
+      NormalizeColumns<float>(context, tensor, parameters, scratch, mean, var, track);
+    }
+    return;
+  }
   Statistics(context, tensor, scratch, mean, var);
+  track(0, tensor.channels);
   MapAny(context, tensor, parameters, scratch, mean, var, {});
 }
 

@@ -63,15 +63,21 @@ size_t NormScratchBytes(const NormTensor& tensor);
 void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                    std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue = {});
 
-// The same with the batch's mean and biased variance, which it returns. The same bits at any number of
-// threads. Needs values_per_channel() >= 1.
-void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
-                      std::span<double> mean, std::span<double> var);
-
 // Running statistics, moved by `factor` towards those of a batch: (1 - factor) * running + factor * batch; the variance
 // towards the unbiased one of `count` > 1 values. Rounded to float32 unless the tensors' dtype is float64.
-void TrackStatistics(DType dtype, double factor, int64_t count, std::span<const double> mean,
-                     std::span<const double> var, std::span<double> running_mean, std::span<double> running_var);
+struct RunningStatistics {
+  std::span<double> mean, var;
+  double factor = 0.1;
+
+  // Channels [first, last), given those of the batch for all channels.
+  void Track(DType dtype, int64_t count, std::span<const double> batch_mean, std::span<const double> batch_var,
+             int64_t first, int64_t last) const;
+};
+
+// The same with the batch's mean and biased variance, which it returns, and by which it moves `running` where there are
+// any. The same bits at any number of threads. Needs values_per_channel() >= 1.
+void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
+                      std::span<double> mean, std::span<double> var, const RunningStatistics* running = nullptr);
 
 // Mean and biased variance alone.
 void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,

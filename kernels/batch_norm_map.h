@@ -28,14 +28,23 @@ struct NormMapView {
   }
 
   void Set(const NormParameters& p, std::span<const double> mean, std::span<const double> var) const {
-    const auto or_null = [](std::span<const double> values) { return values.empty() ? nullptr : values.data(); };
-    const MapArgs<T> args{or_null(p.weight), or_null(p.bias), mean.data(), var.data(), p.eps, scale, shift, pivot};
-    if constexpr (std::is_same_v<T, double>) {
-      FindSetDoubleMap()(args, channels);
-    } else {
-      FindSetFloatMap()(args, channels);
-    }
+    SetSome(p, mean, var, 0, channels);
     Repeat();
+  }
+
+  // Of channels [first, first + count) alone, where period == channels.
+  void SetSome(const NormParameters& p, std::span<const double> mean, std::span<const double> var, int64_t first,
+               int64_t count) const {
+    const auto from = [first](std::span<const double> values) {
+      return values.empty() ? nullptr : values.data() + first;
+    };
+    const MapArgs<T> args{from(p.weight), from(p.bias),  from(mean),    from(var),
+                          p.eps,          scale + first, shift + first, pivot + first};
+    if constexpr (std::is_same_v<T, double>) {
+      FindSetDoubleMap()(args, count);
+    } else {
+      FindSetFloatMap()(args, count);
+    }
   }
 
  private:

@@ -121,8 +121,8 @@ HWY_INLINE Wide<T> SampleMean(const T* src, size_t n) {
 
 // Adds a block of `runs` runs of n elements, given by its sums about the pivot; reads it again if that was not good.
 template <bool kApart, typename T>
-HWY_INLINE void AddDeviations(const Deviations& first, const T* src, size_t n, size_t runs, size_t stride,
-                              Wide<T> pivot, Moments& moments) {
+HWY_INLINE void MergeBlock(const Deviations& first, const T* src, size_t n, size_t runs, size_t stride, Wide<T> pivot,
+                           Moments& moments) {
   const auto terms = static_cast<double>(n * runs);
   const double inverse = 1 / terms;
   const auto block_of = [&](const Deviations& of) {
@@ -142,7 +142,7 @@ HWY_INLINE void AddDeviations(const Deviations& first, const T* src, size_t n, s
 template <typename T, class Task>
 HWY_INLINE void AddBlock(const T* src, size_t n, size_t runs, size_t stride, const Task& task, Moments& moments) {
   const auto pivot = moments.count > 0 ? static_cast<Wide<T>>(moments.mean) : SampleMean(src, n);
-  AddDeviations<Task::kApart>(BlockDeviations(src, n, runs, stride, pivot, task), src, n, runs, stride, pivot, moments);
+  MergeBlock<Task::kApart>(BlockDeviations(src, n, runs, stride, pivot, task), src, n, runs, stride, pivot, moments);
 }
 
 // The first lines of every page of n elements, so that prefetchers follow from there on: they stop at a page's end.
@@ -221,8 +221,8 @@ void AddTurns(const T* src, size_t n, size_t stride, const T* next, const Task& 
         step();
       }
     }
-    AddDeviations<false>({SumLanes(d, SumChains(sum), terms), SumLanes(d, SumChains(square), terms)}, src + begin,
-                         count, kChains, stride, pivot, moments);
+    MergeBlock<false>({SumLanes(d, SumChains(sum), terms), SumLanes(d, SumChains(square), terms)}, src + begin, count,
+                      kChains, stride, pivot, moments);
   }
 }
 

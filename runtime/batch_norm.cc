@@ -154,7 +154,7 @@ struct BatchNorm::Impl {
   Result<void> Normalize(Executor& executor, const NormTensor& tensor, const Epilogue& epilogue);
   bool batch_statistics() const { return training || !options.track_running_stats; }
   Result<const NormMap*> EvalMap();  // valid until they change
-  void Track(std::span<const double> mean, std::span<const double> var, int64_t count);
+  RunningStatistics NextRunning();   // those that one more batch is to move
 };
 
 Result<void> BatchNorm::Impl::CheckShapes(const ConstArray& x, const Array& y) const {
@@ -211,10 +211,10 @@ Result<void> BatchNorm::Impl::CheckVariance() const {
   return {};
 }
 
-void BatchNorm::Impl::Track(std::span<const double> mean, std::span<const double> var, int64_t count) {
+RunningStatistics BatchNorm::Impl::NextRunning() {
   ++state.num_batches_tracked;
   const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
-  TrackStatistics(options.dtype, factor, count, mean, var, state.running_mean, state.running_var);
+  return {state.running_mean, state.running_var, factor};
 }
 
 Result<const NormMap*> BatchNorm::Impl::EvalMap() {
@@ -242,11 +242,13 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
       static_cast<std::byte*>(std::aligned_alloc(64, NormScratchBytes(tensor))), &std::free);
   if (scratch == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for partial sums", "BatchNorm"};
   context.scratch = scratch.get();
-  NormalizeByBatch(context, tensor, parameters, mean, var);
-  if (training && options.track_running_stats) {
-    Track(mean, var, tensor.values_per_channel());
-    eval_map = nullptr;
+  if (!training || !options.track_running_stats) {
+    NormalizeByBatch(context, tensor, parameters, mean, var);
+    return {};
   }
+  const RunningStatistics running = NextRunning();
+  NormalizeByBatch(context, tensor, parameters, mean, var, &running);
+  eval_map = nullptr;
   return {};
 }
 

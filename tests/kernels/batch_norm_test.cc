@@ -42,13 +42,16 @@ double Unit(DType dtype) {
 struct Outcome {
   Tensor y;
   std::vector<double> mean, var;
+  std::vector<double> running_mean, running_var;
 };
+
+constexpr double kFactor = 0.1, kOldMean = 0.25, kOldVar = 3;  // of running statistics
 
 Outcome RunCase(const NormCase& c, const Tensor& x, const NormParameters& parameters, bool training, int workers) {
   ThreadsOf executor(workers);
   std::vector<std::byte> scratch;
-  Outcome out{Tensor::Allocate(c.dtype, x.shape()).value(), std::vector<double>(static_cast<size_t>(c.channels), 0.5),
-              std::vector<double>(static_cast<size_t>(c.channels), 2.25)};
+  const auto each = [&](double value) { return std::vector<double>(static_cast<size_t>(c.channels), value); };
+  Outcome out{Tensor::Allocate(c.dtype, x.shape()).value(), each(0.5), each(2.25), each(kOldMean), each(kOldVar)};
   NormTensor t;
   t.src = x.bytes();
   t.dst = out.y.mutable_data<std::byte>();
@@ -60,7 +63,8 @@ Outcome RunCase(const NormCase& c, const Tensor& x, const NormParameters& parame
   t.src_pitch = t.dst_pitch = c.channels + c.extra;
   scratch.resize(NormScratchBytes(t));
   if (training) {
-    NormalizeByBatch({executor, scratch.data()}, t, parameters, out.mean, out.var);
+    const RunningStatistics running{out.running_mean, out.running_var, kFactor};
+    NormalizeByBatch({executor, scratch.data()}, t, parameters, out.mean, out.var, &running);
   } else {
     NormalizeWith({executor, scratch.data()}, t, parameters, out.mean, out.var);
     const Tensor prepared = Tensor::Allocate(c.dtype, x.shape()).value();
@@ -91,6 +95,8 @@ void Check(const NormCase& c) {
       ASSERT_EQ(std::memcmp(got.y.bytes(), other.y.bytes(), got.y.byte_size()), 0) << target;
       ASSERT_EQ(got.mean, other.mean);
       ASSERT_EQ(got.var, other.var);
+      ASSERT_EQ(got.running_mean, other.running_mean);
+      ASSERT_EQ(got.running_var, other.running_var);
       for (int64_t channel = 0; channel < c.channels; ++channel) {
         const auto k = static_cast<size_t>(channel);
         double mean = 0.5, var = 2.25;
@@ -107,7 +113,13 @@ void Check(const NormCase& c) {
           var = square / count;
           // Single-precision sums of a block, about a pivot that is up to two deviations off its mean.
           ASSERT_NEAR(got.mean[k], mean, 1e-12 * std::fabs(mean) + 3e-7 * std::sqrt(var)) << target;
-          ASSERT_NEAR(got.var[k], var, 5e-7 * var + 1e-24 * mean * mean) << target;
+          ASSERT_NEAR(got.var[k], var, 7e-7 * var + 1e-24 * mean * mean) << target;
+          const double unbiased = got.var[k] * count / (count - 1);
+          const auto near = [&](double value, double wanted) {
+            return std::fabs(value - wanted) <= 1e-7 * std::fabs(wanted);
+          };
+          ASSERT_TRUE(near(got.running_mean[k], kOldMean + kFactor * (got.mean[k] - kOldMean))) << target;
+          ASSERT_TRUE(near(got.running_var[k], kOldVar + kFactor * (unbiased - kOldVar))) << target;
         }
         const double scale = weight[k] / std::sqrt(var + 1e-5);
         for (int64_t n = 0; n < c.batch; ++n) {
@@ -137,6 +149,16 @@ TEST(BatchNormFunctions, AwkwardSizes) {
 TEST(BatchNormFunctions, Pitches) {
   Check({2, 19, 50, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
   Check({2, 64, 1100, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
+}
+
+// Rows that are summed up and mapped some columns at a time.
+TEST(BatchNormFunctions, WideRows) {
+  Check({3, 300, 25, Layout::kChannelsLast});
+  Check({1, 257, 512, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
+  Check({2, 1000, 49, Layout::kChannelsLast});
+  Check({300, 512, 1, Layout::kPlain});
+  Check({2, 261, 20, Layout::kChannelsLast, DType::kBFloat16});
+  Check({2, 261, 20, Layout::kChannelsLast, DType::kFloat64});
 }
 
 TEST(BatchNormFunctions, LargePlanesAndManyThreads) {
