@@ -32,7 +32,7 @@ struct NormMapView {
     Repeat();
   }
 
-  // Of channels [first, first + count) alone, where period == channels.
+  // Of channels [first, first + count) alone; Repeat() must follow once all are set.
   void SetSome(const NormParameters& p, std::span<const double> mean, std::span<const double> var, int64_t first,
                int64_t count) const {
     const auto from = [first](std::span<const double> values) {
@@ -47,9 +47,6 @@ struct NormMapView {
     }
   }
 
- private:
-  static constexpr int64_t kApart = 32;
-
   // Fills up to the period.
   void Repeat() const {
     for (int64_t i = channels; i < period; ++i) {
@@ -58,6 +55,9 @@ struct NormMapView {
       pivot[i] = pivot[i - channels];
     }
   }
+
+ private:
+  static constexpr int64_t kApart = 32;
 };
 
 // Whether the values of a channel lie in runs of their own: (batch, channels, plane) with plane > 1.
