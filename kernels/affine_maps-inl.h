@@ -185,6 +185,32 @@ HWY_INLINE void TwinRows(const AffineArgs& args, size_t n, const AffinePitches& 
   for (int64_t i = row; whole < all && i < end; ++i) single(whole, all, i);
 }
 
+// Elements [i, end) of dense rows of n columns, kVectors vectors at once, which n is a multiple of, past the caches. No
+// branch depends on where a row ends: every one that is not foreseen takes back the lines that were asked for ahead.
+template <size_t kVectors, typename T, bool kExact>
+HWY_INLINE void StreamRows(const AffineArgs& args, size_t n, int64_t i, int64_t end) {
+  const hn::ScalableTag<Wide<T>> d;
+  constexpr size_t kLanes = HWY_MAX_LANES_D(decltype(d));
+  const auto* scale = static_cast<const Wide<T>*>(args.scale);
+  const auto* shift = static_cast<const Wide<T>*>(args.shift);
+  const auto* pivot = static_cast<const Wide<T>*>(kExact ? args.pivot : args.scale);
+  const auto* src = static_cast<const T*>(args.src);
+  auto* dst = static_cast<T*>(args.dst);
+  size_t c = 0;
+  for (; i < end; i += static_cast<int64_t>(kVectors * kLanes)) {
+    for (size_t v = 0; v < kVectors; ++v) {
+      const T* from = src + i + v * kLanes;
+      const size_t at = c + v * kLanes;
+      FetchSource<Write::kStream, kStreamRowsAhead>(from);
+      StreamWide(Map<kExact>(LoadWide(d, from), hn::LoadU(d, scale + at), hn::LoadU(d, shift + at),
+                             hn::LoadU(d, pivot + at)),
+                 d, dst + i + v * kLanes);
+    }
+    c += kVectors * kLanes;
+    c &= size_t{0} - static_cast<size_t>(c != n);
+  }
+}
+
 // Elements [i, end) of dense rows whose parameters fill kVectors vectors, which stay in registers.
 template <size_t kVectors, Write kWrite, bool kAhead, typename T, bool kExact>
 HWY_INLINE void MapCycles(const AffineArgs& args, int64_t i, int64_t end) {
@@ -244,11 +270,21 @@ HWY_INLINE void OrderedRows(const AffineArgs& args, size_t n, const AffinePitche
                                                                                                   end, 1, block);
   };
   const auto turns = std::integral_constant<int64_t, kTurns>();
+  const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
   if (const size_t vectors = CycleVectors<T>(args, n); vectors > 0 && row < end) {
     const auto width = static_cast<int64_t>(n);
     MapCyclesOf<static_cast<size_t>(kMaxCycle), kWrite, T, kExact>(vectors, args, row * width, end * width);
   } else if constexpr (kWrite == Write::kStream) {
-    n <= kParametersInL1 ? groups(std::integral_constant<int64_t, 1>(), n) : groups(turns, n);
+    const auto width = static_cast<int64_t>(n);
+    if (n > kParametersInL1) {
+      groups(turns, n);
+    } else if (pitches.src != width || pitches.dst != width) {
+      groups(std::integral_constant<int64_t, 1>(), n);
+    } else if (n % (kTurns * lanes) == 0) {
+      StreamRows<kTurns, T, kExact>(args, n, row * width, end * width);
+    } else {
+      StreamRows<1, T, kExact>(args, n, row * width, end * width);
+    }
   } else if (args.stream) {
     groups(turns, n);  // as it would be past the caches, but for parts of lines: whole rows, to read memory in order
   } else if (pitches.src * static_cast<int64_t>(sizeof(T)) % kAlike == 0) {
