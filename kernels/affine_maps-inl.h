@@ -202,9 +202,9 @@ HWY_INLINE void StreamRows(const AffineArgs& args, size_t n, int64_t i, int64_t 
       const T* from = src + i + v * kLanes;
       const size_t at = c + v * kLanes;
       FetchSource<Write::kStream, kStreamRowsAhead>(from);
-      StreamWide(Map<kExact>(LoadWide(d, from), hn::LoadU(d, scale + at), hn::LoadU(d, shift + at),
-                             hn::LoadU(d, pivot + at)),
-                 d, dst + i + v * kLanes);
+      StreamWide(
+          Map<kExact>(LoadWide(d, from), hn::LoadU(d, scale + at), hn::LoadU(d, shift + at), hn::LoadU(d, pivot + at)),
+          d, dst + i + v * kLanes);
     }
     c += kVectors * kLanes;
     c &= size_t{0} - static_cast<size_t>(c != n);
