@@ -125,7 +125,8 @@ int64_t RowPitch(const NormTensor& t) { return t.layout == Layout::kPlain ? t.ch
 
 ReadFrom WhereFrom(const NormTensor& t) {
   const int64_t bytes = t.values_per_channel() * t.channels * static_cast<int64_t>(ByteSize(t.dtype));
-  return PreferredWalk() == Walk::kOrder && !ShouldStream(bytes) ? ReadFrom::kCaches : ReadFrom::kMemory;
+  if (PreferredWalk() == Walk::kPages) return ReadFrom::kMemory;
+  return ShouldStream(bytes) ? ReadFrom::kFetched : ReadFrom::kCaches;
 }
 
 // The tensor's rows; and what is left where rows are taken several at a time: dense channels that fill

@@ -49,8 +49,9 @@ HWY_INLINE hn::Vec<D> LoadColumns(const T* row, size_t c, size_t columns) {
   return c + hn::Lanes(d) <= columns ? LoadWide(d, row + c) : LoadWideN(d, row + c, columns - c);
 }
 
-// kRows rows, `step` elements apart.
-template <size_t kRows, typename T>
+// kRows rows, `step` elements apart, and with kFetch those after them: AVX-512, Zen 4, 98 MB by rows of 256, training
+// on one thread 11.0 -> 10.3 ms.
+template <size_t kRows, bool kFetch, typename T>
 HWY_INLINE void AddRows(const T* src, size_t step, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
@@ -58,6 +59,7 @@ HWY_INLINE void AddRows(const T* src, size_t step, size_t columns, ColumnSums<T>
     const V pivot = hn::Load(d, sums.pivot + c);
     // Summed apart, so that a large total rounds once for kRows terms.
     V sum = hn::Zero(d), square = hn::Zero(d);
+    for (size_t k = 0; kFetch && k < kRows; ++k) __builtin_prefetch(src + (kRows + k) * step + c, 0, 2);
     for (size_t k = 0; k < kRows; ++k) {
       const V x = hn::Sub(LoadColumns(src + k * step, c, columns), pivot);
       sum = hn::Add(sum, x);
@@ -120,11 +122,15 @@ void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, Read
   if (apart > 0) {
     for (; row + kRowStreams * apart <= rows; row += kRowStreams * apart) {
       for (size_t i = row; i < row + apart; ++i) {
-        AddRows<kRowStreams>(src + i * pitch, apart * pitch, columns, sums);
+        if (kManyRegisters && from == ReadFrom::kFetched) {
+          AddRows<kRowStreams, true>(src + i * pitch, apart * pitch, columns, sums);
+        } else {
+          AddRows<kRowStreams, false>(src + i * pitch, apart * pitch, columns, sums);
+        }
       }
     }
   }
-  for (; row < rows; ++row) AddRows<1>(src + row * pitch, 0, columns, sums);
+  for (; row < rows; ++row) AddRows<1, false>(src + row * pitch, 0, columns, sums);
 }
 
 template <typename T>

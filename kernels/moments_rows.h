@@ -36,9 +36,10 @@ using RunMoments = Moments (*)(const void* src, int64_t n, int64_t runs, int64_t
 RunMoments FindRunMoments(DType dtype);
 
 // Of every one of `columns` adjacent columns, at most kMaxColumns, of `rows` >= 1 rows that are `pitch`
-// elements apart. `from`: where most of the tensor is read from, which changes the order of sums.
+// elements apart. `from`: where most of the tensor is read from, which changes the order of sums; kFetched: from
+// memory, as kMemory, and what is due next is asked for.
 inline constexpr int64_t kMaxColumns = 256;
-enum class ReadFrom : uint8_t { kMemory, kCaches };
+enum class ReadFrom : uint8_t { kMemory, kFetched, kCaches };
 using ColumnMoments = void (*)(const void* src, int64_t pitch, int64_t rows, int64_t columns, ReadFrom from,
                                double* mean, double* m2);
 ColumnMoments FindColumnMoments(DType dtype);

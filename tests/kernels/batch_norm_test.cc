@@ -278,7 +278,7 @@ TEST(ColumnMoments, OfCachesAndOfMemory) {
   const Tensor x = RandomTensor({kMostRows * kPitch}, 1, 3, 5);
   ForEachTarget([&](const char* target) {
     const ColumnMoments moments = FindColumnMoments(DType::kFloat32);
-    for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory}) {
+    for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory, ReadFrom::kFetched}) {
       for (const int64_t rows : {int64_t{1}, int64_t{5}, int64_t{33}, int64_t{131}, kMostRows}) {
         for (const int64_t columns : {1, 16, 17, 64, 130, 256}) {
           std::vector<double> mean(static_cast<size_t>(columns)), m2(mean.size());
@@ -312,7 +312,7 @@ TEST(ColumnMoments, FirstRowsOfTheirOwn) {
     }
   }
   ForEachTarget([&](const char* target) {
-    for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory}) {
+    for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory, ReadFrom::kFetched}) {
       std::vector<double> mean(kColumns), m2(kColumns);
       FindColumnMoments(DType::kFloat32)(x.bytes(), kColumns, kRows, kColumns, from, mean.data(), m2.data());
       for (int64_t c = 0; c < kColumns; ++c) {
