@@ -21,13 +21,14 @@ constexpr int64_t kVector = 16;
 // workers write the same cache line of an aligned tensor.
 constexpr int64_t kGrain = 64;
 
+// Of a large shared last-level cache, as servers report it, a process gets some 32 MiB (measured: streaming wins by
+// 20-70 % from there on).
+constexpr size_t kShare = size_t{32} << 20;
+
 // For a result of so many bytes, with sources as large.
 void DecideWrites(const RunContext& context, int64_t bytes, AffineArgs& args) {
   args.walk = PreferredWalk();
-  args.stream = ShouldStream(bytes);
-  // What cores that share a cache write past it goes through one link. 19 MB by 2 threads, Zen 4 with 32 MiB: 0.69 ms
-  // past the cache, 0.45 to 0.5 into it, or with a cache for each core 0.35 and 0.25; by one thread 0.70 and 0.83.
-  if (args.walk == Walk::kOrder && context.executor.workers() > 1) args.stream = 3 * bytes > 2 * LastLevelBytes();
+  args.stream = ShouldStream(bytes, context.executor.workers());
   const auto l2 = static_cast<int64_t>(GetCacheSizes().l2);
   args.fetch = 4 * bytes > l2;
   args.fetch_source = 2 * bytes > l2;
@@ -124,16 +125,15 @@ int64_t PatternPeriod(int64_t channels) {
   return whole > kMaxPeriod ? channels : whole * std::max<int64_t>(1, 256 / whole);
 }
 
-int64_t LastLevelBytes() {
-  // Of a large shared one, as servers report it, a process gets some 32 MiB (measured: streaming wins by 20-70 % from
-  // there on).
-  constexpr size_t kShare = size_t{32} << 20;
-  return static_cast<int64_t>(std::min(GetCacheSizes().l3, kShare));
-}
+int64_t LastLevelBytes() { return static_cast<int64_t>(std::min(GetCacheSizes().l3, kShare)); }
 
-bool ShouldStream(int64_t bytes) {
-  // Source and result together past the last-level cache.
-  return bytes > LastLevelBytes() / 2;
+bool ShouldStream(int64_t bytes, int workers) {
+  // What cores that share a cache write past it goes through one link. 19 MB by 2 threads, Zen 4 with 32 MiB: 0.69 ms
+  // past the cache, 0.45 to 0.5 into it, or with a cache for each core 0.35 and 0.25; by one thread 0.70 and 0.83.
+  const int64_t last_level = LastLevelBytes();
+  const bool together = workers > 1 && PreferredWalk() == Walk::kOrder && last_level == static_cast<int64_t>(kShare);
+  // Else where source and result together are past the last-level cache.
+  return together ? 3 * bytes > 2 * last_level : 2 * bytes > last_level;
 }
 
 void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs args, DType dtype, int64_t batch,

@@ -41,7 +41,8 @@ void RunAffinePitched(const RunContext& context, AffinePixels rows, AffineArgs a
 // Bytes of the last-level cache that a process may well have: at most 32 MiB.
 int64_t LastLevelBytes();
 
-// Whether a result of so many bytes, with sources as large, is better written past the caches.
-bool ShouldStream(int64_t bytes);
+// Whether so many workers had better write a result of so many bytes, with sources as large, past the caches. By
+// default as one of them, which also says whether caches hold what is read.
+bool ShouldStream(int64_t bytes, int workers = 1);
 
 }  // namespace crease

@@ -41,13 +41,14 @@ void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t beg
 // AVX-512 (Zen 4): 188 KB in L2, rows of 960 floats: 4.4 us by 4 whole rows, 3.5 by 7 in blocks of 128 columns (memcpy
 // 3.3); 7, since maps mostly have a multiple of 7 pixels. Rows that lie alike in their pages evict each other from L1,
 // and a load waits for the store to the row before: rows of 8 KB, 3 MB in L3: 92 us one by one, 107 by 4, 196 by 7, 76
-// as TwinRows does them (memcpy 66). Past the caches one row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5; with
-// parameters that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
+// as TwinRows does them (memcpy 66). Past the caches one row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5,
+// and 4.2 where they are dense (StreamRows); with parameters that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
 constexpr int64_t kTurns = 4, kManyTurns = 7;
 constexpr int64_t kAlike = 2048;  // bytes: rows a multiple of it apart
 constexpr size_t kFewColumns = 256, kColumns = 128;
 constexpr int64_t kTwinColumns = 1024;
 constexpr size_t kParametersInL1 = 1024;  // columns
+constexpr size_t kStreamedAtOnce = 4;     // vectors
 constexpr int64_t kMaxCycle = 8;          // vectors of parameters that stay in registers: three times as many
 
 // Columns [c, end) of kRows rows, `step` apart, in turns: one reading of the parameters, and as many streams from
@@ -280,8 +281,8 @@ HWY_INLINE void OrderedRows(const AffineArgs& args, size_t n, const AffinePitche
       groups(turns, n);
     } else if (pitches.src != width || pitches.dst != width) {
       groups(std::integral_constant<int64_t, 1>(), n);
-    } else if (n % (kTurns * lanes) == 0) {
-      StreamRows<kTurns, T, kExact>(args, n, row * width, end * width);
+    } else if (n % (kStreamedAtOnce * lanes) == 0) {
+      StreamRows<kStreamedAtOnce, T, kExact>(args, n, row * width, end * width);
     } else {
       StreamRows<1, T, kExact>(args, n, row * width, end * width);
     }

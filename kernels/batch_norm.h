@@ -75,7 +75,7 @@ struct RunningStatistics {
 };
 
 // The same with the batch's mean and biased variance, which it returns, and by which it moves `running` where there are
-// any. The same bits at any number of threads. Needs values_per_channel() >= 1.
+// any. The same bits at any number of threads. Needs values_per_channel() >= 1, with `running` > 1.
 void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                       std::span<double> mean, std::span<double> var, const RunningStatistics* running = nullptr);
 

@@ -162,7 +162,8 @@ template <typename T, Write kWrite>
 void NormalizePlanes(const ChannelRange& range) {
   const hn::ScalableTag<Wide<T>> d;
   const NormTensor& t = range.tensor;
-  const bool in_turns = kKnowsPages && range.walk.from_memory && range.walk.walk == Walk::kOrder;
+  const bool in_turns = kKnowsPages && range.walk.from_memory && range.walk.walk == Walk::kOrder &&
+                        t.plane > static_cast<int64_t>(kMaxSmallPlane);
   const auto measure = [&](int64_t c, const auto& task) HWY_ATTR {
     const T* src = static_cast<const T*>(t.src) + c * t.plane;
     const Moments moments = ChannelMoments(t, src, in_turns, c + 1 < range.end ? src + t.plane : src, task);

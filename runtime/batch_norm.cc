@@ -212,8 +212,7 @@ Result<void> BatchNorm::Impl::CheckVariance() const {
 }
 
 RunningStatistics BatchNorm::Impl::NextRunning() {
-  ++state.num_batches_tracked;
-  const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked);
+  const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked + 1);
   return {state.running_mean, state.running_var, factor};
 }
 
@@ -247,8 +246,9 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
     return {};
   }
   const RunningStatistics running = NextRunning();
-  NormalizeByBatch(context, tensor, parameters, mean, var, &running);
   eval_map = nullptr;
+  NormalizeByBatch(context, tensor, parameters, mean, var, &running);
+  ++state.num_batches_tracked;
   return {};
 }
 

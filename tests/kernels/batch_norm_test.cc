@@ -146,12 +146,19 @@ TEST(BatchNormFunctions, AwkwardSizes) {
   }
 }
 
+// Several blocks of images, and groups of channels that begin where a worker's do.
+TEST(BatchNormFunctions, SmallPlanesAndManyThreads) {
+  Check({23, 70, 49, Layout::kPlain});
+  Check({9, 70, 131, Layout::kPlain});
+  Check({2, 343, 49, Layout::kPlain});
+}
+
 TEST(BatchNormFunctions, Pitches) {
   Check({2, 19, 50, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
   Check({2, 64, 1100, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
 }
 
-// Rows that are summed up and mapped some columns at a time.
+// Rows whose columns are summed up by one worker each.
 TEST(BatchNormFunctions, WideRows) {
   Check({3, 300, 25, Layout::kChannelsLast});
   Check({1, 257, 512, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
@@ -170,8 +177,10 @@ TEST(BatchNormFunctions, LargePlanesAndManyThreads) {
   Check({2, 130, 700, Layout::kChannelsLast});
 }
 
-// Written past the caches: more than 16 MiB.
+// Written past the caches: more than 16 MiB, by several workers more than 21.
 TEST(BatchNormFunctions, PastTheCaches) {
+  Check({2, 256, 12000, Layout::kChannelsLast});
+  Check({2, 130, 23000, Layout::kChannelsLast});
   Check({2, 18, 120000, Layout::kPlain});
   Check({3, 10000, 147, Layout::kPlain});
   Check({5, 40, 45000, Layout::kPlain});  // no cache of 32 MiB holds it
@@ -264,8 +273,9 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
 }
 
 TEST(BatchNormFunctions, ChannelsInEveryWay) {
-  for (const int64_t plane : {4, 49, 600, 1024, 1601, 3333}) {
+  for (const int64_t plane : {4, 49, 600, 1024, 1601, 3333, 9000}) {
     for (const int64_t batch : {1, 3, 9}) {
+      if (batch * plane > 40000) continue;  // nothing new, for long
       CheckChannels<float>(DType::kFloat32, batch, 19, plane);
       CheckChannels<double>(DType::kFloat64, batch, 19, plane);
       CheckChannels<uint16_t>(DType::kBFloat16, batch, 19, plane);

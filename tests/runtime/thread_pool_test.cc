@@ -65,8 +65,19 @@ TEST(ThreadPool, WorkersThatFellAsleepInARequestWakeForTheNextLoop) {
   ThreadPool pool(2);
   PoolRequest request(&pool);
   for (int i = 0; i < 20; ++i) {
-    usleep(500);  // far longer than workers spin
+    usleep(5000);  // longer than workers spin
     ExpectPartition(request.executor(), 8);
+  }
+}
+
+TEST(ThreadPool, WorkersComeAfterEveryPauseBetweenRequests) {
+  ThreadPool pool(3);
+  for (const unsigned pause : {0u, 5u, 15u, 25u, 200u}) {  // they sleep after 20 microseconds
+    for (int i = 0; i < 50; ++i) {
+      if (pause > 0) usleep(pause);
+      PoolRequest request(&pool);
+      ExpectPartition(request.executor(), 8);
+    }
   }
 }
 
