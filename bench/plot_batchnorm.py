@@ -19,7 +19,7 @@ from peers_batchnorm import SHAPES, bound_of  # noqa: E402
 COLOURS = {"torch": "#ee4c2c", "onednn": "#0071c5", "ort": "#7f7f7f", "openvino": "#6a3d9a", "bound": "#2ca02c"}
 
 
-TICKS = [0.5, 1, 2, 4, 8, 16]
+TICKS = [0.25, 0.5, 1, 2, 4, 8, 16]
 
 
 def times(row, which):
