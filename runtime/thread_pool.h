@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -15,8 +16,8 @@ namespace crease {
 
 // A pool with a static partition; the calling thread is worker 0. A loop costs about a microsecond
 // beside its work while a request is open: workers spin between the loops of a request, and for some
-// microseconds after it, and sleep otherwise. Waking a worker takes some 100 microseconds on a
-// virtual machine, more than a small network: a part whose worker has not come yet is run by the
+// microseconds after it where one thread alone calls, and sleep otherwise. Waking a worker takes some 100
+// microseconds on a virtual machine, more than a small network: a part whose worker has not come yet is run by the
 // caller, so that nobody waits for a sleeper. Who runs a part changes no bit of the result.
 //
 // Any number of threads may call; one at a time has the workers. A call that finds them taken, and a
@@ -47,6 +48,7 @@ class ThreadPool final : public Executor {
  private:
   void WorkerMain(int worker);
   void WakeSleepers();
+  bool Take();  // the workers, for one caller; false if another has them
   void RunLoop(int64_t count, RangeFunction f);
   // Runs part `part` of loop `job` unless somebody else has taken it, or the loop is over.
   void TryPart(uint32_t job, int part);
@@ -55,6 +57,7 @@ class ThreadPool final : public Executor {
   struct alignas(64) Shares {         // written by the caller, read by spinning workers
     std::atomic<uint32_t> job{0};     // number of the current loop
     std::atomic<bool> active{false};  // a request is open: spin a while before sleeping
+    std::atomic<bool> linger{false};  // spin a little after a request, too
     std::atomic<bool> stop{false};
     int64_t count = 0;
     int64_t parts = 0;
@@ -71,6 +74,8 @@ class ThreadPool final : public Executor {
   alignas(64) std::atomic<uint32_t> wake_{0};      // what sleeping workers wait on
   std::atomic<int32_t> sleepers_{0};
   std::atomic<bool> taken_{false};
+  std::atomic<bool> crowded_{false};                    // somebody has found the workers taken since a request ended
+  std::chrono::steady_clock::time_point crowded_at_{};  // when one ended in which somebody had
   uint64_t fork_generation_ = 0;
   std::vector<std::unique_ptr<std::thread>> threads_;
 };
