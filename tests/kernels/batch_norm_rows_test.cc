@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/batch_norm_rows.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/targets.h"
+#include "tests/kernels/kernel_test_util.h"
+
+namespace crease::test {
+namespace {
+
+// Channels of a plain tensor, each by its own statistics, written past the caches or not, in the order of addresses or
+// page by page, to memory that lies after the source's by little more than whole pages or not: the same bits. Where
+// images are read in turns, as from memory in order, sums differ in their last bits.
+template <typename T>
+void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) {
+  constexpr int64_t kPage = 4096;
+  const int64_t count = batch * channels * plane;
+  const auto bytes = static_cast<size_t>(count) * sizeof(T);
+  Tensor values = RandomTensor({count}, 1);
+  // The mean of what came before is a bad pivot: of later images, and of what lies behind in a plane.
+  for (int64_t i = 0; i < count; ++i) {
+    values.mutable_data<float>()[i] += static_cast<float>(5 * (i / (channels * plane)) + i % plane / 500);
+  }
+  const Tensor x = values.ConvertedTo(dtype).value();
+  Tensor memory = Tensor::Allocate(dtype, {count + 2 * kPage}).value();
+  const std::vector<double> weight(static_cast<size_t>(channels), 1.25), bias(static_cast<size_t>(channels), -0.5);
+  NormTensor t;
+  t.dtype = dtype;
+  t.batch = batch;
+  t.channels = channels;
+  t.plane = plane;
+  constexpr std::byte kUntouched{0xff};
+  auto* const all = memory.mutable_data<std::byte>();
+  ForEachTarget([&](const char* target) {
+    const ChannelNorm norm = FindChannelNorm(dtype);
+    struct Wanted {
+      Tensor y;  // empty until it is known
+      std::vector<double> mean, var;
+    } in_order, in_turns;
+    for (const int ahead : {0, 64, 1024, -1}) {  // -1: in place
+      const auto from = reinterpret_cast<uintptr_t>(x.bytes()) + (ahead < 0 ? 0 : static_cast<uintptr_t>(ahead));
+      auto* const dst = all + (from - reinterpret_cast<uintptr_t>(all)) % kPage;
+      for (const ChannelWalk walk : {ChannelWalk{false, false, Walk::kOrder}, ChannelWalk{false, true, Walk::kOrder},
+                                     ChannelWalk{true, false, Walk::kOrder}, ChannelWalk{true, true, Walk::kOrder},
+                                     ChannelWalk{false, false, Walk::kPages}, ChannelWalk{true, true, Walk::kPages}}) {
+        const bool turns = walk.from_memory && walk.walk == Walk::kOrder;
+        const std::string what = std::string(target) + " " + Name(dtype) + " batch " + std::to_string(batch) +
+                                 " plane " + std::to_string(plane) + ", " + std::to_string(ahead) +
+                                 " bytes ahead, stream " + std::to_string(walk.stream) + ", turns " +
+                                 std::to_string(turns) + ", pages " + std::to_string(walk.walk == Walk::kPages);
+        std::fill_n(all, memory.byte_size(), kUntouched);
+        if (ahead < 0) std::memcpy(dst, x.bytes(), bytes);
+        t.src = ahead < 0 ? dst : x.bytes();
+        t.dst = dst;
+        std::vector<double> mean(weight.size(), -1), var(weight.size(), -1);
+        norm(t, {weight, bias, 1e-5}, walk, 0, channels, mean.data(), var.data());
+        Wanted& want = turns ? in_turns : in_order;
+        if (want.mean.empty()) {
+          Tensor y = Tensor::Allocate(dtype, {count}).value();
+          std::memcpy(y.mutable_data<std::byte>(), dst, bytes);
+          want = {std::move(y), mean, var};
+        }
+        ASSERT_EQ(std::memcmp(dst, want.y.bytes(), bytes), 0) << what;
+        ASSERT_EQ(mean, want.mean) << what;
+        ASSERT_EQ(var, want.var) << what;
+        const auto touched = [&](std::byte b) { return b != kUntouched; };
+        ASSERT_TRUE(std::none_of(all, dst, touched)) << what;
+        ASSERT_TRUE(std::none_of(dst + bytes, all + memory.byte_size(), touched)) << what;
+      }
+    }
+    for (int64_t c = 0; c < channels; ++c) {
+      double sum = 0, squares = 0;
+      const auto each = [&](const auto& add) {
+        for (int64_t i = 0; i < batch * plane; ++i) add(x.AsDouble((i / plane * channels + c) * plane + i % plane));
+      };
+      each([&](double v) { sum += v; });
+      const double middle = sum / static_cast<double>(batch * plane);
+      each([&](double v) { squares += (v - middle) * (v - middle); });
+      const double spread = squares / static_cast<double>(batch * plane);
+      for (const Wanted* got : {&in_order, &in_turns}) {
+        const std::string what =
+            std::string(target) + " batch " + std::to_string(batch) + " plane " + std::to_string(plane);
+        ASSERT_NEAR(got->mean[static_cast<size_t>(c)], middle, 3e-6 * std::sqrt(spread)) << what;
+        ASSERT_NEAR(got->var[static_cast<size_t>(c)], spread, 6e-6 * spread) << what;
+      }
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const double want = in_order.y.AsDouble(i);
+      ASSERT_NEAR(in_turns.y.AsDouble(i), want, (sizeof(T) == 2 ? 8e-3 : 1e-6) * (1 + std::abs(want)))
+          << target << " batch " << batch << " plane " << plane << " at " << i;
+    }
+  });
+}
+
+TEST(BatchNormRows, ChannelsInEveryWay) {
+  for (const int64_t plane : {4, 49, 600, 1024, 1601, 3333, 9000}) {
+    for (const int64_t batch : {1, 3, 9}) {
+      if (batch * plane > 40000) continue;  // nothing new, for long
+      CheckChannels<float>(DType::kFloat32, batch, 19, plane);
+      CheckChannels<double>(DType::kFloat64, batch, 19, plane);
+      CheckChannels<uint16_t>(DType::kBFloat16, batch, 19, plane);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace crease::test
