@@ -35,11 +35,7 @@ struct NormMapView {
   // Of channels [first, first + count) alone; Repeat() must follow once all are set.
   void SetSome(const NormParameters& p, std::span<const double> mean, std::span<const double> var, int64_t first,
                int64_t count) const {
-    const auto from = [first](std::span<const double> values) {
-      return values.empty() ? nullptr : values.data() + first;
-    };
-    const MapArgs<T> args{from(p.weight), from(p.bias),  from(mean),    from(var),
-                          p.eps,          scale + first, shift + first, pivot + first};
+    const auto args = MapArgs<T>::From(first, p, mean.data(), var.data(), scale + first, shift + first, pivot + first);
     if constexpr (std::is_same_v<T, double>) {
       FindSetDoubleMap()(args, count);
     } else {

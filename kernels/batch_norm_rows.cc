@@ -147,12 +147,7 @@ struct ChannelRange {
   // scale, shift and pivot of channels [first, first + count), whose mean and var are set.
   template <typename T>
   void Set(int64_t first, int64_t count, T* scale, T* shift, T* pivot) const {
-    const auto of = [first](std::span<const double> values) {
-      return values.empty() ? nullptr : values.data() + first;
-    };
-    SetMap<T>(
-        {of(parameters.weight), of(parameters.bias), mean + first, var + first, parameters.eps, scale, shift, pivot},
-        count);
+    SetMap(MapArgs<T>::From(first, parameters, mean, var, scale, shift, pivot), count);
   }
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/affine_rows.h"
 #include "kernels/batch_norm.h"
@@ -16,6 +17,15 @@ struct MapArgs {
   const double *weight, *bias, *mean, *var;
   double eps;
   T *scale, *shift, *pivot;
+
+  // From channel `first` on; mean and var are those of channel 0.
+  static MapArgs From(int64_t first, const NormParameters& p, const double* mean, const double* var, T* scale, T* shift,
+                      T* pivot) {
+    const auto from = [first](std::span<const double> values) {
+      return values.empty() ? nullptr : values.data() + first;
+    };
+    return {from(p.weight), from(p.bias), mean + first, var + first, p.eps, scale, shift, pivot};
+  }
 };
 using SetFloatMap = void (*)(const MapArgs<float>& args, int64_t channels);
 using SetDoubleMap = void (*)(const MapArgs<double>& args, int64_t channels);
