@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -19,19 +20,25 @@
 
 namespace crease {
 
-// A reference to a callable void(begin, end, worker); does not own it.
+// A reference to a callable void(begin, end, worker) or void(begin, end); does not own it. Not to be called before it
+// has one.
 class RangeFunction {
  public:
+  RangeFunction() = default;
   template <typename F>
   RangeFunction(const F& f)  // NOLINT: implicit on purpose, like a function_ref
-      : object_(&f), call_([](const void* object, int64_t begin, int64_t end, int worker) {
-          (*static_cast<const F*>(object))(begin, end, worker);
+      : object_(&f), call_([](const void* object, int64_t begin, int64_t end, [[maybe_unused]] int worker) {
+          if constexpr (std::is_invocable_v<const F&, int64_t, int64_t, int>) {
+            (*static_cast<const F*>(object))(begin, end, worker);
+          } else {
+            (*static_cast<const F*>(object))(begin, end);
+          }
         }) {}
   void operator()(int64_t begin, int64_t end, int worker) const { call_(object_, begin, end, worker); }
 
  private:
-  const void* object_;
-  void (*call_)(const void*, int64_t, int64_t, int);
+  const void* object_ = nullptr;
+  void (*call_)(const void*, int64_t, int64_t, int) = nullptr;
 };
 
 // Runs ranges on threads. One parallel loop at a time for one executor; a loop inside a loop runs on

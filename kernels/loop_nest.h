@@ -73,8 +73,7 @@ void ParallelForCost(const RunContext& context, int64_t count, int64_t cost, con
     if (count > 0) f(int64_t{0}, count);
     return;
   }
-  const auto range = [&f](int64_t begin, int64_t end, int) { f(begin, end); };
-  context.ParallelFor(count, range);
+  context.ParallelFor(count, f);
 }
 
 }  // namespace crease

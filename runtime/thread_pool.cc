@@ -164,7 +164,7 @@ void ThreadPool::TryPart(uint32_t job, int part) {
   // count / parts and the rest, not count * part / parts: no overflow at any count.
   const int64_t each = shared_.count / shared_.parts, rest = shared_.count % shared_.parts;
   const int64_t begin = part * each + std::min<int64_t>(part, rest);
-  (*shared_.function)(begin, begin + each + (part < rest ? 1 : 0), part);
+  shared_.function(begin, begin + each + (part < rest ? 1 : 0), part);
   // The loop's memory (function, count) may be gone right after this.
   if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) remaining_.notify_one();
 }
@@ -180,7 +180,7 @@ void ThreadPool::RunLoop(int64_t count, RangeFunction f) {
   const uint32_t job = shared_.job.load(std::memory_order_relaxed) + 1;
   shared_.count = count;
   shared_.parts = parts;
-  shared_.function = &f;
+  shared_.function = f;
   remaining_.store(parts, std::memory_order_relaxed);
   for (int part = 0; part < parts; ++part) {
     claims_[static_cast<size_t>(part)].state.store(uint64_t{job} * 2, std::memory_order_release);
@@ -228,7 +228,8 @@ bool ThreadPool::BeginRequest() {
     return false;
   }
   open_request = this;
-  shared_.active.store(true, std::memory_order_seq_cst);
+  // In no order with what WakeSleepers reads: whoever falls asleep meanwhile is woken by the first loop.
+  shared_.active.store(true, std::memory_order_relaxed);
   WakeSleepers();
   return true;
 }

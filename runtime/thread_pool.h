@@ -61,7 +61,7 @@ class ThreadPool final : public Executor {
     std::atomic<bool> stop{false};
     int64_t count = 0;
     int64_t parts = 0;
-    const RangeFunction* function = nullptr;
+    RangeFunction function;
   };
   // By part: 2 * job where the part of that loop is free, 2 * job + 1 once it is taken. Whoever takes a
   // part keeps the loop from ending, so count and function are valid for them and for nobody else.
@@ -73,7 +73,7 @@ class ThreadPool final : public Executor {
   alignas(64) std::atomic<int32_t> remaining_{0};  // parts of the current loop that have not ended
   alignas(64) std::atomic<uint32_t> wake_{0};      // what sleeping workers wait on
   std::atomic<int32_t> sleepers_{0};
-  std::atomic<bool> taken_{false};
+  alignas(64) std::atomic<bool> taken_{false};          // workers never look at it
   std::atomic<bool> crowded_{false};                    // somebody has found the workers taken since a request ended
   std::chrono::steady_clock::time_point crowded_at_{};  // when one ended in which somebody had
   uint64_t fork_generation_ = 0;
