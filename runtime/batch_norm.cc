@@ -234,13 +234,18 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
     return {};
   }
   const NormParameters parameters{state.weight, state.bias, options.eps};
+  // The batch's mean and variance, each from where a line begins, then the kernels' memory.
+  constexpr size_t kLine = 64;
   const auto channels = static_cast<size_t>(tensor.channels);
-  const auto statistics = std::make_unique_for_overwrite<double[]>(2 * channels);
-  const std::span<double> mean(statistics.get(), channels), var(statistics.get() + channels, channels);
-  const std::unique_ptr<std::byte[], decltype(&std::free)> scratch(
-      static_cast<std::byte*>(std::aligned_alloc(64, NormScratchBytes(tensor))), &std::free);
-  if (scratch == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for partial sums", "BatchNorm"};
-  context.scratch = scratch.get();
+  const size_t each = (channels * sizeof(double) + kLine - 1) / kLine * kLine;
+  const std::unique_ptr<std::byte[], decltype(&std::free)> memory(
+      static_cast<std::byte*>(std::aligned_alloc(kLine, 2 * each + NormScratchBytes(tensor))), &std::free);
+  if (memory == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for partial sums", "BatchNorm"};
+  const std::span<double> mean(reinterpret_cast<double*>(memory.get()), channels);
+  const std::span<double> var(reinterpret_cast<double*>(memory.get() + each), channels);
+  std::uninitialized_default_construct_n(mean.data(), channels);
+  std::uninitialized_default_construct_n(var.data(), channels);
+  context.scratch = memory.get() + 2 * each;
   if (!training || !options.track_running_stats) {
     NormalizeByBatch(context, tensor, parameters, mean, var);
     return {};
@@ -325,13 +330,13 @@ Result<void> BatchNorm::forward(const ConstArray& x, const Array& y, const NormE
 }
 
 Result<std::vector<double>> BatchNorm::state(std::string_view name) const {
-  const std::vector<double>* values = impl_->state.Find(name);
+  const ChannelValues* values = impl_->state.Find(name);
   if (values == nullptr) return Invalid(ops::StrCat("no state of name '", name, "'"));
-  return *values;
+  return std::vector<double>(values->begin(), values->end());
 }
 
 Result<void> BatchNorm::set_state(std::string_view name, std::span<const double> values) {
-  std::vector<double>* target = impl_->state.Find(name);
+  ChannelValues* target = impl_->state.Find(name);
   if (target == nullptr) return Invalid(ops::StrCat("no state of name '", name, "'"));
   if (values.size() != target->size()) {
     return Invalid(ops::StrCat(name, ": expected ", target->size(), " values, got ", values.size()));

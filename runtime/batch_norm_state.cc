@@ -30,8 +30,8 @@ const Tensor* FindTensor(const NamedTensors& tensors, const std::string& name) {
   return nullptr;
 }
 
-std::vector<double> Doubles(const Tensor& tensor) {
-  std::vector<double> values(static_cast<size_t>(tensor.size()));
+ChannelValues Doubles(const Tensor& tensor) {
+  ChannelValues values(static_cast<size_t>(tensor.size()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = tensor.AsDouble(static_cast<int64_t>(i));
   return values;
 }
@@ -49,7 +49,7 @@ BatchNormState::BatchNormState(size_t channels, bool affine, bool tracked) {
   }
 }
 
-const std::vector<double>* BatchNormState::Find(std::string_view name) const {
+const ChannelValues* BatchNormState::Find(std::string_view name) const {
   const std::array all = {&weight, &bias, &running_mean, &running_var};
   for (size_t i = 0; i < all.size(); ++i) {
     if (kNames[i] == name && !all[i]->empty()) return all[i];
@@ -57,8 +57,8 @@ const std::vector<double>* BatchNormState::Find(std::string_view name) const {
   return nullptr;
 }
 
-std::vector<double>* BatchNormState::Find(std::string_view name) {
-  return const_cast<std::vector<double>*>(std::as_const(*this).Find(name));
+ChannelValues* BatchNormState::Find(std::string_view name) {
+  return const_cast<ChannelValues*>(std::as_const(*this).Find(name));
 }
 
 Result<void> LoadState(const std::string& path, const std::string& prefix, BatchNormState* state) {
@@ -67,7 +67,7 @@ Result<void> LoadState(const std::string& path, const std::string& prefix, Batch
   CREASE_ASSIGN_OR_RETURN(const NamedTensors tensors, npz ? ReadNpz(path) : ReadSafetensors(path));
   BatchNormState loaded = *state;
   for (const std::string_view name : kNames) {
-    std::vector<double>* values = loaded.Find(name);
+    ChannelValues* values = loaded.Find(name);
     if (values == nullptr) continue;
     const std::string key = prefix + std::string(name);
     const Tensor* tensor = FindTensor(tensors, key);
@@ -91,9 +91,9 @@ Result<void> SaveState(const std::string& path, const std::string& prefix, DType
   if (!npz && !EndsWith(path, ".safetensors")) return UnknownSuffix(path);
   NamedTensors tensors;
   for (const std::string_view name : kNames) {
-    const std::vector<double>* values = state.Find(name);
+    const ChannelValues* values = state.Find(name);
     if (values == nullptr) continue;
-    Tensor tensor = Tensor::From<double>({static_cast<int64_t>(values->size())}, *values);
+    Tensor tensor = Tensor::From<double>({static_cast<int64_t>(values->size())}, {values->begin(), values->end()});
     if (dtype != DType::kFloat64) {
       CREASE_ASSIGN_OR_RETURN(tensor, tensor.ConvertedTo(DType::kFloat32));
     }

@@ -5,21 +5,23 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "graph/tensor.h"
+#include "kernels/aligned_vector.h"
 
 namespace crease {
 
+using ChannelValues = AlignedVector<double>;  // one a channel
+
 // Empty vectors: not there (affine or tracking is off).
 struct BatchNormState {
-  std::vector<double> weight, bias, running_mean, running_var;
+  ChannelValues weight, bias, running_mean, running_var;
   int64_t num_batches_tracked = 0;
 
   BatchNormState() = default;
   BatchNormState(size_t channels, bool affine, bool tracked);
-  std::vector<double>* Find(std::string_view name);  // null: no such name, or not there
-  const std::vector<double>* Find(std::string_view name) const;
+  ChannelValues* Find(std::string_view name);  // null: no such name, or not there
+  const ChannelValues* Find(std::string_view name) const;
 };
 
 // Every vector that is there, from arrays named prefix + name; all or none.
