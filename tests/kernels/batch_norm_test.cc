@@ -21,6 +21,9 @@ struct NormCase {
   DType dtype = DType::kFloat32;
   double mean = 1, deviation = 2;
   int64_t extra = 0;  // pitch beyond the channels
+  double step = 0;    // every third channel's mean is so much larger, and that of images from the 21st on
+
+  double Shift(int64_t n, int64_t channel) const { return step * ((channel % 3 == 1 ? 1 : 0) + (n >= 20 ? 1 : 0)); }
 };
 
 int64_t Offset(const NormCase& c, int64_t n, int64_t channel, int64_t i) {
@@ -79,6 +82,10 @@ void Check(const NormCase& c) {
   std::normal_distribution<double> normal(c.mean, c.deviation);
   Tensor wide = Tensor::Allocate(DType::kFloat64, {c.batch * c.plane * width}).value();
   for (int64_t i = 0; i < wide.size(); ++i) wide.mutable_data<double>()[i] = normal(random);
+  for (int64_t i = 0; i < c.batch * c.channels * c.plane; ++i) {
+    const int64_t n = i / (c.channels * c.plane), channel = i / c.plane % c.channels;
+    wide.mutable_data<double>()[Offset(c, n, channel, i % c.plane)] += c.Shift(n, channel);
+  }
   const Tensor x = wide.ConvertedTo(c.dtype).value();
   std::vector<double> weight, bias;
   for (int64_t i = 0; i < c.channels; ++i) {
@@ -149,6 +156,9 @@ TEST(BatchNormFunctions, SmallPlanesAndManyThreads) {
   Check({23, 70, 49, Layout::kPlain});
   Check({9, 70, 131, Layout::kPlain});
   Check({2, 343, 49, Layout::kPlain});
+  // Some channels of those that are done together far from 0, and all of them in the second block of images.
+  Check({1, 70, 49, Layout::kPlain, DType::kFloat32, 0, 1, 0, 30});
+  Check({23, 70, 49, Layout::kPlain, DType::kFloat32, 0, 1, 0, 30});
 }
 
 TEST(BatchNormFunctions, Pitches) {
