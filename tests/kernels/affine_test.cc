@@ -173,18 +173,22 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pi
   T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
     const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
-    AffineArgs args = buffers.ArgsTo(want);
     const AffinePitches pitches = {pitch, pitch, dst_pitch};
-    std::fill_n(want, count, kUntouched);
-    for (int64_t row = 1; row < kRows - 1; ++row) rows(args, channels, pitches, row, row + 1);
-    args.dst = got;
-    for (const Writes& writes : kWrites) {
-      writes.To(args);
-      std::fill_n(got, count, kUntouched);
-      rows(args, channels, pitches, 1, kRows - 1);
-      ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
-          << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
-          << " " << writes.name;
+    AffineArgs args;
+    for (const int64_t ahead : {64, 128, 0, -1}) {
+      args = buffers.ArgsTo(got, ahead);
+      args.dst = want;
+      std::fill_n(want, count, kUntouched);
+      for (int64_t row = 1; row < kRows - 1; ++row) rows(args, channels, pitches, row, row + 1);
+      args.dst = got;
+      for (const Writes& writes : kWrites) {
+        writes.To(args);
+        std::fill_n(got, count, kUntouched);
+        rows(args, channels, pitches, 1, kRows - 1);
+        ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
+            << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
+            << " " << writes.name << ", " << ahead << " bytes ahead";
+      }
     }
     if (pitch != dst_pitch) return;
     // In place; what lies around the rows is the source's there.
