@@ -114,6 +114,19 @@ class MapBuffers {
     args.src = memory;
     return args;
   }
+  // Copies the parameters to where args.dst lies `behind` bytes behind the shifts, but for whole pages.
+  void PutParameters(int64_t behind, AffineArgs* args) {
+    const int64_t channels = scale_.size();
+    room_.assign(static_cast<size_t>(3 * channels + kPage), 0);
+    const auto shift = reinterpret_cast<uintptr_t>(room_.data() + channels);
+    const auto to = (reinterpret_cast<uintptr_t>(args->dst) - static_cast<uintptr_t>(behind) - shift) % kPage;
+    float* at = room_.data() + to / sizeof(float);
+    for (const void** of : {&args->scale, &args->shift, &args->pivot}) {
+      std::copy_n(static_cast<const float*>(*of), channels, at);
+      *of = at;
+      at += channels;
+    }
+  }
   // Makes the parameters those of `cycle` channels again and again.
   void RepeatParameters(int64_t cycle) {
     for (Tensor* of : {&scale_, &shift_, &pivot_}) {
@@ -125,6 +138,7 @@ class MapBuffers {
  private:
   static constexpr int64_t kPage = 4096;
   Tensor x_, scale_, shift_, pivot_, want_, got_;
+  std::vector<float> room_;
 };
 
 // Elements [begin, end) of planes mapped in one go, in every way of writing, and those around them left alone; the
@@ -189,6 +203,16 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pi
             << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
             << " " << writes.name << ", " << ahead << " bytes ahead";
       }
+    }
+    for (const int64_t behind : {0, 64, 1000}) {
+      AffineArgs placed = args;
+      kWrites[0].To(placed);
+      buffers.PutParameters(behind, &placed);
+      std::fill_n(got, count, kUntouched);
+      rows(placed, channels, pitches, 1, kRows - 1);
+      ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
+          << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
+          << ", parameters " << behind << " bytes before";
     }
     if (pitch != dst_pitch) return;
     // In place; what lies around the rows is the source's there.
