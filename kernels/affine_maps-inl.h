@@ -150,39 +150,41 @@ HWY_INLINE void RowGroups(const AffineArgs& args, size_t n, const AffinePitches&
   }
 }
 
-// The parameters of some columns of rows that lie alike in their pages, or in halves of them, where no load of them
-// waits for a store: one does that reads where, by the low bits of addresses, results have been written some vectors
-// before. 3 MB in L3, rows of 512, maps that lie so: 90 to 97 us, 77 so.
-template <typename W, int64_t kColumns>
+// The parameters of up to kMost columns of rows whose results lie alike in their pages, or in halves of them. A load
+// waits for a store of some vectors before whose address has the same low bits; so parameters which results follow
+// closely are copied to elsewhere (Zen 4, 3 MB in L3, rows of 512: 90 to 93 us, 77 to 82 so).
+template <typename W, int64_t kMost, bool kExact>
 class TwinParameters {
  public:
   const W *scale, *shift, *pivot;
 
   // Those from column `first` on, for `rows` rows whose results of that column go to `dst`. Copied where that is needed
   // and worth it.
-  HWY_INLINE TwinParameters(const AffineArgs& args, bool exact, int64_t first, int64_t columns, const void* dst,
-                            int64_t rows)
+  HWY_INLINE TwinParameters(const AffineArgs& args, int64_t first, int64_t columns, const void* dst, int64_t rows)
       : scale(static_cast<const W*>(args.scale) + first),
         shift(static_cast<const W*>(args.shift) + first),
-        pivot(exact ? static_cast<const W*>(args.pivot) + first : scale) {
-    if (rows < kWorthCopy || !(IsNear(scale, dst) || IsNear(shift, dst) || IsNear(pivot, dst))) return;
+        pivot(kExact ? static_cast<const W*>(args.pivot) + first : nullptr) {
+    if (rows < kWorthCopy || !(IsNear(scale, dst) || IsNear(shift, dst) || (kExact && IsNear(pivot, dst)))) return;
     W* to = copies_ + (Behind(copies_, dst) + kApart) % kAlike / kLine * kLine / sizeof(W);
     for (const W** from : {&scale, &shift, &pivot}) {
+      if (!kExact && from == &pivot) break;
       std::copy_n(*from, columns, to);
       *from = to;
       to += kEach;
     }
   }
+  TwinParameters(const TwinParameters&) = delete;
+  TwinParameters& operator=(const TwinParameters&) = delete;
 
  private:
   static constexpr uintptr_t kNear = 512, kApart = 640, kLine = 64;  // bytes
-  static constexpr int64_t kEach = kColumns + 320 / static_cast<int64_t>(sizeof(W));
+  static constexpr int64_t kEach = kMost + 320 / static_cast<int64_t>(sizeof(W));
 
   // By how many bytes `dst` lies behind `from`, but for whole halves of pages.
-  static HWY_INLINE uintptr_t Behind(const void* from, const void* dst) {
+  static HWY_INLINE uintptr_t Behind(const W* from, const void* dst) {
     return (reinterpret_cast<uintptr_t>(dst) - reinterpret_cast<uintptr_t>(from)) % kAlike;
   }
-  static HWY_INLINE bool IsNear(const void* from, const void* dst) { return Behind(from, dst) - 1 < kNear; }
+  static HWY_INLINE bool IsNear(const W* from, const void* dst) { return Behind(from, dst) - 1 < kNear; }
 
   HWY_ALIGN W copies_[3 * kEach + kAlike / static_cast<int64_t>(sizeof(W))];
 };
@@ -201,11 +203,14 @@ HWY_INLINE void TwinRows(const AffineArgs& args, size_t n, const AffinePitches& 
     RowsOf<1, Write::kPlain, true, T, Activation::kNone, Residual::kNone, kExact>(
         args, static_cast<size_t>(c), static_cast<size_t>(stop), pitches, i, 0);
   };
+  // Else the distance of results from parameters changes from vector to vector, or from row to row.
+  const bool alike = std::is_same_v<T, W> && pitches.dst * static_cast<int64_t>(sizeof(T)) % kAlike == 0;
   for (int64_t first = 0; first < whole; first += kColumnsOfTwo) {
     const int64_t columns = std::min(whole - first, kColumnsOfTwo);
     const T* src = static_cast<const T*>(args.src) + first;
     T* dst = static_cast<T*>(args.dst) + first;
-    const TwinParameters<W, kColumnsOfTwo> of(args, kExact, first, columns, dst + row * pitches.dst, end - row);
+    const TwinParameters<W, kColumnsOfTwo, kExact> of(args, first, columns, dst + row * pitches.dst,
+                                                      alike ? end - row : 0);
     // Of their own: the compiler believes that a store may change what `of` points to.
     const W *scale = of.scale, *shift = of.shift, *pivot = of.pivot;
     int64_t i = row;

@@ -3,11 +3,31 @@
 // one has.
 #pragma once
 
-#include <hwy/aligned_allocator.h>
+#include <cstddef>
+#include <new>
+#include <vector>
 
 namespace crease {
 
+// Throws std::bad_alloc, as std::allocator does.
 template <typename T>
-using AlignedVector = hwy::AlignedVector<T>;
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+
+  LineAllocator() = default;
+  template <typename U>
+  LineAllocator(const LineAllocator<U>&) {}  // NOLINT: implicit, as allocators are
+
+  T* allocate(size_t count) {
+    if (count > static_cast<size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();
+    return static_cast<T*>(::operator new(count * sizeof(T), kLine));
+  }
+  void deallocate(T* memory, size_t) { ::operator delete(memory, kLine); }
+  bool operator==(const LineAllocator&) const = default;
+};
+
+template <typename T>
+using AlignedVector = std::vector<T, LineAllocator<T>>;
 
 }  // namespace crease

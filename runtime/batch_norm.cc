@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
+#include <span>
 #include <utility>
 
 #include "graph/ops/common.h"
@@ -240,7 +243,7 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
   const size_t each = (channels * sizeof(double) + kLine - 1) / kLine * kLine;
   const std::unique_ptr<std::byte[], decltype(&std::free)> memory(
       static_cast<std::byte*>(std::aligned_alloc(kLine, 2 * each + NormScratchBytes(tensor))), &std::free);
-  if (memory == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for partial sums", "BatchNorm"};
+  if (memory == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for statistics", "BatchNorm"};
   const std::span<double> mean(reinterpret_cast<double*>(memory.get()), channels);
   const std::span<double> var(reinterpret_cast<double*>(memory.get() + each), channels);
   std::uninitialized_default_construct_n(mean.data(), channels);

@@ -93,7 +93,7 @@ Result<void> SaveState(const std::string& path, const std::string& prefix, DType
   for (const std::string_view name : kNames) {
     const ChannelValues* values = state.Find(name);
     if (values == nullptr) continue;
-    Tensor tensor = Tensor::From<double>({static_cast<int64_t>(values->size())}, {values->begin(), values->end()});
+    Tensor tensor = Tensor::From<double>({static_cast<int64_t>(values->size())}, *values);
     if (dtype != DType::kFloat64) {
       CREASE_ASSIGN_OR_RETURN(tensor, tensor.ConvertedTo(DType::kFloat32));
     }

@@ -165,7 +165,7 @@ void ThreadPool::TryPart(uint32_t job, int part) {
   const int64_t each = shared_.count / shared_.parts, rest = shared_.count % shared_.parts;
   const int64_t begin = part * each + std::min<int64_t>(part, rest);
   shared_.function(begin, begin + each + (part < rest ? 1 : 0), part);
-  // The loop's memory (function, count) may be gone right after this.
+  // What the function refers to may be gone right after this, and shared_ tell of another loop.
   if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) remaining_.notify_one();
 }
 

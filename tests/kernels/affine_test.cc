@@ -2,6 +2,7 @@
 // Batch-norm at inference: y = scale * x + shift. Bound: two roundings of the larger term, that of
 // scale and shift, and the activation's own.
 #include <numeric>
+#include <type_traits>
 
 #include "kernels/affine_rows.h"
 #include "kernels/targets.h"
@@ -82,11 +83,13 @@ constexpr Writes kWrites[] = {{"plain", false, false, false, Walk::kOrder},
 template <typename T>
 class MapBuffers {
  public:
+  using Parameter = std::conditional_t<sizeof(T) == sizeof(double), double, float>;
+
   MapBuffers(DType dtype, int64_t count, int64_t channels)
       : x_(RandomTensor({count + kPage}, 1).ConvertedTo(dtype).value()),
-        scale_(RandomTensor({channels}, 2)),
-        shift_(RandomTensor({channels}, 3)),
-        pivot_(RandomTensor({channels}, 4)),
+        scale_(Parameters(channels, 2)),
+        shift_(Parameters(channels, 3)),
+        pivot_(Parameters(channels, 4)),
         want_(Tensor::Allocate(dtype, {count}).value()),
         got_(Tensor::Allocate(dtype, {count}).value()) {}
 
@@ -120,9 +123,9 @@ class MapBuffers {
     room_.assign(static_cast<size_t>(3 * channels + kPage), 0);
     const auto shift = reinterpret_cast<uintptr_t>(room_.data() + channels);
     const auto to = (reinterpret_cast<uintptr_t>(args->dst) - static_cast<uintptr_t>(behind) - shift) % kPage;
-    float* at = room_.data() + to / sizeof(float);
+    Parameter* at = room_.data() + to / sizeof(Parameter);
     for (const void** of : {&args->scale, &args->shift, &args->pivot}) {
-      std::copy_n(static_cast<const float*>(*of), channels, at);
+      std::copy_n(static_cast<const Parameter*>(*of), channels, at);
       *of = at;
       at += channels;
     }
@@ -136,9 +139,14 @@ class MapBuffers {
   }
 
  private:
+  static Tensor Parameters(int64_t channels, uint32_t seed) {
+    const DType dtype = sizeof(Parameter) == sizeof(double) ? DType::kFloat64 : DType::kFloat32;
+    return RandomTensor({channels}, seed).ConvertedTo(dtype).value();
+  }
+
   static constexpr int64_t kPage = 4096;
   Tensor x_, scale_, shift_, pivot_, want_, got_;
-  std::vector<float> room_;
+  std::vector<Parameter> room_;
 };
 
 // Elements [begin, end) of planes mapped in one go, in every way of writing, and those around them left alone; the
@@ -176,19 +184,24 @@ void CheckRanges(DType dtype, int64_t plane) {
   });
 }
 
+AffinePixels ExactPixels(DType dtype) { return FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels; }
+AffinePixels PlainPixels(DType /*float32*/) { return FindAffineRows(Activation::kNone, Residual::kNone).pixels; }
+
 // Rows [1, rows - 1) of channels-last memory with pitches, written in every way, and what is around them left alone;
 // the same bits as row by row.
 template <typename T>
-void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pitch) {
-  constexpr int64_t kRows = 24;
+void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pitch,
+                    AffinePixels (*find)(DType) = ExactPixels) {
+  constexpr int64_t kRows = 25;
   constexpr T kUntouched = 77;
   const int64_t count = kRows * std::max(pitch, dst_pitch);
   MapBuffers<T> buffers(dtype, count, channels);
   T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
-    const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
+    const AffinePixels rows = find(dtype);
     const AffinePitches pitches = {pitch, pitch, dst_pitch};
     AffineArgs args;
+    // The last one's results are what the parameters, put elsewhere, are to give, and what is to come out in place.
     for (const int64_t ahead : {64, 128, 0, -1}) {
       args = buffers.ArgsTo(got, ahead);
       args.dst = want;
@@ -235,6 +248,8 @@ TEST(Affine, PixelsInEveryWay) {
     for (const int64_t pitch : {channels, channels + 5, (channels + 31) / 16 * 16, (channels + 1023) / 1024 * 1024}) {
       for (const int64_t dst_pitch : {pitch, pitch + 16}) {
         CheckPixelRows<float>(DType::kFloat32, channels, pitch, dst_pitch);
+        CheckPixelRows<float>(DType::kFloat32, channels, pitch, dst_pitch, PlainPixels);
+        CheckPixelRows<double>(DType::kFloat64, channels, pitch, dst_pitch);
         CheckPixelRows<uint16_t>(DType::kBFloat16, channels, pitch, dst_pitch);
         if (testing::Test::HasFatalFailure()) return;
       }
