@@ -12,6 +12,7 @@
 
 #include "graph/ops/common.h"
 #include "kernels/batch_norm.h"
+#include "kernels/rounding.h"
 #include "kernels/strided_copy.h"
 #include "runtime/batch_norm_state.h"
 #include "runtime/cpu_count.h"
@@ -240,15 +241,15 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
   // The batch's mean and variance, each from where a line begins, then the kernels' memory.
   constexpr size_t kLine = 64;
   const auto channels = static_cast<size_t>(tensor.channels);
-  const size_t each = (channels * sizeof(double) + kLine - 1) / kLine * kLine;
+  const auto each = static_cast<size_t>(RoundUp(tensor.channels, kLine / sizeof(double)));
+  const size_t own_bytes = 2 * each * sizeof(double);
   const std::unique_ptr<std::byte[], decltype(&std::free)> memory(
-      static_cast<std::byte*>(std::aligned_alloc(kLine, 2 * each + NormScratchBytes(tensor))), &std::free);
+      static_cast<std::byte*>(std::aligned_alloc(kLine, own_bytes + NormScratchBytes(tensor))), &std::free);
   if (memory == nullptr) return Error{ErrorCode::kOutOfMemory, "no memory for statistics", "BatchNorm"};
-  const std::span<double> mean(reinterpret_cast<double*>(memory.get()), channels);
-  const std::span<double> var(reinterpret_cast<double*>(memory.get() + each), channels);
-  std::uninitialized_default_construct_n(mean.data(), channels);
-  std::uninitialized_default_construct_n(var.data(), channels);
-  context.scratch = memory.get() + 2 * each;
+  auto* const values = reinterpret_cast<double*>(memory.get());
+  std::uninitialized_default_construct_n(values, 2 * each);
+  const std::span<double> mean(values, channels), var(values + each, channels);
+  context.scratch = memory.get() + own_bytes;
   if (!training || !options.track_running_stats) {
     NormalizeByBatch(context, tensor, parameters, mean, var);
     return {};
