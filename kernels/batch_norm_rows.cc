@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <numeric>
 
 #include <hwy/cache_control.h>
 
@@ -16,6 +17,7 @@
 
 #include "kernels/affine_plane-inl.h"
 #include "kernels/moments_planes-inl.h"
+#include "kernels/side_by_side-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
@@ -27,6 +29,7 @@ constexpr int64_t kGroupBytes = 256 << 10;
 // us, of 12 KB 61.5, of 16 KB 62.8, of 31 KB 63.5.
 constexpr int64_t kRunBytes = 12 << 10;
 constexpr int64_t kMaxGroup = kMaxColumns;
+constexpr size_t kBesideBytes = 28 << 10;  // of images side by side: what L1 holds
 constexpr int64_t kWorkerBytes = 1 << 20;  // what a worker may well have in its L2
 
 // 1 / sqrt(v) for a factor of type T: exact to double where that is double, else to 2^-40.
@@ -240,6 +243,57 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   }
 }
 
+// Small planes of images side by side, some channels at a time. All of it in one function: 8 images of 2048 channels of
+// 7x7, Zen 4, in several 118 us, by NormalizeSmallPlanes 115, so 107.
+template <typename T, bool kDown>
+HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
+  using W = Wide<T>;
+  using Planes = PlanesSideBySide<T>;
+  const NormTensor& t = range.tensor;
+  const auto plane = static_cast<size_t>(t.plane), batch = static_cast<size_t>(t.batch);
+  const size_t stride = static_cast<size_t>(t.channels) * plane, block = std::max<size_t>(1, Planes::kBlock / plane);
+  const Planes planes(plane, stride);
+  const size_t most = std::clamp(kBesideBytes / (batch * plane * sizeof(T)) / planes.unit() * planes.unit(),
+                                 planes.unit(), Planes::kMaxChannels);
+  const double inverse = 1 / static_cast<double>(batch * plane);
+  ColumnSums<T> sums;
+  W scale[Planes::kMaxChannels], shift[Planes::kMaxChannels], pivot[Planes::kMaxChannels];
+  for (int64_t first = range.begin; first < range.end; first += static_cast<int64_t>(most)) {
+    const int64_t count = std::min(static_cast<int64_t>(most), range.end - first);
+    const auto channels = static_cast<size_t>(count);
+    const T* src = static_cast<const T*>(t.src) + first * t.plane;
+    T* dst = static_cast<T*>(t.dst) + first * t.plane;
+    planes.Sample(src, channels, sums.pivot);
+    for (size_t image = 0; image < batch; image += block) {
+      const size_t images = std::min(block, batch - image);
+      for (size_t c = 0; image > 0 && c < channels; ++c) sums.pivot[c] = static_cast<W>(sums.mean[c]);
+      AddBlockOfColumns(kGoodShortPivot, image * plane, images * plane, channels, sums, [&]() HWY_ATTR {
+        planes.Sum(src + image * stride, channels, images, sums.pivot, sums.sum, sums.square);
+      });
+    }
+    CopyMoments(sums, count, inverse, range.mean + first, range.var + first);
+    range.Set(first, count, scale, shift, pivot);
+    planes.template Map<kDown>(src, dst, channels, batch, scale, shift, pivot);
+  }
+}
+
+// Small planes in whichever way.
+template <typename T>
+void NormalizeSmall(const ChannelRange& range) {
+  const NormTensor& t = range.tensor;
+  ChannelRange beside = range, rest = range;
+  beside.end = range.begin;
+  if (const int64_t unit = ChannelUnit(t); unit > 1 && range.walk.walk == Walk::kOrder && !range.walk.stream) {
+    beside.end = range.end - (range.end - range.begin) % unit;
+  }
+  rest.begin = beside.end;
+  // Down where the result lies up to half a page behind, so that no load waits for the stores before it: the same, a
+  // line behind, in a program of its own 99 us, upwards 135.
+  const uintptr_t ahead = AheadInPage(t.src, t.dst);
+  ahead > 0 && ahead < 2048 ? NormalizeSideBySide<T, true>(beside) : NormalizeSideBySide<T, false>(beside);
+  if (rest.begin < rest.end) NormalizeSmallPlanes<T>(rest);
+}
+
 template <typename T>
 void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, ChannelWalk walk, int64_t begin,
                        int64_t end, double* mean, double* var) {
@@ -250,7 +304,7 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, Ch
   const int64_t vector_bytes =
       t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
   if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
-    NormalizeSmallPlanes<T>(range);
+    NormalizeSmall<T>(range);
   } else if (walk.stream && lines && kIsWide<T>) {
     NormalizePlanes<T, Write::kStream>(range);
   } else if (kKnowsPages && walk.walk == Walk::kPages) {
@@ -298,6 +352,14 @@ HWY_EXPORT(GetSetFloatMap);
 HWY_EXPORT(GetSetDoubleMap);
 HWY_EXPORT(GetChannelNorm);
 }  // namespace
+
+int64_t ChannelUnit(const NormTensor& t) {
+  constexpr int64_t kLeastImages = 4, kLeastChannels = 128, kLeastPlane = 16, kMaxPlane = 512;
+  constexpr int64_t kMaxLanes = 16, kTogether = 4;
+  const bool beside =
+      t.batch >= kLeastImages && t.channels >= kLeastChannels && t.plane >= kLeastPlane && t.plane <= kMaxPlane;
+  return beside ? std::max(kTogether, kMaxLanes / std::gcd(kMaxLanes, t.plane)) : 1;
+}
 
 AverageRows FindMoveAverages() {
   InitTargets();

@@ -43,6 +43,11 @@ struct ChannelWalk {
   Walk walk;
 };
 
+// What workers take channels in multiples of, all but the last one: more than 1 where images of small planes may be
+// read side by side, by vectors that may have two channels. So what is added up in which order does not depend on how
+// many workers there are.
+int64_t ChannelUnit(const NormTensor& tensor);
+
 // Channels [begin, end) of a plain tensor with planes, each by its own mean and biased variance, which go
 // to mean[] and var[]. Values of one channel are read from memory once if twice as many fit into L2.
 using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, ChannelWalk walk,

@@ -161,6 +161,43 @@ TEST(BatchNormFunctions, SmallPlanesAndManyThreads) {
   Check({23, 70, 49, Layout::kPlain, DType::kFloat32, 0, 1, 0, 30});
 }
 
+// Images side by side: batches of fours and of what is left over, channels that fill no whole vectors and a few more,
+// more values than are added up at once.
+TEST(BatchNormFunctions, SmallPlanesSideBySide) {
+  for (const int64_t plane : {16, 17, 36, 49, 64, 100, 131, 512}) Check({5, 139, plane, Layout::kPlain});
+  for (const int64_t batch : {4, 6, 8, 11}) Check({batch, 144, 49, Layout::kPlain});
+  Check({90, 130, 49, Layout::kPlain});
+  Check({90, 130, 49, Layout::kPlain, DType::kFloat32, 0, 1, 0, 30});
+  Check({7, 135, 49, Layout::kPlain, DType::kFloat32, 1e4, 1e-2});
+  for (const DType dtype : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
+    Check({7, 135, 49, Layout::kPlain, dtype, 0.5, 1});
+  }
+}
+
+// Up or down by where the result lies after the source in its page, or in its place: the same bits.
+TEST(BatchNormFunctions, SideBySideWhereverResultsLie) {
+  constexpr size_t kPage = 4096, kBatch = 5, kChannels = 144, kPlane = 49, kCount = kBatch * kChannels * kPlane;
+  const Tensor x = RandomTensor({kBatch, kChannels, kPlane}, 1);
+  std::vector<std::byte> memory(2 * (kCount * sizeof(float) + 2 * kPage));
+  auto* pages = memory.data() + kPage - reinterpret_cast<uintptr_t>(memory.data()) % kPage;
+  auto* src = reinterpret_cast<float*>(pages);
+  ForEachTarget([&](const char* target) {
+    std::vector<float> want;
+    for (const int64_t ahead : {-1, 0, 4, 64, 2044, 2048, 4032}) {  // bytes; -1: in place
+      const size_t apart = ahead < 0 ? 0 : (kCount * sizeof(float) / kPage + 1) * kPage + static_cast<size_t>(ahead);
+      auto* dst = reinterpret_cast<float*>(pages + apart);
+      std::copy_n(x.data<float>(), kCount, src);
+      ThreadsOf executor(1);
+      std::vector<double> mean(kChannels), var(kChannels);
+      NormTensor t{src, nullptr, dst, DType::kFloat32, Layout::kPlain, kBatch, kChannels, kPlane};
+      std::vector<std::byte> scratch(NormScratchBytes(t));
+      NormalizeByBatch({executor, scratch.data()}, t, {}, mean, var);
+      if (want.empty()) want.assign(dst, dst + kCount);
+      EXPECT_EQ(std::memcmp(dst, want.data(), kCount * sizeof(float)), 0) << target << ' ' << ahead;
+    }
+  });
+}
+
 TEST(BatchNormFunctions, Pitches) {
   Check({2, 19, 50, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
   Check({2, 64, 1100, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
@@ -354,14 +391,15 @@ TEST(BatchNormFunctions, NotFiniteStaysInItsChannel) {
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
     for (const int64_t plane : {1, 49, 600, 5000}) {
       for (const float bad : {NAN, INFINITY, -INFINITY}) {
-        constexpr int64_t kChannels = 19, kBad = 5;
-        const NormCase c{3, kChannels, plane, layout};
-        const Tensor x = RandomTensor({3, kChannels, plane}, 1);
-        Tensor spoilt = RandomTensor({3, kChannels, plane}, 1);
+        constexpr int64_t kBatch = 5, kBad = 5;
+        const int64_t channels = plane == 49 ? 131 : 19;  // many of small planes are read side by side
+        const NormCase c{kBatch, channels, plane, layout};
+        const Tensor x = RandomTensor({kBatch, channels, plane}, 1);
+        Tensor spoilt = RandomTensor({kBatch, channels, plane}, 1);
         spoilt.mutable_data<float>()[Offset(c, 1, kBad, plane / 2)] = bad;
         ForEachTarget([&](const char* target) {
           const Outcome want = RunCase(c, x, {}, true, 1), got = RunCase(c, spoilt, {}, true, 1);
-          for (size_t i = 0; i < kChannels; ++i) {
+          for (size_t i = 0; i < static_cast<size_t>(channels); ++i) {
             if (i == kBad) {
               EXPECT_FALSE(std::isfinite(got.mean[i])) << target << " plane " << plane;
               EXPECT_TRUE(std::isnan(got.var[i])) << target << " plane " << plane << " value " << bad;
