@@ -160,7 +160,7 @@ void PartStatistics(const RunContext& context, const NormTensor& t, const Column
       const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
       const int64_t at = i / column_parts * in.columns + column;
       moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
-                 std::min(kMaxColumns, in.columns - column), from, mean.data() + at, m2.data() + at);
+                 std::min(kMaxColumns, in.columns - column), from, 1, mean.data() + at, m2.data() + at);
     }
   });
 }
@@ -231,9 +231,8 @@ void NormalizeWideRows(const RunContext& context, const NormTensor& t, const Nor
   ParallelForCost(context, (t.channels + part - 1) / part, rows * t.channels, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * part, last = std::min(end * part, t.channels);
     for (int64_t c = first; c < last; c += part) {
-      moments_of(At(t, c), pitch, rows, std::min(part, last - c), from, mean.data() + c, var.data() + c);
+      moments_of(At(t, c), pitch, rows, std::min(part, last - c), from, inverse, mean.data() + c, var.data() + c);
     }
-    for (int64_t c = first; c < last; ++c) var[static_cast<size_t>(c)] *= inverse;
     map.SetSome(parameters, mean, var, first, last - first);
     track(first, last);
   });

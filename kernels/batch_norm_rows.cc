@@ -49,16 +49,6 @@ HWY_INLINE V InverseRoot(D d, V v) {
   return hn::Div(one, hn::Sqrt(v));
 }
 
-// The first n elements of a vector, all of them mostly: AVX2 stores under a mask in tens of cycles on Zen 1.
-template <class D, class V>
-HWY_INLINE void StoreUpTo(V v, D d, hn::TFromD<D>* to, size_t n) {
-  if (HWY_LIKELY(n >= hn::Lanes(d))) {
-    hn::StoreU(v, d, to);
-  } else {
-    hn::StoreN(v, d, to, n);
-  }
-}
-
 // The pivot is the mean rounded to T; the shift has what rounding took from it.
 template <typename T>
 void SetMap(const MapArgs<T>& a, int64_t channels) {
@@ -197,17 +187,6 @@ void NormalizePlanes(const ChannelRange& range) {
   }
 }
 
-// `inverse`: 1 / the number of values.
-template <typename T>
-HWY_INLINE void CopyMoments(const ColumnSums<T>& sums, int64_t count, double inverse, double* mean, double* var) {
-  const hn::ScalableTag<double> d;
-  const size_t lanes = hn::Lanes(d), n = static_cast<size_t>(count);
-  for (size_t c = 0; c < n; c += lanes) {
-    StoreUpTo(hn::Load(d, sums.mean + c), d, mean + c, n - c);
-    StoreUpTo(hn::Mul(hn::Load(d, sums.m2 + c), hn::Set(d, inverse)), d, var + c, n - c);
-  }
-}
-
 // Small planes: a group of channels at a time, so that sums across lanes, divisions and roots run as vectors and
 // results are written in whole lines.
 template <typename T>
@@ -231,7 +210,7 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
     T* dst = static_cast<T*>(t.dst) + first * t.plane;
     SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(t.plane), static_cast<size_t>(t.batch),
                       static_cast<size_t>(t.channels * t.plane), sums);
-    CopyMoments(sums, count, inverse, range.mean + first, range.var + first);
+    CopyMoments(sums, static_cast<size_t>(count), inverse, range.mean + first, range.var + first);
     range.Set(first, count, scale, shift, pivot);
     // Backwards: what was read last is nearest.
     for (int64_t n = t.batch; n-- > 0;) {
@@ -271,7 +250,7 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
         planes.Sum(src + image * stride, channels, images, sums.pivot, sums.sum, sums.square);
       });
     }
-    CopyMoments(sums, count, inverse, range.mean + first, range.var + first);
+    CopyMoments(sums, static_cast<size_t>(count), inverse, range.mean + first, range.var + first);
     range.Set(first, count, scale, shift, pivot);
     planes.template Map<kDown>(src, dst, channels, batch, scale, shift, pivot);
   }

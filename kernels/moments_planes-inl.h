@@ -42,12 +42,6 @@ template <class D, class V>
 HWY_INLINE void StoreSums(D d, const V (&v)[kFour], hn::TFromD<D>* to) {
   if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
     for (size_t k = 0; k < kFour; ++k) to[k] = hn::ReduceSum(d, v[k]);
-  } else if constexpr (HWY_MAX_LANES_D(D) > 2 * kFour) {
-    // Halves first: what is left takes half as many of the units that shuffle.
-    const hn::Half<D> half;
-    hn::Vec<hn::Half<D>> halves[kFour];
-    for (size_t k = 0; k < kFour; ++k) halves[k] = hn::Add(hn::LowerHalf(half, v[k]), hn::UpperHalf(half, v[k]));
-    StoreSums(half, halves, to);
   } else {
     const hn::Repartition<uint64_t, D> pairs;
     // In every block of four lanes: 0 + 2 of both, then 1 + 3 of both.

@@ -70,8 +70,8 @@ HWY_INLINE void AddRows(const T* src, size_t step, size_t columns, ColumnSums<T>
   }
 }
 
-// kVectors vectors of columns from c on, all of them whole or a single one, row by row, with all that is kept of them
-// in registers.
+// Of kVectors vectors of columns from c on, all of them whole or a single one: their sums, row by row, with all that is
+// kept of them in registers.
 template <size_t kVectors, typename T>
 HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
@@ -82,6 +82,7 @@ HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, si
   for (size_t row = 0; row < rows;) {
     // Summed apart, as AddRows does it, so that a large total rounds once for so many terms.
     const size_t stop = std::min(rows, row + kRowsOfSum);
+    const bool more = row > 0;
     V sum[kVectors], square[kVectors];
     for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
     for (; row < stop; ++row) {
@@ -95,17 +96,15 @@ HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, si
     }
     for (size_t v = 0; v < kVectors; ++v) {
       const size_t at = c + v * lanes;
-      hn::Store(hn::Add(hn::Load(d, sums.sum + at), sum[v]), d, sums.sum + at);
-      hn::Store(hn::Add(hn::Load(d, sums.square + at), square[v]), d, sums.square + at);
+      hn::Store(more ? hn::Add(hn::Load(d, sums.sum + at), sum[v]) : sum[v], d, sums.sum + at);
+      hn::Store(more ? hn::Add(hn::Load(d, sums.square + at), square[v]) : square[v], d, sums.square + at);
     }
   }
 }
 
 template <typename T>
 void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, ReadFrom from, ColumnSums<T>& sums) {
-  const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>()), room = columns + lanes;
-  std::fill_n(sums.sum, room, Wide<T>{0});
-  std::fill_n(sums.square, room, Wide<T>{0});
+  const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
   if (kManyRegisters && from == ReadFrom::kCaches) {
     size_t c = 0;
     for (; c + kAtOnce * lanes <= columns; c += kAtOnce * lanes) {
@@ -117,6 +116,8 @@ void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, Read
     for (; c < columns; c += lanes) AddColumns<1>(src, pitch, rows, c, columns, sums);
     return;
   }
+  std::fill_n(sums.sum, columns + lanes, Wide<T>{0});
+  std::fill_n(sums.square, columns + lanes, Wide<T>{0});
   const size_t apart = std::min(std::max<size_t>(1, kPage / std::max<size_t>(1, pitch)), rows / kRowStreams);
   size_t row = 0;
   if (apart > 0) {
@@ -134,8 +135,8 @@ void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, Read
 }
 
 template <typename T>
-void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, ReadFrom where, double* mean,
-               double* m2) {
+void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, ReadFrom where, double factor,
+               double* mean, double* m2) {
   const hn::ScalableTag<Wide<T>> d;
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(columns), total = static_cast<size_t>(rows);
@@ -157,8 +158,7 @@ void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, Re
                       [&]() HWY_ATTR { AddDeviations(from + row * step, step, count, n, where, sums); });
     row += count;
   }
-  std::copy_n(sums.mean, n, mean);
-  std::copy_n(sums.m2, n, m2);
+  CopyMoments(sums, n, factor, mean, m2);
 }
 
 RunMoments GetRun(DType dtype) {

@@ -37,11 +37,11 @@ RunMoments FindRunMoments(DType dtype);
 
 // Of every one of `columns` adjacent columns, at most kMaxColumns, of `rows` >= 1 rows that are `pitch`
 // elements apart. `from`: where most of the tensor is read from, which changes the order of sums; kFetched: from
-// memory, as kMemory, and what is due next is asked for.
+// memory, as kMemory, and what is due next is asked for. m2 comes times `factor`.
 inline constexpr int64_t kMaxColumns = 256;
 enum class ReadFrom : uint8_t { kMemory, kFetched, kCaches };
 using ColumnMoments = void (*)(const void* src, int64_t pitch, int64_t rows, int64_t columns, ReadFrom from,
-                               double* mean, double* m2);
+                               double factor, double* mean, double* m2);
 ColumnMoments FindColumnMoments(DType dtype);
 
 }  // namespace crease

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <numeric>
+#include <type_traits>
 
 #include "kernels/affine_vector-inl.h"
 #include "kernels/moments_planes-inl.h"
@@ -34,7 +35,8 @@ class PlanesSideBySide {
   using V = hn::Vec<D>;
   static constexpr size_t kLanes = HWY_MAX_LANES_D(D);
   static constexpr size_t kMaxChannels = 16;
-  static constexpr size_t kBlock = 256 * kLanes;  // terms of a sum, of which two chains of every lane add up 128
+  static constexpr size_t kBlock =
+      128 * kLanes;  // terms of a sum, of which each of two chains of every lane adds up 64
 
   HWY_INLINE PlanesSideBySide(size_t plane, size_t stride)
       : unit_(std::max(kFour, kLanes / std::gcd(kLanes, plane))), plane_(plane), stride_(stride) {}
@@ -43,14 +45,14 @@ class PlanesSideBySide {
 
   // The means of the first kSampled elements.
   HWY_INLINE void Sample(const T* src, size_t channels, W* mean) const {
-    const D d;
-    const V inverse = hn::Set(d, W{1} / static_cast<W>(kSampled));
+    const Part d;
+    const auto inverse = hn::Set(d, W{1} / static_cast<W>(kSampled));
     for (size_t c = 0; c < channels; c += kFour) {
-      V sum[kFour];
+      hn::Vec<Part> sum[kFour];
       for (size_t k = 0; k < kFour; ++k) {
         const T* from = src + (c + k) * plane_;
         sum[k] = LoadWide(d, from);
-        for (size_t i = kLanes; i < kSampled; i += kLanes) sum[k] = hn::Add(sum[k], LoadWide(d, from + i));
+        for (size_t i = kPart; i < kSampled; i += kPart) sum[k] = hn::Add(sum[k], LoadWide(d, from + i));
         sum[k] = hn::Mul(sum[k], inverse);
       }
       StoreSums(d, sum, mean + c);
@@ -59,7 +61,6 @@ class PlanesSideBySide {
 
   // Sums of deviations from the pivots and of their squares. `pivot` has room for one more.
   HWY_INLINE void Sum(const T* src, size_t channels, size_t images, const W* pivot, W* sum, W* square) const {
-    const D d;
     HWY_ALIGN W sums[kMaxChannels * kLanes];
     HWY_ALIGN W squares[kMaxChannels * kLanes];
     size_t image = 0;
@@ -68,13 +69,8 @@ class PlanesSideBySide {
     }
     if (image < images) AddRest(src + image * stride_, channels, images - image, image > 0, pivot, sums, squares);
     for (size_t c = 0; c < channels; c += kFour) {
-      V s[kFour], q[kFour];
-      for (size_t k = 0; k < kFour; ++k) {
-        s[k] = hn::Load(d, sums + (c + k) * kLanes);
-        q[k] = hn::Load(d, squares + (c + k) * kLanes);
-      }
-      StoreSums(d, s, sum + c);
-      StoreSums(d, q, square + c);
+      StoreLaneSums(sums + c * kLanes, sum + c);
+      StoreLaneSums(squares + c * kLanes, square + c);
     }
   }
 
@@ -166,6 +162,17 @@ class PlanesSideBySide {
     }
   }
 
+  // to[k]: the sum of all lanes of the k-th of four vectors. Their parts are added as they are read, without shuffles.
+  static HWY_INLINE void StoreLaneSums(const W* from, W* to) {
+    const Part d;
+    hn::Vec<Part> v[kFour];
+    for (size_t k = 0; k < kFour; ++k) {
+      v[k] = hn::Load(d, from + k * kLanes);
+      for (size_t i = kPart; i < kLanes; i += kPart) v[k] = hn::Add(v[k], hn::Load(d, from + k * kLanes + i));
+    }
+    StoreSums(d, v, to);
+  }
+
   // What is rare is kept out of the loops' function, which then keeps more in registers: 2 %.
   HWY_NOINLINE void AddRest(const T* src, size_t channels, size_t images, bool more, const W* pivot, W* sums,
                             W* squares) const {
@@ -178,6 +185,10 @@ class PlanesSideBySide {
                              const W* pivot) const {
     MapImages<1, kDown>(src, dst, channels, scale, shift, pivot);
   }
+
+  // What StoreSums is given: less than a vector where that has more than four lanes.
+  using Part = std::conditional_t<(kLanes > kFour), hn::Half<D>, D>;
+  static constexpr size_t kPart = HWY_MAX_LANES_D(Part);
 
   size_t unit_, plane_, stride_;
 };

@@ -23,7 +23,7 @@ TEST(ColumnMoments, OfCachesAndOfMemory) {
       for (const int64_t rows : {int64_t{1}, int64_t{5}, int64_t{33}, int64_t{131}, kMostRows}) {
         for (const int64_t columns : {1, 16, 17, 64, 130, 256}) {
           std::vector<double> mean(static_cast<size_t>(columns)), m2(mean.size());
-          moments(x.bytes(), kPitch, rows, columns, from, mean.data(), m2.data());
+          moments(x.bytes(), kPitch, rows, columns, from, 1, mean.data(), m2.data());
           for (int64_t c = 0; c < columns; ++c) {
             double sum = 0, square = 0;
             for (int64_t i = 0; i < rows; ++i) sum += x.AsDouble(i * kPitch + c);
@@ -55,7 +55,7 @@ TEST(ColumnMoments, FirstRowsOfTheirOwn) {
   ForEachTarget([&](const char* target) {
     for (const ReadFrom from : {ReadFrom::kCaches, ReadFrom::kMemory, ReadFrom::kFetched}) {
       std::vector<double> mean(kColumns), m2(kColumns);
-      FindColumnMoments(DType::kFloat32)(x.bytes(), kColumns, kRows, kColumns, from, mean.data(), m2.data());
+      FindColumnMoments(DType::kFloat32)(x.bytes(), kColumns, kRows, kColumns, from, 1, mean.data(), m2.data());
       for (int64_t c = 0; c < kColumns; ++c) {
         double sum = 0, square = 0;
         for (int64_t i = 0; i < kRows; ++i) sum += x.AsDouble(i * kColumns + c);
