@@ -30,7 +30,7 @@ int64_t CachedBytes() {
 }
 
 // Rounded up, so that what follows is aligned.
-size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+size_t Aligned(size_t bytes) { return static_cast<size_t>(RoundUp(static_cast<int64_t>(bytes), 64)); }
 
 // Hands out pieces of a call's scratch.
 class Scratch {
@@ -65,8 +65,8 @@ struct PlaneParts {
 
   explicit PlaneParts(const NormTensor& t)
       : images(std::max<int64_t>(1, kMomentsBlock / t.plane)),
-        groups((t.batch + images - 1) / images),
-        parts((t.plane + kRunPart - 1) / kRunPart) {}
+        groups(DivideUp(t.batch, images)),
+        parts(DivideUp(t.plane, kRunPart)) {}
 };
 
 Moments PartMoments(const NormTensor& t, const PlaneParts& split, RunMoments run, int64_t channel, int64_t group,
@@ -124,7 +124,7 @@ struct ColumnSet {
 struct Columns {
   int64_t offset, rows, columns, pitch;
 
-  int64_t row_parts() const { return (rows + kRowPart - 1) / kRowPart; }
+  int64_t row_parts() const { return DivideUp(rows, kRowPart); }
   int64_t moments() const { return row_parts() * columns; }
 };
 
@@ -153,7 +153,7 @@ std::array<Columns, 2> ColumnsOf(const NormTensor& t) {
 void PartStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> mean,
                     std::span<double> m2) {
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
-  const int64_t column_parts = (in.columns + kMaxColumns - 1) / kMaxColumns;
+  const int64_t column_parts = DivideUp(in.columns, kMaxColumns);
   const ReadFrom from = WhereFrom(t);
   ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -226,9 +226,9 @@ void NormalizeWideRows(const RunContext& context, const NormTensor& t, const Nor
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
   const ReadFrom from = WhereFrom(t);
   // Columns do not depend on each other: parts may follow the number of workers.
-  const int64_t share = (t.channels + context.executor.workers() - 1) / context.executor.workers();
-  const int64_t part = std::min(kMaxColumns, (share + kLeastColumns - 1) / kLeastColumns * kLeastColumns);
-  ParallelForCost(context, (t.channels + part - 1) / part, rows * t.channels, [&](int64_t begin, int64_t end) {
+  const int64_t share = DivideUp(t.channels, context.executor.workers());
+  const int64_t part = std::min(kMaxColumns, RoundUp(share, kLeastColumns));
+  ParallelForCost(context, DivideUp(t.channels, part), rows * t.channels, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * part, last = std::min(end * part, t.channels);
     for (int64_t c = first; c < last; c += part) {
       moments_of(At(t, c), pitch, rows, std::min(part, last - c), from, inverse, mean.data() + c, var.data() + c);

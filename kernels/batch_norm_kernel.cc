@@ -5,6 +5,7 @@
 #include "graph/ops/common.h"
 #include "kernels/batch_norm.h"
 #include "kernels/kernels.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -85,7 +86,9 @@ class BatchNormKernel final : public Kernel {
 
  private:
   // gamma, beta, old mean and variance, the batch's mean and variance.
-  size_t VectorBytes() const { return (static_cast<size_t>(tensor_.channels) * 6 * sizeof(double) + 63) / 64 * 64; }
+  size_t VectorBytes() const {
+    return static_cast<size_t>(RoundUp(tensor_.channels * 6 * static_cast<int64_t>(sizeof(double)), 64));
+  }
 
   ops::BatchNormAttributes attributes_;
   NormTensor tensor_;  // without memory

@@ -124,7 +124,7 @@ void SpaceToDepthConv::MakeRow(const float* src, int64_t index, float* row) cons
 
 void SpaceToDepthConv::Run(const RunContext& context, const ConvOperands& operands) const {
   auto* blocks = reinterpret_cast<float*>(context.scratch);
-  context.ParallelFor(inner_.batch * inner_.height, [&](int64_t begin, int64_t end, int) {
+  context.ParallelFor(inner_.batch * inner_.height, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* row = blocks + i * inner_.width * pitch_;
       if (shape_.stride_h == 2) MakeRow<2>(operands.src, i, row);

@@ -26,7 +26,7 @@ constexpr int64_t kFetchedFloats = 8;
 bool IsFinite(const PackedGemm& packed, int64_t rows, int lanes, Executor& executor) {
   if (packed.finite != Known::kNotYet) return packed.finite == Known::kYes;
   std::atomic<bool> finite = true;
-  executor.ParallelFor(static_cast<int64_t>(packed.panels.size()), [&](int64_t begin, int64_t end, int) {
+  executor.ParallelFor(static_cast<int64_t>(packed.panels.size()), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const GemmPanel& panel = packed.panels[static_cast<size_t>(i)];
       if (!AreFinite({packed.panel(panel), static_cast<size_t>(rows * panel.vectors * lanes)})) finite = false;

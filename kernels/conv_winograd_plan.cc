@@ -114,7 +114,7 @@ PackCache::Packed PackFilters(const Filters& f, Executor* executor) {
   // By channels too: narrow convolutions have one panel. Digits need all channels of a column.
   const int64_t channels = f.amx != nullptr ? f.shape.channels : std::min(kChannelsPacked, f.shape.channels);
   const int64_t parts = DivideUp(f.shape.channels, channels);
-  on.ParallelFor(static_cast<int64_t>(packed->panels.size()) * parts, [&](int64_t begin, int64_t end, int) {
+  on.ParallelFor(static_cast<int64_t>(packed->panels.size()) * parts, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i / parts)];
       const int64_t first = i % parts * channels, past = std::min(first + channels, f.shape.channels);

@@ -98,7 +98,7 @@ void Multiply(const MatrixVector& product, const RunContext& context, const floa
   constexpr int64_t kMinimumFloats = 16384;
   const int64_t grain = std::max<int64_t>(kMinimumFloats / product.depth, 1);
   const int64_t units = (product.columns + grain - 1) / grain;
-  context.ParallelFor(units, [&](int64_t begin, int64_t end, int) {
+  context.ParallelFor(units, [&](int64_t begin, int64_t end) {
     constexpr int64_t kBlock = 64;
     alignas(64) float sums[kBlock];
     const int64_t last = std::min(end * grain, product.columns);

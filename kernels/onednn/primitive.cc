@@ -54,7 +54,7 @@ class LoopsOn {
 void Adapter::parallel_for(int count, const std::function<void(int, int)>& task) {
   SerialExecutor serial;
   Executor& executor = current_loops.executor ? *current_loops.executor : serial;
-  executor.ParallelFor(count, [&](int64_t begin, int64_t end, int) {
+  executor.ParallelFor(count, [&](int64_t begin, int64_t end) {
     const LoopsOn here(executor, true);
     for (int64_t i = begin; i < end; ++i) task(static_cast<int>(i), count);
   });
