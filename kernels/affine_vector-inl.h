@@ -113,10 +113,10 @@ class Reader {
   V first_, second_;
 };
 
-// How far `dst` lies behind `src` by the low 12 bits of addresses, which a load and the stores before it are compared
+// How far `dst` lies after `src` by the low 12 bits of addresses, which a load and the stores before it are compared
 // by: it waits for one that lies as it does.
+constexpr uintptr_t kCompared = 4096;
 HWY_INLINE uintptr_t AheadInPage(const void* src, const void* dst) {
-  constexpr uintptr_t kCompared = 4096;
   return (reinterpret_cast<uintptr_t>(dst) - reinterpret_cast<uintptr_t>(src)) % kCompared;
 }
 

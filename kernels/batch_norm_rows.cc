@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <numeric>
 
 #include <hwy/cache_control.h>
 
@@ -25,11 +24,12 @@ namespace HWY_NAMESPACE {
 
 // Small channels that are done together stay in L2, and are long enough for the prefetchers to follow.
 constexpr int64_t kGroupBytes = 256 << 10;
-// In order, with AVX-512, less of an image: 3 MB of 8 images of 7x7 planes, Zen 4, two threads, by runs of 9 KB 59.7
-// us, of 12 KB 61.5, of 16 KB 62.8, of 31 KB 63.5.
+// In order, with AVX-512, less of an image: 3 MB of 8 images of 7x7 planes, Zen 4, two threads, before those were read
+// side by side, by runs of 9 KB 59.7 us, of 12 KB 61.5, of 16 KB 62.8, of 31 KB 63.5.
 constexpr int64_t kRunBytes = 12 << 10;
 constexpr int64_t kMaxGroup = kMaxColumns;
-constexpr size_t kBesideBytes = 28 << 10;  // of images side by side: what L1 holds
+// Of images side by side, where unit() channels of them are no more: what L1 holds, and a little beside it.
+constexpr size_t kBesideBytes = 28 << 10;
 constexpr int64_t kWorkerBytes = 1 << 20;  // what a worker may well have in its L2
 
 // 1 / sqrt(v) for a factor of type T: exact to double where that is double, else to 2^-40.
@@ -222,18 +222,38 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   }
 }
 
-// Small planes of images side by side, some channels at a time. All of it in one function: 8 images of 2048 channels of
-// 7x7, Zen 4, in several 118 us, by NormalizeSmallPlanes 115, so 107.
+// Planes that NormalizeSmallPlanes takes: the channels of a vector fit into L2.
+template <typename T>
+HWY_INLINE bool IsSmall(const NormTensor& t) {
+  const int64_t vector_bytes =
+      t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
+  return t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes;
+}
+
+// Zen 4: four images are as many as it takes to be faster (3 of 7x7, 26 us in place of 21; 4, 12.5 of 13.7). Other
+// makers' CPUs, which walk by pages, were not measured.
+template <typename T>
+int64_t UnitOfChannels(const NormTensor& t, ChannelWalk walk) {
+  using Planes = PlanesSideBySide<T>;
+  constexpr int64_t kLeastImages = 4, kLeastChannels = 128;
+  const bool beside = walk.walk == Walk::kOrder && !walk.stream && IsSmall<T>(t) && t.batch >= kLeastImages &&
+                      t.channels >= kLeastChannels && t.plane >= static_cast<int64_t>(Planes::kLeastPlane) &&
+                      t.plane <= static_cast<int64_t>(Planes::kMaxPlane);
+  return beside ? static_cast<int64_t>(Planes(static_cast<size_t>(t.plane), 0).unit()) : 1;
+}
+
+// Small planes of images side by side, some channels at a time, as many as fill whole vectors. All of it in one
+// function: 8 images of 2048 channels of 7x7, Zen 4, in several 118 us, by NormalizeSmallPlanes 116, so 106.
 template <typename T, bool kDown>
 HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
   using W = Wide<T>;
   using Planes = PlanesSideBySide<T>;
   const NormTensor& t = range.tensor;
   const auto plane = static_cast<size_t>(t.plane), batch = static_cast<size_t>(t.batch);
-  const size_t stride = static_cast<size_t>(t.channels) * plane, block = std::max<size_t>(1, Planes::kBlock / plane);
+  const size_t stride = static_cast<size_t>(t.channels) * plane;
   const Planes planes(plane, stride);
-  const size_t most = std::clamp(kBesideBytes / (batch * plane * sizeof(T)) / planes.unit() * planes.unit(),
-                                 planes.unit(), Planes::kMaxChannels);
+  const size_t block = planes.block(), fit = kBesideBytes / (batch * plane * sizeof(T));
+  const size_t most = std::clamp(hwy::RoundDownTo(fit, planes.unit()), planes.unit(), Planes::kMaxChannels);
   const double inverse = 1 / static_cast<double>(batch * plane);
   ColumnSums<T> sums;
   W scale[Planes::kMaxChannels], shift[Planes::kMaxChannels], pivot[Planes::kMaxChannels];
@@ -250,26 +270,24 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
         planes.Sum(src + image * stride, channels, images, sums.pivot, sums.sum, sums.square);
       });
     }
-    CopyMoments(sums, static_cast<size_t>(count), inverse, range.mean + first, range.var + first);
+    CopyMoments(sums, channels, inverse, range.mean + first, range.var + first);
     range.Set(first, count, scale, shift, pivot);
     planes.template Map<kDown>(src, dst, channels, batch, scale, shift, pivot);
   }
 }
 
-// Small planes in whichever way.
 template <typename T>
 void NormalizeSmall(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
+  const int64_t unit = UnitOfChannels<T>(t, range.walk);
   ChannelRange beside = range, rest = range;
-  beside.end = range.begin;
-  if (const int64_t unit = ChannelUnit(t); unit > 1 && range.walk.walk == Walk::kOrder && !range.walk.stream) {
-    beside.end = range.end - (range.end - range.begin) % unit;
-  }
-  rest.begin = beside.end;
-  // Down where the result lies up to half a page behind, so that no load waits for the stores before it: the same, a
-  // line behind, in a program of its own 99 us, upwards 135.
+  beside.end = rest.begin = unit > 1 ? range.end - (range.end - range.begin) % unit : range.begin;
+  // Down where the result lies up to half a page after the source, so that no load waits for the stores before it: 64
+  // bytes after it, in a program of its own 99 us, upwards 135.
   const uintptr_t ahead = AheadInPage(t.src, t.dst);
-  ahead > 0 && ahead < 2048 ? NormalizeSideBySide<T, true>(beside) : NormalizeSideBySide<T, false>(beside);
+  const auto normalize =
+      ahead > 0 && ahead < kCompared / 2 ? NormalizeSideBySide<T, true> : NormalizeSideBySide<T, false>;
+  if (beside.begin < beside.end) normalize(beside);
   if (rest.begin < rest.end) NormalizeSmallPlanes<T>(rest);
 }
 
@@ -280,9 +298,7 @@ void NormalizeChannels(const NormTensor& t, const NormParameters& parameters, Ch
   const bool lines =
       t.plane * static_cast<int64_t>(sizeof(T)) % 64 == 0 && reinterpret_cast<uintptr_t>(t.dst) % 64 == 0;
   const ChannelRange range{t, parameters, walk, begin, end, mean, var};
-  const int64_t vector_bytes =
-      t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
-  if (t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes) {
+  if (IsSmall<T>(t)) {
     NormalizeSmall<T>(range);
   } else if (walk.stream && lines && kIsWide<T>) {
     NormalizePlanes<T, Write::kStream>(range);
@@ -311,12 +327,17 @@ AverageRows GetMoveAverages() { return MoveAverages; }
 SetFloatMap GetSetFloatMap() { return SetMap<float>; }
 SetDoubleMap GetSetDoubleMap() { return SetMap<double>; }
 
+template <typename T>
+ChannelNorm ChannelNormOf() {
+  return {UnitOfChannels<T>, NormalizeChannels<T>};
+}
+
 ChannelNorm GetChannelNorm(DType dtype) {
-  if (dtype == DType::kFloat32) return NormalizeChannels<float>;
-  if (dtype == DType::kFloat64) return NormalizeChannels<double>;
-  if (dtype == DType::kFloat16) return NormalizeChannels<hwy::float16_t>;
-  if (dtype == DType::kBFloat16) return NormalizeChannels<hwy::bfloat16_t>;
-  return nullptr;
+  if (dtype == DType::kFloat32) return ChannelNormOf<float>();
+  if (dtype == DType::kFloat64) return ChannelNormOf<double>();
+  if (dtype == DType::kFloat16) return ChannelNormOf<hwy::float16_t>();
+  if (dtype == DType::kBFloat16) return ChannelNormOf<hwy::bfloat16_t>();
+  return {};
 }
 
 }  // namespace HWY_NAMESPACE
@@ -331,14 +352,6 @@ HWY_EXPORT(GetSetFloatMap);
 HWY_EXPORT(GetSetDoubleMap);
 HWY_EXPORT(GetChannelNorm);
 }  // namespace
-
-int64_t ChannelUnit(const NormTensor& t) {
-  constexpr int64_t kLeastImages = 4, kLeastChannels = 128, kLeastPlane = 16, kMaxPlane = 512;
-  constexpr int64_t kMaxLanes = 16, kTogether = 4;
-  const bool beside =
-      t.batch >= kLeastImages && t.channels >= kLeastChannels && t.plane >= kLeastPlane && t.plane <= kMaxPlane;
-  return beside ? std::max(kTogether, kMaxLanes / std::gcd(kMaxLanes, t.plane)) : 1;
-}
 
 AverageRows FindMoveAverages() {
   InitTargets();

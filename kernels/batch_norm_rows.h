@@ -43,15 +43,16 @@ struct ChannelWalk {
   Walk walk;
 };
 
-// What workers take channels in multiples of, all but the last one: more than 1 where images of small planes may be
-// read side by side, by vectors that may have two channels. So what is added up in which order does not depend on how
-// many workers there are.
-int64_t ChannelUnit(const NormTensor& tensor);
-
-// Channels [begin, end) of a plain tensor with planes, each by its own mean and biased variance, which go
-// to mean[] and var[]. Values of one channel are read from memory once if twice as many fit into L2.
-using ChannelNorm = void (*)(const NormTensor& tensor, const NormParameters& parameters, ChannelWalk walk,
-                             int64_t begin, int64_t end, double* mean, double* var);
+// Each channel of a plain tensor with planes by its own mean and biased variance.
+struct ChannelNorm {
+  // What channels are dealt out in multiples of, all but the last ones: more than 1 where images of small planes are
+  // read side by side, by vectors that may have two channels.
+  int64_t (*unit)(const NormTensor& tensor, ChannelWalk walk);
+  // Channels [begin, end), whose mean and variance go to mean[] and var[]. Values of one channel are read from memory
+  // once if twice as many fit into L2. The same bits however channels are dealt out, if in multiples of unit().
+  void (*run)(const NormTensor& tensor, const NormParameters& parameters, ChannelWalk walk, int64_t begin, int64_t end,
+              double* mean, double* var);
+};
 ChannelNorm FindChannelNorm(DType dtype);
 
 }  // namespace crease

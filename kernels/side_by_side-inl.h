@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small planes of several images side by side: the same vector of every image, then the next one, so that what a vector
-// needs of its channels, or of the border of two, is made once for all images, and every vector lies on one line.
-// Per-target header.
+// Small planes of several images side by side: the same vector of four images (sums) or of two (map), then the next
+// one, so that what a vector needs of its channel, or of two on their border, is made once for them, and vectors lie on
+// lines where images do. Per-target header.
 #include "kernels/targets.h"
 
 #if defined(CREASE_KERNELS_SIDE_BY_SIDE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -25,8 +25,8 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// Planes of one size of adjacent channels, in images that are `stride` elements apart. Of at least kSampled elements,
-// and a vector. `channels`: as many as fill whole vectors, a multiple of unit(), at most kMaxChannels.
+// Planes of one size of adjacent channels, in images that are `stride` elements apart. `channels`: as many as fill
+// whole vectors, a multiple of unit(), at most kMaxChannels.
 template <typename T>
 class PlanesSideBySide {
  public:
@@ -35,11 +35,16 @@ class PlanesSideBySide {
   using V = hn::Vec<D>;
   static constexpr size_t kLanes = HWY_MAX_LANES_D(D);
   static constexpr size_t kMaxChannels = 16;
-  static constexpr size_t kBlock =
-      128 * kLanes;  // terms of a sum, of which each of two chains of every lane adds up 64
+  // Of a plane: what Sample reads, and no third channel in a vector; four images of it in a block.
+  static constexpr size_t kLeastPlane = std::max(kSampled, kLanes);
+  static constexpr size_t kMaxPlane = std::min<size_t>(kMaxSmallPlane, 32 * kLanes);
 
   HWY_INLINE PlanesSideBySide(size_t plane, size_t stride)
       : unit_(std::max(kFour, kLanes / std::gcd(kLanes, plane))), plane_(plane), stride_(stride) {}
+
+  // How many images' sums are added up at once, a multiple of four: 64 terms in each of the two chains of a lane, and
+  // up to 96 in one of those of the last images, where a few are left over.
+  HWY_INLINE size_t block() const { return 128 * kLanes / plane_ / kFour * kFour; }
 
   HWY_INLINE size_t unit() const { return unit_; }
 
@@ -59,7 +64,8 @@ class PlanesSideBySide {
     }
   }
 
-  // Sums of deviations from the pivots and of their squares. `pivot` has room for one more.
+  // Sums of deviations from the pivots and of their squares. `pivot` has room for one more, whose value does not
+  // matter.
   HWY_INLINE void Sum(const T* src, size_t channels, size_t images, const W* pivot, W* sum, W* square) const {
     HWY_ALIGN W sums[kMaxChannels * kLanes];
     HWY_ALIGN W squares[kMaxChannels * kLanes];
@@ -144,7 +150,7 @@ class PlanesSideBySide {
     };
     for (size_t i = 0; i < channels; ++i) {
       const size_t c = kDown ? channels - 1 - i : i, end = (c + 1) * plane_;
-      const size_t begin = (c * plane_ + kLanes - 1) / kLanes * kLanes, whole = end / kLanes * kLanes;
+      const size_t begin = hwy::RoundUpTo(c * plane_, kLanes), whole = hwy::RoundDownTo(end, kLanes);
       const V s = hn::Set(d, scale[c]), t = hn::Set(d, shift[c]), p = hn::Set(d, pivot[c]);
       const auto border = [&]() HWY_ATTR {
         if (whole == end) return;
@@ -173,7 +179,8 @@ class PlanesSideBySide {
     StoreSums(d, v, to);
   }
 
-  // What is rare is kept out of the loops' function, which then keeps more in registers: 2 %.
+  // What only the last images of a batch need is kept out of the loops' function, which then keeps more in registers:
+  // 2 %.
   HWY_NOINLINE void AddRest(const T* src, size_t channels, size_t images, bool more, const W* pivot, W* sums,
                             W* squares) const {
     for (size_t image = 0; image < images; ++image) {

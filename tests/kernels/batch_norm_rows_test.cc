@@ -17,7 +17,7 @@ namespace {
 
 // Channels of a plain tensor, each by its own statistics, written past the caches or not, in the order of addresses or
 // page by page, to memory that lies after the source's by little more than whole pages or not: the same bits. Where
-// images are read in turns, as from memory in order, sums differ in their last bits.
+// images are read in turns, as from memory in order, or side by side, sums differ in their last bits.
 template <typename T>
 void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) {
   constexpr int64_t kPage = 4096;
@@ -43,7 +43,7 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
     struct Wanted {
       Tensor y;  // empty until it is known
       std::vector<double> mean, var;
-    } in_order, in_turns;
+    } in_order, in_turns, beside;
     for (const int ahead : {0, 64, 1024, -1}) {  // -1: in place
       const auto from = reinterpret_cast<uintptr_t>(x.bytes()) + (ahead < 0 ? 0 : static_cast<uintptr_t>(ahead));
       auto* const dst = all + (from - reinterpret_cast<uintptr_t>(all)) % kPage;
@@ -60,8 +60,11 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
         t.src = ahead < 0 ? dst : x.bytes();
         t.dst = dst;
         std::vector<double> mean(weight.size(), -1), var(weight.size(), -1);
-        norm(t, {weight, bias, 1e-5}, walk, 0, channels, mean.data(), var.data());
-        Wanted& want = turns ? in_turns : in_order;
+        // Two workers where there are channels for them.
+        const int64_t unit = norm.unit(t, walk), middle = channels / 2 / unit * unit;
+        norm.run(t, {weight, bias, 1e-5}, walk, 0, middle, mean.data(), var.data());
+        norm.run(t, {weight, bias, 1e-5}, walk, middle, channels, mean.data(), var.data());
+        Wanted& want = unit > 1 ? beside : turns ? in_turns : in_order;
         if (want.mean.empty()) {
           Tensor y = Tensor::Allocate(dtype, {count}).value();
           std::memcpy(y.mutable_data<std::byte>(), dst, bytes);
@@ -84,17 +87,24 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
       const double middle = sum / static_cast<double>(batch * plane);
       each([&](double v) { squares += (v - middle) * (v - middle); });
       const double spread = squares / static_cast<double>(batch * plane);
-      for (const Wanted* got : {&in_order, &in_turns}) {
-        const std::string what =
-            std::string(target) + " batch " + std::to_string(batch) + " plane " + std::to_string(plane);
+      for (const Wanted* got : {&in_order, &in_turns, &beside}) {
+        if (got->mean.empty()) continue;
+        const std::string what = std::string(target) + " batch " + std::to_string(batch) + " plane " +
+                                 std::to_string(plane) +
+                                 (got == &beside     ? ", side by side"
+                                  : got == &in_turns ? ", in turns"
+                                                     : ", in order");
         ASSERT_NEAR(got->mean[static_cast<size_t>(c)], middle, 3e-6 * std::sqrt(spread)) << what;
         ASSERT_NEAR(got->var[static_cast<size_t>(c)], spread, 6e-6 * spread) << what;
       }
     }
     for (int64_t i = 0; i < count; ++i) {
       const double want = in_order.y.AsDouble(i);
-      ASSERT_NEAR(in_turns.y.AsDouble(i), want, (sizeof(T) == 2 ? 8e-3 : 1e-6) * (1 + std::abs(want)))
-          << target << " batch " << batch << " plane " << plane << " at " << i;
+      for (const Wanted* got : {&in_turns, &beside}) {
+        if (got->mean.empty()) continue;
+        ASSERT_NEAR(got->y.AsDouble(i), want, (sizeof(T) == 2 ? 8e-3 : 1e-6) * (1 + std::abs(want)))
+            << target << " batch " << batch << " plane " << plane << " at " << i;
+      }
     }
   });
 }
@@ -108,6 +118,40 @@ TEST(BatchNormRows, ChannelsInEveryWay) {
       CheckChannels<uint16_t>(DType::kBFloat16, batch, 19, plane);
     }
   }
+}
+
+TEST(BatchNormRows, ImagesSideBySideInEveryWay) {
+  for (const int64_t plane : {16, 36, 49}) {
+    for (const int64_t batch : {5, 9}) {
+      CheckChannels<float>(DType::kFloat32, batch, 139, plane);
+      CheckChannels<double>(DType::kFloat64, batch, 139, plane);
+      CheckChannels<uint16_t>(DType::kBFloat16, batch, 139, plane);
+    }
+  }
+}
+
+// Only small planes of several images and many channels, in order and in caches.
+TEST(BatchNormRows, WhatIsReadSideBySide) {
+  const ChannelWalk order{false, false, Walk::kOrder};
+  const auto unit = [](ChannelWalk walk, int64_t batch, int64_t channels, int64_t plane) {
+    NormTensor t;
+    t.batch = batch;
+    t.channels = channels;
+    t.plane = plane;
+    return FindChannelNorm(DType::kFloat32).unit(t, walk);
+  };
+  ForEachTarget([&](const char* target) {
+    const int64_t of_49 = unit(order, 4, 128, 49);
+    EXPECT_TRUE(of_49 == 4 || of_49 == 8 || of_49 == 16) << target << ' ' << of_49;
+    EXPECT_EQ(unit(order, 8, 2048, 64), 4) << target;
+    EXPECT_EQ(unit(order, 3, 128, 49), 1) << target;
+    EXPECT_EQ(unit(order, 4, 127, 49), 1) << target;
+    EXPECT_EQ(unit(order, 4, 128, 15), 1) << target;
+    EXPECT_EQ(unit(order, 4, 128, 513), 1) << target;
+    EXPECT_EQ(unit(order, 4000, 128, 49), 1) << target;  // no L2 holds the channels of a vector
+    EXPECT_EQ(unit({false, true, Walk::kOrder}, 4, 128, 49), 1) << target;
+    EXPECT_EQ(unit({false, false, Walk::kPages}, 4, 128, 49), 1) << target;
+  });
 }
 
 }  // namespace

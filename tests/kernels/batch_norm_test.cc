@@ -22,6 +22,7 @@ struct NormCase {
   double mean = 1, deviation = 2;
   int64_t extra = 0;  // pitch beyond the channels
   double step = 0;    // every third channel's mean is so much larger, and that of images from the 21st on
+  int workers = 3;    // whose bits are to be those of one
 
   double Shift(int64_t n, int64_t channel) const { return step * ((channel % 3 == 1 ? 1 : 0) + (n >= 20 ? 1 : 0)); }
 };
@@ -96,7 +97,7 @@ void Check(const NormCase& c) {
   ForEachTarget([&](const char* target) {
     for (const bool training : {false, true}) {
       const Outcome got = RunCase(c, x, parameters, training, 1);
-      const Outcome other = RunCase(c, x, parameters, training, 3);
+      const Outcome other = RunCase(c, x, parameters, training, c.workers);
       ASSERT_EQ(std::memcmp(got.y.bytes(), other.y.bytes(), got.y.byte_size()), 0) << target;
       ASSERT_EQ(got.mean, other.mean);
       ASSERT_EQ(got.var, other.var);
@@ -164,9 +165,10 @@ TEST(BatchNormFunctions, SmallPlanesAndManyThreads) {
 // Images side by side: batches of fours and of what is left over, channels that fill no whole vectors and a few more,
 // more values than are added up at once.
 TEST(BatchNormFunctions, SmallPlanesSideBySide) {
-  for (const int64_t plane : {16, 17, 36, 49, 64, 100, 131, 512}) Check({5, 139, plane, Layout::kPlain});
+  for (const int64_t plane : {7, 15, 16, 17, 36, 49, 64, 100, 131, 512, 513}) Check({5, 139, plane, Layout::kPlain});
   for (const int64_t batch : {4, 6, 8, 11}) Check({batch, 144, 49, Layout::kPlain});
   Check({90, 130, 49, Layout::kPlain});
+  Check({4, 128, 49, Layout::kPlain, DType::kFloat32, 1, 2, 0, 0, 11});
   Check({90, 130, 49, Layout::kPlain, DType::kFloat32, 0, 1, 0, 30});
   Check({7, 135, 49, Layout::kPlain, DType::kFloat32, 1e4, 1e-2});
   for (const DType dtype : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
@@ -228,6 +230,7 @@ TEST(BatchNormFunctions, PastTheCaches) {
   Check({2, 130, 23000, Layout::kChannelsLast});
   Check({2, 18, 120000, Layout::kPlain});
   Check({3, 10000, 147, Layout::kPlain});
+  Check({5, 7000, 147, Layout::kPlain});
   Check({5, 40, 45000, Layout::kPlain});  // no cache of 32 MiB holds it
   Check({2, 48, 45000, Layout::kChannelsLast});
   Check({1, 3, 1440000, Layout::kChannelsLast});
@@ -386,7 +389,8 @@ TEST(BatchNormKernel, Refuses) {
   EXPECT_EQ(Refusal(c, "batch_norm"), "constant input");
 }
 
-// A channel with a NaN or an infinity has a NaN for a variance, as in PyTorch, and harms no other.
+// A channel with a NaN or an infinity has a NaN for a variance, as in PyTorch, and harms no other: not those that share
+// vectors with it, or are read beside it.
 TEST(BatchNormFunctions, NotFiniteStaysInItsChannel) {
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
     for (const int64_t plane : {1, 49, 600, 5000}) {
@@ -395,21 +399,31 @@ TEST(BatchNormFunctions, NotFiniteStaysInItsChannel) {
         const int64_t channels = plane == 49 ? 131 : 19;  // many of small planes are read side by side
         const NormCase c{kBatch, channels, plane, layout};
         const Tensor x = RandomTensor({kBatch, channels, plane}, 1);
-        Tensor spoilt = RandomTensor({kBatch, channels, plane}, 1);
-        spoilt.mutable_data<float>()[Offset(c, 1, kBad, plane / 2)] = bad;
-        ForEachTarget([&](const char* target) {
-          const Outcome want = RunCase(c, x, {}, true, 1), got = RunCase(c, spoilt, {}, true, 1);
-          for (size_t i = 0; i < static_cast<size_t>(channels); ++i) {
-            if (i == kBad) {
-              EXPECT_FALSE(std::isfinite(got.mean[i])) << target << " plane " << plane;
-              EXPECT_TRUE(std::isnan(got.var[i])) << target << " plane " << plane << " value " << bad;
-              EXPECT_TRUE(std::isnan(got.y.AsDouble(Offset(c, 2, kBad, 0)))) << target << " plane " << plane;
-            } else {
-              EXPECT_EQ(got.mean[i], want.mean[i]) << target << " plane " << plane;
-              EXPECT_EQ(got.var[i], want.var[i]) << target << " plane " << plane;
+        for (const int64_t image : {int64_t{1}, kBatch - 1}) {
+          const int64_t element = bad > 0 ? 0 : bad < 0 ? plane - 1 : plane / 2;
+          Tensor spoilt = RandomTensor({kBatch, channels, plane}, 1);
+          spoilt.mutable_data<float>()[Offset(c, image, kBad, element)] = bad;
+          ForEachTarget([&](const char* target) {
+            const Outcome want = RunCase(c, x, {}, true, 1), got = RunCase(c, spoilt, {}, true, 1);
+            for (int64_t channel = 0; channel < channels; ++channel) {
+              const auto k = static_cast<size_t>(channel);
+              const std::string what = std::string(target) + " plane " + std::to_string(plane) + " image " +
+                                       std::to_string(image) + " channel " + std::to_string(channel);
+              if (channel == kBad) {
+                EXPECT_FALSE(std::isfinite(got.mean[k])) << what;
+                EXPECT_TRUE(std::isnan(got.var[k])) << what << " value " << bad;
+                EXPECT_TRUE(std::isnan(got.y.AsDouble(Offset(c, 2, kBad, 0)))) << what;
+                continue;
+              }
+              EXPECT_EQ(got.mean[k], want.mean[k]) << what;
+              EXPECT_EQ(got.var[k], want.var[k]) << what;
+              for (int64_t i = 0; i < kBatch * plane; ++i) {
+                const int64_t at = Offset(c, i / plane, channel, i % plane);
+                ASSERT_EQ(got.y.AsDouble(at), want.y.AsDouble(at)) << what << " element " << i;
+              }
             }
-          }
-        });
+          });
+        }
       }
     }
   }
