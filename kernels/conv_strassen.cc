@@ -53,7 +53,7 @@ std::shared_ptr<StrassenWeights> Pack(const ConvShape& s, const Tensor& weights,
   // Filter by filter: one column of the matrix after the other.
   const Elements<float> values = weights.elements<float>();
   std::vector<float>&filter_scale = packed->filter_scale, &channel_scale = packed->channel_scale;
-  executor.ParallelFor(s.filters, [&](int64_t begin, int64_t end_column, int) {
+  executor.ParallelFor(s.filters, [&](int64_t begin, int64_t end_column) {
     for (int64_t j = begin; j < end_column; ++j) {
       float most = 0;
       for (int64_t k = 0; k < s.channels; ++k) most = Larger(most, values[j * s.channels + k]);
@@ -73,7 +73,7 @@ std::shared_ptr<StrassenWeights> Pack(const ConvShape& s, const Tensor& weights,
   const auto scaled = [&](int64_t k, int64_t j) {
     return values[j * s.channels + k] * by_filter[static_cast<size_t>(j)] * by_channel[static_cast<size_t>(k)];
   };
-  executor.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel, int) {
+  executor.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel) {
     for (int64_t i = begin; i < end_panel; ++i) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
       const int64_t width = int64_t{panel.vectors} * gemm.lanes, matrix = half * width;

@@ -144,7 +144,7 @@ std::shared_ptr<PackedGemm> PackPanels(std::vector<GemmPanel> panels, int64_t ro
   SerialExecutor serial;
   Executor& on = executor == nullptr ? serial : *executor;
   std::atomic<bool> done = true;
-  on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel, int) {
+  on.ParallelFor(static_cast<int64_t>(packed->panels.size()), [&](int64_t begin, int64_t end_panel) {
     for (int64_t i = begin; i < end_panel; ++i) {
       const GemmPanel& panel = packed->panels[static_cast<size_t>(i)];
       if (!pack(panel, packed->values.data() + panel.offset)) done = false;
