@@ -42,8 +42,8 @@ class PlanesSideBySide {
   HWY_INLINE PlanesSideBySide(size_t plane, size_t stride)
       : unit_(std::max(kFour, kLanes / std::gcd(kLanes, plane))), plane_(plane), stride_(stride) {}
 
-  // How many images' sums are added up at once, a multiple of four: 64 terms in each of the two chains of a lane, and
-  // up to 96 in one of those of the last images, where a few are left over.
+  // How many images' sums are added up at once, a multiple of four: 64 terms in each of the two chains of a lane. Every
+  // image that is left over is a chain of its own.
   HWY_INLINE size_t block() const { return 128 * kLanes / plane_ / kFour * kFour; }
 
   HWY_INLINE size_t unit() const { return unit_; }

@@ -165,7 +165,8 @@ TEST(BatchNormFunctions, SmallPlanesAndManyThreads) {
 // Images side by side: batches of fours and of what is left over, channels that fill no whole vectors and a few more,
 // more values than are added up at once.
 TEST(BatchNormFunctions, SmallPlanesSideBySide) {
-  for (const int64_t plane : {7, 15, 16, 17, 36, 49, 64, 100, 131, 512, 513}) Check({5, 139, plane, Layout::kPlain});
+  for (const int64_t plane : {7, 15, 16, 17}) Check({17, 139, plane, Layout::kPlain});
+  for (const int64_t plane : {36, 49, 64, 100, 131, 512, 513}) Check({5, 139, plane, Layout::kPlain});
   for (const int64_t batch : {4, 6, 8, 11}) Check({batch, 144, 49, Layout::kPlain});
   Check({90, 130, 49, Layout::kPlain});
   Check({4, 128, 49, Layout::kPlain, DType::kFloat32, 1, 2, 0, 0, 11});
