@@ -181,9 +181,7 @@ class TwinParameters {
   static constexpr int64_t kEach = kMost + 320 / static_cast<int64_t>(sizeof(W));
 
   // By how many bytes `dst` lies behind `from`, but for whole halves of pages.
-  static HWY_INLINE uintptr_t Behind(const W* from, const void* dst) {
-    return (reinterpret_cast<uintptr_t>(dst) - reinterpret_cast<uintptr_t>(from)) % kAlike;
-  }
+  static HWY_INLINE uintptr_t Behind(const W* from, const void* dst) { return AheadInPage(from, dst) % kAlike; }
   static HWY_INLINE bool IsNear(const W* from, const void* dst) { return Behind(from, dst) - 1 < kNear; }
 
   HWY_ALIGN W copies_[3 * kEach + kAlike / static_cast<int64_t>(sizeof(W))];
