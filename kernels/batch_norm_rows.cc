@@ -265,7 +265,7 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
     planes.Sample(src, channels, sums.pivot);
     for (size_t image = 0; image < batch; image += block) {
       const size_t images = std::min(block, batch - image);
-      for (size_t c = 0; image > 0 && c < channels; ++c) sums.pivot[c] = static_cast<W>(sums.mean[c]);
+      if (image > 0) PivotsFromMeans(channels, sums);
       AddBlockOfColumns(kGoodShortPivot, image * plane, images * plane, channels, sums, [&]() HWY_ATTR {
         planes.Sum(src + image * stride, channels, images, sums.pivot, sums.sum, sums.square);
       });

@@ -24,8 +24,8 @@ namespace HWY_NAMESPACE {
 
 constexpr size_t kFour = 4;
 constexpr size_t kMaxSmallPlane = kShort;
-constexpr size_t kSmallBlock = 1024;  // terms of a sum; 4 lanes and one chain are to be enough for it
-constexpr size_t kSampled = 16;       // elements whose mean is the first pivot
+constexpr size_t kLaneTerms = 64;  // what one lane adds up in single precision, of more than one image
+constexpr size_t kSampled = 16;    // elements whose mean is the first pivot
 
 template <class D, class V>
 HWY_INLINE void StoreBlockSums(D d, V v, float* to) {
@@ -194,7 +194,7 @@ void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, si
     sum_all(std::false_type(), sampled, 0, 1);
     const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(sampled)));
     for (size_t c = 0; c < channels; c += hn::Lanes(d)) {
-      hn::Store(hn::Mul(hn::Load(d, sums.sum + c), inverse), d, sums.pivot + c);
+      hn::Store(RoundPivot<T>(d, hn::Mul(hn::Load(d, sums.sum + c), inverse)), d, sums.pivot + c);
     }
   };
   bool sampled = false;
@@ -209,10 +209,11 @@ void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, si
     if (first) sample();
     sum_all(std::true_type(), n, image, images);
   };
-  const size_t images = std::max<size_t>(1, kSmallBlock / n);
+  constexpr size_t kLanes = HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>);
+  const size_t images = std::max<size_t>(1, kLaneTerms / hwy::DivCeil(n, kLanes));
   for (size_t image = 0; image < batch; image += images) {
     const size_t count = std::min(images, batch - image);
-    for (size_t c = 0; image > 0 && c < channels; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
+    if (image > 0) PivotsFromMeans(channels, sums);
     AddBlockOfColumns(kGoodShortPivot, image * n, count * n, channels, sums, [&]() HWY_ATTR { add(image, count); });
   }
 }

@@ -149,11 +149,13 @@ void ColumnsOf(const void* src, int64_t pitch, int64_t rows, int64_t columns, Re
   const size_t sampled = std::min(many ? 2 * kSampledRows : kSampledRows, total);
   AddDeviations(from, step, sampled, n, where, sums);
   const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(sampled)));
-  for (size_t c = 0; c < n; c += lanes) hn::Store(hn::Mul(hn::Load(d, sums.sum + c), inverse), d, sums.pivot + c);
+  for (size_t c = 0; c < n; c += lanes) {
+    hn::Store(RoundPivot<T>(d, hn::Mul(hn::Load(d, sums.sum + c), inverse)), d, sums.pivot + c);
+  }
   const double good = many ? kGoodLongPivot : kGoodShortPivot;
   for (size_t row = 0; row < total;) {
     const size_t count = std::min(block, total - row);
-    for (size_t c = 0; row > 0 && c < n; ++c) sums.pivot[c] = static_cast<Wide<T>>(sums.mean[c]);
+    if (row > 0) PivotsFromMeans(n, sums);
     AddBlockOfColumns(row == 0 ? good : kGoodPivot, row, count, n, sums,
                       [&]() HWY_ATTR { AddDeviations(from + row * step, step, count, n, where, sums); });
     row += count;

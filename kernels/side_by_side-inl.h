@@ -61,6 +61,10 @@ class PlanesSideBySide {
         sum[k] = hn::Mul(sum[k], inverse);
       }
       StoreSums(d, sum, mean + c);
+      if constexpr (!kIsWide<T>) {
+        const hn::FixedTag<W, kFour> d4;
+        hn::Store(RoundPivot<T>(d4, hn::Load(d4, mean + c)), d4, mean + c);
+      }
     }
   }
 
