@@ -2,10 +2,13 @@
 #include "kernels/targets.h"
 
 #include <hwy/highway.h>
+#include <strings.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
-#include <string_view>
+#include <string>
 #include <utility>
 
 #include "kernels/amx.h"
@@ -16,14 +19,29 @@ namespace {
 // By the cap, and by the target that a test has set.
 bool may_use_amx = true;
 
-// Bits below the cap's are better targets of x86; 0 for no cap.
-int64_t TargetsAbove([[maybe_unused]] std::string_view cap) {
+struct Cap {
+  const char* name;
+  int64_t above;  // the targets that it leaves out: on x86 the better one is the lower bit. -1: none, not even AMX
+};
+constexpr Cap kCaps[] = {
+    {"AMX", -1},
 #if HWY_ARCH_X86
-  if (cap == "avx3") return int64_t{HWY_AVX3} - 1;
-  if (cap == "avx2") return int64_t{HWY_AVX2} - 1;
-  if (cap == "sse2") return int64_t{HWY_SSE2} - 1;
+    {"AVX3", int64_t{HWY_AVX3} - 1},
+    {"AVX2", int64_t{HWY_AVX2} - 1},
+    {"SSE2", int64_t{HWY_SSE2} - 1},
 #endif
-  return 0;
+};
+
+const char* WantedCap() {
+  const char* name = std::getenv("CREASE_TARGET");
+  return name == nullptr || *name == '\0' ? "AMX" : name;
+}
+
+// Null for a name that is none.
+const Cap* FindCap(const char* name) {
+  const auto* const found =
+      std::find_if(std::begin(kCaps), std::end(kCaps), [&](const Cap& cap) { return strcasecmp(cap.name, name) == 0; });
+  return found == std::end(kCaps) ? nullptr : found;
 }
 
 // What is compiled and runs here, under the cap.
@@ -36,9 +54,9 @@ int64_t target_of_test = 0;
 void InitTargets() {
   static std::once_flag once;
   std::call_once(once, [] {
-    const char* cap = std::getenv("CREASE_TARGET");
-    if (const int64_t above = cap == nullptr ? 0 : TargetsAbove(cap); above != 0) {
-      hwy::DisableTargets(above);
+    const Cap* cap = FindCap(WantedCap());
+    if (cap != nullptr && cap->above >= 0) {
+      hwy::DisableTargets(cap->above);
       may_use_amx = false;
     }
     // Asked once: every call of Highway's (1.2) asks the CPU, which takes microseconds in a virtual machine, and
@@ -47,6 +65,14 @@ void InitTargets() {
     hwy::GetChosenTarget().Update(usable_targets);
     usable_targets &= HWY_TARGETS;
   });
+}
+
+Result<void> CheckTargetCap() {
+  const char* name = WantedCap();
+  if (FindCap(name) != nullptr) return {};
+  std::string message = "CREASE_TARGET is '" + std::string(name) + "', expected one of";
+  for (const Cap& cap : kCaps) message += std::string(" ") + cap.name;
+  return Error{ErrorCode::kInvalidArgument, std::move(message), ""};
 }
 
 bool MayUseAmx() {

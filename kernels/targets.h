@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "crease/status.h"
+
 // On x86 three generations: SSE2 (the baseline), AVX2 with FMA, AVX-512 (Skylake's subset; the later
 // subsets add nothing that f32 kernels use). Every further target costs compile time and size.
 #ifndef HWY_DISABLED_TARGETS
@@ -14,10 +16,13 @@
 
 namespace crease {
 
-// Reads the environment variable CREASE_TARGET once: "avx3", "avx2" or "sse2" caps the instruction set
-// that kernels use, none of which has AMX; anything else changes nothing. Thread-safe. Kernels of one process use one
-// target: call it before making the first one.
+// Reads the environment variable CREASE_TARGET once: AVX3, AVX2 or SSE2, in any case, caps the instruction set that
+// kernels use, none of which has AMX; what CheckTargetCap refuses changes nothing. Thread-safe. Kernels of one process
+// use one target: call it before making the first one.
 void InitTargets();
+
+// An error (kInvalidArgument) where CREASE_TARGET is set to what is no target of this architecture. Thread-safe.
+Result<void> CheckTargetCap();
 
 // Whether kernels may use AMX, if the machine has it, beside AVX-512.
 bool MayUseAmx();

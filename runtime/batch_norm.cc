@@ -14,6 +14,7 @@
 #include "kernels/batch_norm.h"
 #include "kernels/rounding.h"
 #include "kernels/strided_copy.h"
+#include "kernels/targets.h"
 #include "runtime/batch_norm_state.h"
 #include "runtime/cpu_count.h"
 #include "runtime/thread_pool.h"
@@ -363,6 +364,7 @@ Result<void> BatchNorm::save(const std::string& path, const std::string& prefix)
 }
 
 Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const BatchNormOptions& options) {
+  CREASE_RETURN_IF_ERROR(CheckTargetCap());
   if (options.num_features < 1) return Invalid(ops::StrCat("expected num_features >= 1, got ", options.num_features));
   if (!(options.eps >= 0) || !std::isfinite(options.eps)) {
     return Invalid(ops::StrCat("expected a finite eps >= 0, got ", options.eps));
@@ -373,6 +375,7 @@ Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   if (!IsFloat(options.dtype)) {
     return Invalid(ops::StrCat("expected float32, float64, bfloat16 or float16, got ", Name(options.dtype)));
   }
+  CREASE_ASSIGN_OR_RETURN(const int threads, ThreadCount(options.threads));
   auto impl = std::make_shared<Impl>();
   impl->options = options;
   impl->spatial_rank = spatial_rank;
@@ -380,7 +383,7 @@ Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   if (options.executor.parallel_for) {
     impl->host = std::make_unique<HostExecutorAdapter>(options.executor);
   } else {
-    impl->pool = ThreadPool::Shared(options.threads > 0 ? options.threads : DefaultThreadCount());
+    impl->pool = ThreadPool::Shared(threads);
   }
   return impl;
 }

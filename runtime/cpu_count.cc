@@ -89,4 +89,14 @@ int DefaultThreadCount() {
   return std::max(count, 1);
 }
 
+Result<int> ThreadCount(int threads) {
+  constexpr int kMaxThreads = 4096;
+  if (threads < 0 || threads > kMaxThreads) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "Options::threads is " + std::to_string(threads) + ", expected 0 to " + std::to_string(kMaxThreads),
+                 ""};
+  }
+  return threads > 0 ? threads : DefaultThreadCount();
+}
+
 }  // namespace crease

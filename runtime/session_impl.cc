@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "graph/passes/passes.h"
+#include "kernels/targets.h"
 #include "runtime/cpu_count.h"
 #include "runtime/lower.h"
 
@@ -12,7 +13,6 @@ namespace {
 
 // Plans kept for different input shapes; the least recently used one goes.
 constexpr size_t kMaxPlans = 16;
-constexpr int kMaxThreads = 4096;
 
 TensorSpec SpecOf(const Value& value) {
   TensorSpec spec;
@@ -44,15 +44,11 @@ Result<std::shared_ptr<const Session::Impl>> Session::Impl::Create(Graph graph, 
 }
 
 Result<void> Session::Impl::Prepare() {
-  if (options_.threads < 0 || options_.threads > kMaxThreads) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        "Options::threads is " + std::to_string(options_.threads) + ", expected 0 to " + std::to_string(kMaxThreads),
-        ""};
-  }
+  CREASE_RETURN_IF_ERROR(CheckTargetCap());
+  CREASE_ASSIGN_OR_RETURN(const int threads, ThreadCount(options_.threads));
   if (options_.executor.parallel_for) {
     executor_ = std::make_shared<HostExecutorAdapter>(options_.executor);
-  } else if (const int threads = options_.threads > 0 ? options_.threads : DefaultThreadCount(); threads > 1) {
+  } else if (threads > 1) {
     executor_ = pool_ = ThreadPool::Shared(threads);
   } else {
     executor_ = std::make_shared<SerialExecutor>();

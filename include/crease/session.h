@@ -67,7 +67,8 @@ struct NodeProfile {
   double bytes = 0;  // of one run: sources and destinations, read or written once
 };
 
-// A loaded network: immutable, safe to run from many threads at once. Copies share everything.
+// A loaded network: immutable, safe to run from many threads at once. Copies share everything. The environment variable
+// CREASE_TARGET (avx3, avx2, sse2) caps the instruction set of the whole process; load() refuses other values.
 class Session {
  public:
   static Result<Session> load(const std::string& path, const Options& options = {});

@@ -39,7 +39,7 @@ def test_usage_errors(crease, tmp_path, monkeypatch, arguments):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("target", ["sse2", "avx2", "avx3"])
+@pytest.mark.parametrize("target", ["sse2", "AVX2", "avx3", "AMX"])
 def test_a_cap_on_the_instruction_set(crease, monkeypatch, target):
     """Every kernel keeps to it: none is wider than the target's, and the JSON says which it was."""
     def profile():
@@ -51,7 +51,14 @@ def test_a_cap_on_the_instruction_set(crease, monkeypatch, target):
     capped = profile()
     assert capped["target"] == min(best, target.upper(), key=order.index)
     widths = [int(width) for node in capped["profile"] for width in re.findall(r"(\d+) wide", node["kernel"])]
-    assert widths and max(widths) <= 4 * {"SSE2": 4, "AVX2": 8, "AVX3": 16}[capped["target"]]
+    assert widths and max(widths) <= 4 * {"SSE2": 4, "AVX2": 8, "AVX3": 16, "AMX": 16}[capped["target"]]
+
+
+@pytest.mark.parametrize("target", ["avx512", "sse"])
+def test_a_cap_that_is_none(crease, monkeypatch, target):
+    monkeypatch.setenv("CREASE_TARGET", target)
+    done = crease("bench", MODEL, "--seconds", "0.1", expect=BAD_INPUT)
+    assert f"CREASE_TARGET is '{target}', expected one of AMX AVX3 AVX2 SSE2" in done.stderr
 
 
 def commands(model, folder):

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -240,6 +241,13 @@ TEST(BatchNorm, RefusesBadOptions) {
   EXPECT_EQ(code([](BatchNormOptions& o) { o.momentum = 1.5; }), "expected a momentum in [0, 1], got 1.5");
   EXPECT_EQ(code([](BatchNormOptions& o) { o.dtype = DType::kInt32; }),
             "expected float32, float64, bfloat16 or float16, got int32");
+  EXPECT_EQ(code([](BatchNormOptions& o) { o.threads = -1; }), "Options::threads is -1, expected 0 to 4096");
+  EXPECT_EQ(code([](BatchNormOptions& o) { o.threads = 4097; }), "Options::threads is 4097, expected 0 to 4096");
+  const char* const set = std::getenv("CREASE_TARGET");
+  const std::string before = set == nullptr ? "" : set;
+  ASSERT_EQ(setenv("CREASE_TARGET", "sse3", 1), 0);
+  EXPECT_EQ(code([](BatchNormOptions&) {}), "CREASE_TARGET is 'sse3', expected one of AMX AVX3 AVX2 SSE2");
+  ASSERT_EQ(setenv("CREASE_TARGET", before.c_str(), 1), 0);
 }
 
 TEST(BatchNorm, RefusesMixedTypesStridesAndBadVariance) {
