@@ -9,6 +9,7 @@
 #include "kernels/cache_sizes.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -140,7 +141,7 @@ void RunAffinePlain(const RunContext& context, AffinePlanes rows, AffineArgs arg
                     int64_t channels, int64_t plane) {
   const int64_t count = batch * channels * plane;
   DecideWrites(context, count * static_cast<int64_t>(ByteSize(dtype)), args);
-  ParallelForCost(context, (count + kGrain - 1) / kGrain, count, [&](int64_t begin, int64_t end) {
+  ParallelForCost(context, DivideUp(count, kGrain), count, [&](int64_t begin, int64_t end) {
     rows(args, channels, plane, begin * kGrain, std::min(end * kGrain, count));
   });
 }

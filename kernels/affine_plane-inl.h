@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The per-channel map over runs of adjacent elements of one channel. Per-target header.
 #include "kernels/affine_rows.h"
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #if defined(CREASE_KERNELS_AFFINE_PLANE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -286,7 +287,7 @@ HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& p
   if constexpr (PlanePattern<Wide<T>>::kFast) {
     const bool aligned = reinterpret_cast<uintptr_t>(args.dst) % (static_cast<size_t>(lanes) * sizeof(T)) == 0;
     if (pattern.usable() && (aligned || !kBare)) {
-      const int64_t period = pattern.group() * plane, first = std::min(end, (begin + period - 1) / period * period);
+      const int64_t period = pattern.group() * plane, first = std::min(end, RoundUp(begin, period));
       MapPlaneByPlane<T, A, R, kExact>(args, channels, plane, begin, first);
       begin = first < end ? MapGroups<T, A, R, kExact>(args, pattern, channels, first / plane, end) : end;
     }

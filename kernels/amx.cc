@@ -2,6 +2,7 @@
 // Intrinsics, not Highway, which has no tiles.
 #include "kernels/amx.h"
 
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__)
@@ -18,13 +19,13 @@ constexpr double kTileNs = 2.6e-3, kDigitsNs = 0.2, kResultNs = 0.09, kVectorNs 
 // Sums of three products of digits stay within 32 bits.
 constexpr int64_t kMostChannels = int64_t{1} << 15;
 
-double RoundUp(int64_t value, int64_t unit) { return static_cast<double>((value + unit - 1) / unit * unit); }
+double Padded(int64_t value, int64_t unit) { return static_cast<double>(RoundUp(value, unit)); }
 
 }  // namespace
 
 double AmxNanoseconds(int64_t rows, int64_t channels, int64_t columns) {
-  const double depth = RoundUp(channels, kAmxDepth), width = RoundUp(columns, kAmxColumns);
-  return RoundUp(rows, kAmxRows) * depth * width * kTileNs +
+  const double depth = Padded(channels, kAmxDepth), width = Padded(columns, kAmxColumns);
+  return Padded(rows, kAmxRows) * depth * width * kTileNs +
          static_cast<double>(rows) * (depth * kDigitsNs + width * kResultNs);
 }
 

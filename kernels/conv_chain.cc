@@ -143,7 +143,7 @@ void ConvChain::PlanShares() {
 
 void ConvChain::Run(const RunContext& context, const ConvOperands& operands) const {
   const int64_t height = stages_.back().shape.out_height;
-  const int64_t shares = (height + share_rows_ - 1) / share_rows_;  // of an image
+  const int64_t shares = DivideUp(height, share_rows_);  // of an image
   const auto row_at = [&](int64_t share) { return share / shares * height + share % shares * height / shares; };
   ParallelPieces(context, stages_.back().shape.batch * shares, [&](int worker, auto next) {
     float* floats = reinterpret_cast<float*>(context.scratch) + static_cast<size_t>(worker) * worker_floats_;

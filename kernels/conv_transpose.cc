@@ -148,7 +148,7 @@ Result<void> TransposedConv::PlanRows(int workers) {
   // Weights that come from beyond L2 for every step: few steps.
   const int64_t limit = weights_stay ? l2_floats / 8 : 4 * l2_floats;
   rows_ = std::clamp(limit / row_, reach_, s.height);
-  shares_ = RoundUp(s.height, 2 * reach_ - 1) / (2 * reach_ - 1);
+  shares_ = DivideUp(s.height, 2 * reach_ - 1);
   const int64_t all = s.batch * s.height * row_;
   // Every worker would read all of the weights, or few rows would be computed twice.
   whole_ = all <= (weights_stay ? l2_floats / 2 : 8 * l2_floats) && (!weights_stay || shares_ < 4 * workers);

@@ -8,6 +8,7 @@
 #include "kernels/conv_gemm.h"
 #include "kernels/conv_transpose.h"
 #include "kernels/conv_wrapper.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -81,7 +82,7 @@ Result<std::vector<Phase>> PhasesOf(const ConvShape& s) {
   return phases;
 }
 
-double Vectors(int64_t channels) { return static_cast<double>((channels + kMaxLanes - 1) / kMaxLanes); }
+double Vectors(int64_t channels) { return static_cast<double>(DivideUp(channels, kMaxLanes)); }
 
 // Whatever the number of workers: the choice decides the bits.
 bool Pays(const ConvShape& s, const std::vector<Phase>& phases) {

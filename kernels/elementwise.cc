@@ -8,6 +8,7 @@
 #include "kernels/elementwise_rows.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -109,8 +110,8 @@ struct Plan {
     skip = nest.loops >= 2 ? 2 : 1;
     columns = std::max<int64_t>(1, std::min(kBlock, nest.inner()));
     rows = std::max<int64_t>(1, std::min(kBlock / columns, row_count()));
-    column_steps = (nest.inner() + columns - 1) / columns;
-    row_steps = (row_count() + rows - 1) / rows;
+    column_steps = DivideUp(nest.inner(), columns);
+    row_steps = DivideUp(row_count(), rows);
   }
 };
 

@@ -221,7 +221,7 @@ Result<std::shared_ptr<const PackedGemm>> PackGemm(const MatrixSource& source, c
 Result<std::shared_ptr<const PackedGemm>> PackAmxGemm(const MatrixSource& source, PackCache* cache,
                                                       Executor* executor) {
   const AmxOps& ops = *GetAmxOps();
-  const int64_t chunks = (source.depth() + kAmxDepth - 1) / kAmxDepth;
+  const int64_t chunks = DivideUp(source.depth(), kAmxDepth);
   const int64_t rows = 2 + chunks * kAmxChunkFloats;  // of floats; the bias, the scales, the digits
   const auto make = [&]() -> PackCache::Packed {
     std::vector<float> balance = Balance(source, ops);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm_vector.h"
 
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -97,7 +98,7 @@ void Multiply(const MatrixVector& product, const RunContext& context, const floa
   // Small products are not worth waking a thread for.
   constexpr int64_t kMinimumFloats = 16384;
   const int64_t grain = std::max<int64_t>(kMinimumFloats / product.depth, 1);
-  const int64_t units = (product.columns + grain - 1) / grain;
+  const int64_t units = DivideUp(product.columns, grain);
   context.ParallelFor(units, [&](int64_t begin, int64_t end) {
     constexpr int64_t kBlock = 64;
     alignas(64) float sums[kBlock];

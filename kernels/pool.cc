@@ -9,6 +9,7 @@
 #include "graph/ops/pool.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
+#include "kernels/rounding.h"
 #include "kernels/window_rows.h"
 
 namespace crease {
@@ -26,14 +27,14 @@ struct TapRange {
 TapRange TapsOf(const ops::WindowAxis& axis, int64_t o, bool count_include_pad) {
   const int64_t start = o * axis.stride - axis.pad_begin;
   int64_t first = 0, last = axis.kernel;
-  if (start < 0) first = (-start + axis.dilation - 1) / axis.dilation;
+  if (start < 0) first = DivideUp(-start, axis.dilation);
   const int64_t room = axis.input - start;
-  last = room <= 0 ? 0 : std::min(last, (room + axis.dilation - 1) / axis.dilation);
+  last = room <= 0 ? 0 : std::min(last, DivideUp(room, axis.dilation));
   last = std::max(last, first);
   int64_t divisor = last - first;
   if (count_include_pad) {
     const int64_t padded = axis.input + axis.pad_end - start;
-    divisor = std::min(axis.kernel, padded <= 0 ? 0 : (padded + axis.dilation - 1) / axis.dilation);
+    divisor = std::min(axis.kernel, padded <= 0 ? 0 : DivideUp(padded, axis.dilation));
   }
   return {first, last, divisor};
 }

@@ -10,6 +10,7 @@
 #include "kernels/affine_rows.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
+#include "kernels/rounding.h"
 #include "kernels/window_rows.h"
 
 namespace crease {
@@ -51,10 +52,10 @@ class ReduceKernel final : public Kernel {
         prologue_(prologue),
         map_(prologue.scale != nullptr ? FindAffineRows(prologue.activation, Residual::kNone).pixels : nullptr) {
     if (!plan_.rows) return;
-    blocks_ = (plan_.kept.inner() + kBlock - 1) / kBlock;
+    blocks_ = DivideUp(plan_.kept.inner(), kBlock);
     if (map_ != nullptr || plan_.length * plan_.kept.inner() < 2 * kPartElements) return;
     part_rows_ = std::max<int64_t>(kPartElements / plan_.kept.inner(), 1);
-    parts_ = (plan_.length + part_rows_ - 1) / part_rows_;
+    parts_ = DivideUp(plan_.length, part_rows_);
   }
 
   std::string Describe() const override {

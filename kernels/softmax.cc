@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -116,7 +117,7 @@ class SoftmaxKernel final : public Kernel {
     auto* to = static_cast<float*>(dst[0].data);
     const int64_t size = plan_.outer * plan_.length * plan_.inner;
     if (size == 0) return;
-    const int64_t parts = (plan_.inner + kColumns - 1) / kColumns;
+    const int64_t parts = DivideUp(plan_.inner, kColumns);
     // An exponential costs some 8 moves of an element.
     ParallelForCost(context, plan_.outer * parts, 8 * size, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

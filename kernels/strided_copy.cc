@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/strided_copy.h"
+#include "kernels/rounding.h"
 
 #include <algorithm>
 #include <cstring>
@@ -44,7 +45,7 @@ StridedCopy::StridedCopy(LoopNest nest, int64_t dst_offset, int64_t src_offset, 
   const bool transposed = mode_ == Mode::kTranspose;
   block_size_ = transposed ? kTransposeBlock : kRowBlock;
   const int64_t length = transposed ? nest_.count[static_cast<size_t>(nest_.loops - 2)] : nest_.inner();
-  blocks_ = std::max<int64_t>(1, (length + block_size_ - 1) / block_size_);
+  blocks_ = std::max<int64_t>(1, DivideUp(length, block_size_));
 }
 
 std::string StridedCopy::Describe() const {

@@ -5,6 +5,7 @@
 
 #include "kernels/conv_gemm.h"
 #include "kernels/conv_winograd.h"
+#include "kernels/rounding.h"
 
 namespace crease {
 namespace {
@@ -24,7 +25,7 @@ constexpr double kGatherNs = 0.1;
 // 0.97 for 96 at 35x35.
 constexpr double kLeastAmxGain = 2;
 
-double Vectors(int64_t channels) { return static_cast<double>((channels + kMaxLanes - 1) / kMaxLanes); }
+double Vectors(int64_t channels) { return static_cast<double>(DivideUp(channels, kMaxLanes)); }
 
 double MultiplyAdds(double nanoseconds) { return nanoseconds / VectorNanoseconds(1, 1, kMaxLanes); }
 
@@ -34,7 +35,7 @@ double WithWeights(const ConvShape& s, double multiply_adds, int64_t weights, bo
 }
 
 int64_t Tiles(const ConvShape& s, const WinogradOps& ops) {
-  const auto along = [](int64_t size, int outputs) { return (size + outputs - 1) / outputs; };
+  const auto along = [](int64_t size, int outputs) { return DivideUp(size, outputs); };
   return s.batch * along(s.out_height, ops.height.outputs) * along(s.out_width, ops.width.outputs);
 }
 
@@ -44,7 +45,7 @@ bool ByAmx(const ConvShape& s, const WinogradOps& ops) {
 
 // Points of all tiles along one axis, as WinogradConv splits it.
 int64_t AxisPoints(const WinogradAxis& axis, int64_t size) {
-  const int64_t tiles = (size + axis.outputs - 1) / axis.outputs;
+  const int64_t tiles = DivideUp(size, axis.outputs);
   const int64_t reduced = std::min(tiles, tiles * axis.outputs - size);
   return tiles * axis.points - reduced * (axis.points - axis.reduced_points);
 }

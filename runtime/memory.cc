@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/memory.h"
+#include "kernels/rounding.h"
 
 #include <algorithm>
 #include <limits>
@@ -17,7 +18,7 @@ ArenaLayout PlaceInArena(std::span<const Lifetime> buffers) {
   std::vector<size_t> placed;  // sorted by offset
   for (const size_t i : by_size) {
     const Lifetime& buffer = buffers[i];
-    const int64_t bytes = (buffer.bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    const int64_t bytes = RoundUp(buffer.bytes, kArenaAlignment);
     if (bytes == 0) continue;
     int64_t end = 0;  // of what is placed and alive so far, from the left
     int64_t best = -1, best_gap = std::numeric_limits<int64_t>::max();
@@ -28,7 +29,7 @@ ArenaLayout PlaceInArena(std::span<const Lifetime> buffers) {
         best = end;
         best_gap = gap;
       }
-      const int64_t other_bytes = (buffers[other].bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+      const int64_t other_bytes = RoundUp(buffers[other].bytes, kArenaAlignment);
       end = std::max(end, layout.offsets[other] + other_bytes);
     }
     layout.offsets[i] = best >= 0 ? best : end;
