@@ -6,6 +6,7 @@
 
 #include <hwy/cache_control.h>
 
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -72,10 +73,10 @@ void SetMap(const MapArgs<T>& a, int64_t channels) {
   };
   for (size_t c = 0; c < count; c += lanes) {
     const size_t n = std::min(lanes, count - c);
-    const V mean = hn::LoadN(d, a.mean + c, n);
-    const V weight = a.weight != nullptr ? hn::LoadN(d, a.weight + c, n) : hn::Set(d, 1.0);
-    const V bias = a.bias != nullptr ? hn::LoadN(d, a.bias + c, n) : hn::Zero(d);
-    const V scale = hn::Mul(weight, InverseRoot<T>(d, hn::Add(hn::LoadN(d, a.var + c, n), hn::Set(d, a.eps))));
+    const V mean = LoadUpTo(d, a.mean + c, n);
+    const V weight = a.weight != nullptr ? LoadUpTo(d, a.weight + c, n) : hn::Set(d, 1.0);
+    const V bias = a.bias != nullptr ? LoadUpTo(d, a.bias + c, n) : hn::Zero(d);
+    const V scale = hn::Mul(weight, InverseRoot<T>(d, hn::Add(LoadUpTo(d, a.var + c, n), hn::Set(d, a.eps))));
     store(scale, a.scale + c, n);
     store(mean, a.pivot + c, n);
     store(hn::NegMulAdd(hn::Sub(mean, round(mean)), scale, bias), a.shift + c, n);
@@ -187,6 +188,30 @@ void NormalizePlanes(const ChannelRange& range) {
   }
 }
 
+// Planes that NormalizeSmallPlanes takes: the channels of a vector fit into L2.
+template <typename T>
+HWY_INLINE bool IsSmall(const NormTensor& t) {
+  const int64_t vector_bytes =
+      t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
+  return t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes;
+}
+
+// Small planes of which PlanesOf49 takes whole blocks, of so many channels that a worker has some.
+template <typename T>
+HWY_INLINE bool InBlocksOf49(const NormTensor& t) {
+  using Planes = PlanesOf49<T>;
+  return Planes::kFaster && t.plane == static_cast<int64_t>(Planes::kPlane) &&
+         t.channels >= static_cast<int64_t>(4 * Planes::kChannels) && IsSmall<T>(t);
+}
+
+template <typename T>
+HWY_NOINLINE void MapPlanesOf49(const T* src, T* dst, size_t channels, const T* scale, const T* shift, const T* pivot) {
+  using Planes = PlanesOf49<T>;
+  for (size_t c = 0; c < channels; c += Planes::kChannels) {
+    Planes::Map(src + c * Planes::kPlane, dst + c * Planes::kPlane, scale + c, shift + c, pivot + c);
+  }
+}
+
 // Small planes: a group of channels at a time, so that sums across lanes, divisions and roots run as vectors and
 // results are written in whole lines.
 template <typename T>
@@ -204,12 +229,14 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   args.stream = range.walk.stream;
   args.walk = range.walk.walk;
   const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane, InPages(args));
+  const bool in_blocks = InBlocksOf49<T>(t);
   for (int64_t first = range.begin; first < range.end; first += group) {
-    const int64_t count = std::min(group, range.end - first), run = count * t.plane;
+    const int64_t count = std::min(group, range.end - first);
+    const int64_t of_49 = in_blocks ? RoundDown(count, static_cast<int64_t>(PlanesOf49<T>::kChannels)) : 0;
     const T* src = static_cast<const T*>(t.src) + first * t.plane;
     T* dst = static_cast<T*>(t.dst) + first * t.plane;
-    SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(t.plane), static_cast<size_t>(t.batch),
-                      static_cast<size_t>(t.channels * t.plane), sums);
+    SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(of_49), static_cast<size_t>(t.plane),
+                      static_cast<size_t>(t.batch), static_cast<size_t>(t.channels * t.plane), sums);
     CopyMoments(sums, static_cast<size_t>(count), inverse, range.mean + first, range.var + first);
     range.Set(first, count, scale, shift, pivot);
     // Backwards: what was read last is nearest.
@@ -217,29 +244,37 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
-      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, count, t.plane, 0, run);
+      int64_t done = 0;
+      if constexpr (PlanesOf49<T>::kFaster) {
+        if (range.walk.walk == Walk::kOrder && !range.walk.stream) {
+          MapPlanesOf49(src + at, dst + at, static_cast<size_t>(of_49), scale, shift, pivot);
+          done = of_49;
+        }
+      }
+      if (done == count) continue;
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, count, t.plane, done * t.plane,
+                                                             count * t.plane);
     }
   }
 }
 
-// Planes that NormalizeSmallPlanes takes: the channels of a vector fit into L2.
+// Zen 4: four images are as many as it takes to be faster (512 channels, 4 images, 12.5 us in place of 13.7). No other
+// CPU was measured; those that walk by pages do without.
 template <typename T>
-HWY_INLINE bool IsSmall(const NormTensor& t) {
-  const int64_t vector_bytes =
-      t.values_per_channel() * static_cast<int64_t>(sizeof(T) * hn::Lanes(hn::ScalableTag<Wide<T>>()));
-  return t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes;
-}
-
-// Zen 4: four images are as many as it takes to be faster (960 channels of 7x7, 3 images, 26 us in place of 21; 512
-// channels, 4 images, 12.5 of 13.7). No other CPU was measured; those that walk by pages do without.
-template <typename T>
-int64_t UnitOfChannels(const NormTensor& t, ChannelWalk walk) {
+HWY_INLINE bool IsSideBySide(const NormTensor& t, ChannelWalk walk) {
   using Planes = PlanesSideBySide<T>;
   constexpr int64_t kLeastImages = 4, kLeastChannels = 128;
-  const bool beside = walk.walk == Walk::kOrder && !walk.stream && IsSmall<T>(t) && t.batch >= kLeastImages &&
-                      t.channels >= kLeastChannels && t.plane >= static_cast<int64_t>(Planes::kLeastPlane) &&
-                      t.plane <= static_cast<int64_t>(Planes::kMaxPlane);
-  return beside ? static_cast<int64_t>(Planes(static_cast<size_t>(t.plane), 0).unit()) : 1;
+  return walk.walk == Walk::kOrder && !walk.stream && IsSmall<T>(t) && t.batch >= kLeastImages &&
+         t.channels >= kLeastChannels && t.plane >= static_cast<int64_t>(Planes::kLeastPlane) &&
+         t.plane <= static_cast<int64_t>(Planes::kMaxPlane);
+}
+
+template <typename T>
+int64_t UnitOfChannels(const NormTensor& t, ChannelWalk walk) {
+  if (IsSideBySide<T>(t, walk)) {
+    return static_cast<int64_t>(PlanesSideBySide<T>(static_cast<size_t>(t.plane), 0).unit());
+  }
+  return InBlocksOf49<T>(t) ? static_cast<int64_t>(PlanesOf49<T>::kChannels) : 1;
 }
 
 // Small planes of images side by side, some channels at a time, as many as fill whole vectors. All of it in one
@@ -279,9 +314,9 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
 template <typename T>
 void NormalizeSmall(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
-  const int64_t unit = UnitOfChannels<T>(t, range.walk);
   ChannelRange beside = range, rest = range;
-  beside.end = rest.begin = unit > 1 ? range.end - (range.end - range.begin) % unit : range.begin;
+  const int64_t whole = RoundDown(range.end - range.begin, UnitOfChannels<T>(t, range.walk));
+  beside.end = rest.begin = range.begin + (IsSideBySide<T>(t, range.walk) ? whole : 0);
   // Down where the result lies up to half a page after the source, so that no load waits for the stores before it: 64
   // bytes after it, in a program of its own 99 us, upwards 135.
   const uintptr_t ahead = AheadInPage(t.src, t.dst);
@@ -316,8 +351,8 @@ void MoveAverages(double keep, double factor, bool single, int64_t channels, con
   const size_t lanes = hn::Lanes(d), n = static_cast<size_t>(channels);
   const auto old_share = hn::Set(d, keep), share = hn::Set(d, factor);
   for (size_t c = 0; c < n; c += lanes) {
-    auto moved = hn::Mul(hn::LoadN(d, values + c, n - c), share);
-    moved = hn::MulAdd(hn::LoadN(d, averages + c, n - c), old_share, moved);
+    auto moved = hn::Mul(LoadUpTo(d, values + c, n - c), share);
+    moved = hn::MulAdd(LoadUpTo(d, averages + c, n - c), old_share, moved);
     if (single) moved = hn::PromoteTo(d, hn::DemoteTo(df, moved));
     StoreUpTo(moved, d, averages + c, n - c);
   }

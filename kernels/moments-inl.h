@@ -83,6 +83,17 @@ HWY_INLINE V SumChains(const V (&v)[kChains]) {
   return hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3]));
 }
 
+// sum + x, by the units that multiply: for half of the sums where those that add have more to do. Zen 4, training of
+// 4 images of 512 planes of 7x7 12.45 -> 12.0 us.
+template <class D, class V>
+HWY_INLINE V AddByMultiplier(D d, V sum, V x) {
+  if constexpr (HWY_TARGET <= HWY_AVX3) {
+    return hn::MulAdd(x, hn::Set(d, hn::TFromD<D>{1}), sum);
+  } else {
+    return hn::Add(sum, x);
+  }
+}
+
 // Sums of deviations from the pivot and of their squares.
 struct Deviations {
   double sum, squares;
@@ -288,6 +299,12 @@ struct ColumnSums {
   HWY_ALIGN double mean[kRoom];
   HWY_ALIGN double m2[kRoom];
 };
+
+// The first n elements of a vector, all of them mostly; zero in the other lanes.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadUpTo(D d, const hn::TFromD<D>* from, size_t n) {
+  return HWY_LIKELY(n >= hn::Lanes(d)) ? hn::LoadU(d, from) : hn::LoadN(d, from, n);
+}
 
 // The first n elements of a vector, all of them mostly: AVX2 stores under a mask in tens of cycles on Zen 1.
 template <class D, class V>

@@ -105,7 +105,7 @@ class PlanesSideBySide {
     const auto add = [&](size_t at, V p, V(&sum)[2], V(&square)[2]) HWY_ATTR {
       for (size_t k = 0; k < kImages; ++k) {
         const V x = hn::Sub(LoadWide(d, src + at + k * stride_), p);
-        sum[k % 2] = hn::Add(sum[k % 2], x);
+        sum[k % 2] = k % 2 == 0 ? hn::Add(sum[k % 2], x) : AddByMultiplier(d, sum[k % 2], x);
         square[k % 2] = hn::MulAdd(x, x, square[k % 2]);
       }
     };

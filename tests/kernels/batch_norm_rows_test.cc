@@ -66,7 +66,8 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
         const int64_t middle = share / unit * unit;
         norm.run(t, {weight, bias, 1e-5}, walk, 0, middle, mean.data(), var.data());
         norm.run(t, {weight, bias, 1e-5}, walk, middle, channels, mean.data(), var.data());
-        Wanted& want = unit > 1 ? beside : turns ? in_turns : in_order;
+        const bool aside = walk.walk == Walk::kOrder && !walk.stream && batch >= 4 && channels >= 128;
+        Wanted& want = aside ? beside : turns ? in_turns : in_order;
         if (want.mean.empty()) {
           Tensor y = Tensor::Allocate(dtype, {count}).value();
           std::memcpy(y.mutable_data<std::byte>(), dst, bytes);
@@ -132,7 +133,15 @@ TEST(BatchNormRows, ImagesSideBySideInEveryWay) {
   }
 }
 
-// Only small planes of several images and many channels, in order and in caches.
+TEST(BatchNormRows, PlanesOf49InBlocks) {
+  for (const int64_t channels : {64, 79, 107}) {
+    for (const int64_t batch : {1, 2, 3, 5, 50}) CheckChannels<float>(DType::kFloat32, batch, channels, 49);
+  }
+  CheckChannels<float>(DType::kFloat32, 3, 139, 49);
+}
+
+// Only small planes of several images and many channels, in order and in caches; and float32 planes of 49, in blocks of
+// 16 channels, where vectors have 16 lanes.
 TEST(BatchNormRows, WhatIsReadSideBySide) {
   const ChannelWalk order{false, false, Walk::kOrder};
   const auto unit = [](ChannelWalk walk, int64_t batch, int64_t channels, int64_t plane) {
@@ -146,13 +155,19 @@ TEST(BatchNormRows, WhatIsReadSideBySide) {
     const int64_t of_49 = unit(order, 4, 128, 49);
     EXPECT_TRUE(of_49 == 4 || of_49 == 8 || of_49 == 16) << target << ' ' << of_49;
     EXPECT_EQ(unit(order, 8, 2048, 64), 4) << target;
-    EXPECT_EQ(unit(order, 3, 128, 49), 1) << target;
-    EXPECT_EQ(unit(order, 4, 127, 49), 1) << target;
+    const int64_t block = of_49 == 16 ? 16 : 1;
+    EXPECT_EQ(unit(order, 3, 128, 49), block) << target;
+    EXPECT_EQ(unit(order, 3, 128, 48), 1) << target;
+    EXPECT_EQ(unit(order, 4, 127, 49), block) << target;
+    EXPECT_EQ(unit(order, 4, 127, 50), 1) << target;
+    EXPECT_EQ(unit(order, 1, 63, 49), 1) << target;
     EXPECT_EQ(unit(order, 4, 128, 15), 1) << target;
     EXPECT_EQ(unit(order, 4, 128, 513), 1) << target;
     EXPECT_EQ(unit(order, 4000, 128, 49), 1) << target;  // no L2 holds the channels of a vector
-    EXPECT_EQ(unit({false, true, Walk::kOrder}, 4, 128, 49), 1) << target;
-    EXPECT_EQ(unit({false, false, Walk::kPages}, 4, 128, 49), 1) << target;
+    EXPECT_EQ(unit({false, true, Walk::kOrder}, 4, 128, 64), 1) << target;
+    EXPECT_EQ(unit({false, false, Walk::kPages}, 4, 128, 64), 1) << target;
+    EXPECT_EQ(unit({false, true, Walk::kOrder}, 4, 128, 49), block) << target;
+    EXPECT_EQ(unit({false, false, Walk::kPages}, 4, 128, 49), block) << target;
   });
 }
 
