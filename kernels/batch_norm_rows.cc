@@ -196,14 +196,18 @@ HWY_INLINE bool IsSmall(const NormTensor& t) {
   return t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes;
 }
 
-// Small planes of which PlanesOf49 takes whole blocks, of so many channels that a worker has some.
+constexpr int64_t kLeastChannels = 128;  // so that workers have some, where they are dealt out many at a time
+
+// Small planes of which PlanesOf49 takes whole blocks.
 template <typename T>
 HWY_INLINE bool InBlocksOf49(const NormTensor& t) {
   using Planes = PlanesOf49<T>;
-  return Planes::kFaster && t.plane == static_cast<int64_t>(Planes::kPlane) &&
-         t.channels >= static_cast<int64_t>(4 * Planes::kChannels) && IsSmall<T>(t);
+  return Planes::kFaster && t.plane == static_cast<int64_t>(Planes::kPlane) && t.channels >= kLeastChannels &&
+         IsSmall<T>(t);
 }
 
+// Reads nothing ahead, wherever the result lies: 188 KB, 16, 64 and 128 bytes behind the source in its page, 8.2, 7.5
+// and 7.8 us where MapPlanes, which does, has 9.7, 9.6 and 9.5.
 template <typename T>
 HWY_NOINLINE void MapPlanesOf49(const T* src, T* dst, size_t channels, const T* scale, const T* shift, const T* pivot) {
   using Planes = PlanesOf49<T>;
@@ -263,7 +267,7 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
 template <typename T>
 HWY_INLINE bool IsSideBySide(const NormTensor& t, ChannelWalk walk) {
   using Planes = PlanesSideBySide<T>;
-  constexpr int64_t kLeastImages = 4, kLeastChannels = 128;
+  constexpr int64_t kLeastImages = 4;
   return walk.walk == Walk::kOrder && !walk.stream && IsSmall<T>(t) && t.batch >= kLeastImages &&
          t.channels >= kLeastChannels && t.plane >= static_cast<int64_t>(Planes::kLeastPlane) &&
          t.plane <= static_cast<int64_t>(Planes::kMaxPlane);

@@ -45,8 +45,8 @@ struct ChannelWalk {
 
 // Each channel of a plain tensor with planes by its own mean and biased variance.
 struct ChannelNorm {
-  // What channels are dealt out in multiples of, all but the last ones: more than 1 where images of small planes are
-  // read side by side, by vectors that may have two channels.
+  // What channels are dealt out in multiples of, all but the last ones: more than 1 where vectors of small planes may
+  // have two channels.
   int64_t (*unit)(const NormTensor& tensor, ChannelWalk walk);
   // Channels [begin, end), whose mean and variance go to mean[] and var[]. Values of one channel are read from memory
   // once if twice as many fit into L2. The same bits however channels are dealt out, if in multiples of unit().

@@ -78,6 +78,17 @@ HWY_INLINE double SumLanes(D d, V v, size_t terms) {
   return sum;
 }
 
+// In every block of four lanes: the sums of a's, b's, c's and e's four lanes.
+template <class D, class V>
+HWY_INLINE V SumBlocks(D d, V a, V b, V c, V e) {
+  const hn::Repartition<uint64_t, D> pairs;
+  // 0 + 2 of both, then 1 + 3 of both.
+  const V first = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const V second = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto x = hn::BitCast(pairs, first), y = hn::BitCast(pairs, second);
+  return hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, x, y)), hn::BitCast(d, hn::InterleaveUpper(pairs, x, y)));
+}
+
 template <class V>
 HWY_INLINE V SumChains(const V (&v)[kChains]) {
   return hn::Add(hn::Add(v[0], v[1]), hn::Add(v[2], v[3]));
@@ -160,8 +171,9 @@ HWY_INLINE void MergeBlock(const Deviations& first, const T* src, size_t n, size
     return Moments{terms, static_cast<double>(pivot) + rest, std::max(of.squares - of.sum * rest, 0.0)};
   };
   Moments block = block_of(first);
-  if (!(first.squares <= kGoodPivot * block.m2)) {
-    pivot = RoundPivot<T>(block.mean);
+  const Wide<T> better = RoundPivot<T>(block.mean);
+  if (!(first.squares <= kGoodPivot * block.m2) && better != pivot) {
+    pivot = better;
     block = block_of(BlockDeviations(src, n, runs, stride, pivot, NoTask<kApart>()));
   }
   moments.Merge(block);
@@ -352,11 +364,12 @@ HWY_INLINE bool MovePivots(double good, size_t rows, size_t columns, ColumnSums<
   bool moved = false;
   for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
     const V sum = hn::Load(d, sums.sum + c), pivot = hn::Load(d, sums.pivot + c);
+    const V better = RoundPivot<T>(d, hn::MulAdd(sum, inverse, pivot));
     const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse), hn::Mul(hn::Load(d, sums.square + c), kept));
-    const auto stays = hn::Or(near, hn::Not(hn::FirstN(d, columns - c)));
+    const auto stays = hn::Or(hn::Or(near, hn::Eq(better, pivot)), hn::Not(hn::FirstN(d, columns - c)));
     if (hn::AllTrue(d, stays)) continue;
     moved = true;
-    hn::Store(hn::IfThenElse(stays, pivot, RoundPivot<T>(d, hn::MulAdd(sum, inverse, pivot))), d, sums.pivot + c);
+    hn::Store(hn::IfThenElse(stays, pivot, better), d, sums.pivot + c);
   }
   return moved;
 }

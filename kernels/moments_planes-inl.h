@@ -25,8 +25,10 @@ namespace HWY_NAMESPACE {
 
 constexpr size_t kFour = 4;
 constexpr size_t kMaxSmallPlane = kShort;
-constexpr size_t kLaneTerms = 32;  // what one lane adds up in single precision, of more than one image
-constexpr size_t kSampled = 16;    // elements whose mean is the first pivot
+constexpr size_t kSampled = 16;  // elements whose mean is the first pivot
+// What one lane adds up, of more than one image.
+template <typename T>
+constexpr size_t kLaneTerms = std::is_same_v<T, double> ? 256 : 32;
 
 template <class D, class V>
 HWY_INLINE void StoreBlockSums(D d, V v, float* to) {
@@ -44,14 +46,7 @@ HWY_INLINE void StoreSums(D d, const V (&v)[kFour], hn::TFromD<D>* to) {
   if constexpr (std::is_same_v<hn::TFromD<D>, double>) {
     for (size_t k = 0; k < kFour; ++k) to[k] = hn::ReduceSum(d, v[k]);
   } else {
-    const hn::Repartition<uint64_t, D> pairs;
-    // In every block of four lanes: 0 + 2 of both, then 1 + 3 of both.
-    const V first = hn::Add(hn::InterleaveLower(d, v[0], v[1]), hn::InterleaveUpper(d, v[0], v[1]));
-    const V second = hn::Add(hn::InterleaveLower(d, v[2], v[3]), hn::InterleaveUpper(d, v[2], v[3]));
-    const auto a = hn::BitCast(pairs, first), b = hn::BitCast(pairs, second);
-    const V even = hn::BitCast(d, hn::InterleaveLower(pairs, a, b));
-    const V odd = hn::BitCast(d, hn::InterleaveUpper(pairs, a, b));
-    StoreBlockSums(d, hn::Add(even, odd), to);
+    StoreBlockSums(d, SumBlocks(d, v[0], v[1], v[2], v[3]), to);
   }
 }
 
@@ -146,7 +141,7 @@ void SmallPlaneMoments(const T* src, size_t channels, size_t of_49, size_t n, si
     sum_rest(std::true_type(), n, image, images);
   };
   constexpr size_t kLanes = HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>);
-  const size_t images = std::max<size_t>(1, kLaneTerms / hwy::DivCeil(n, kLanes));
+  const size_t images = std::max<size_t>(1, kLaneTerms<T> / hwy::DivCeil(n, kLanes));
   for (size_t image = 0; image < batch; image += images) {
     const size_t count = std::min(images, batch - image);
     if (image > 0) PivotsFromMeans(channels, sums);

@@ -91,17 +91,8 @@ class PlanesOf49 {
     return hn::Add(hn::LowerHalf(h, v), hn::UpperHalf(h, v));
   }
 
-  static HWY_INLINE VHalf AddQuads(VHalf a, VHalf b, VHalf c, VHalf e) {
-    const Half d;
-    const hn::Repartition<uint64_t, Half> pairs;
-    const VHalf first = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
-    const VHalf second = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
-    const auto x = hn::BitCast(pairs, first), y = hn::BitCast(pairs, second);
-    return hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, x, y)), hn::BitCast(d, hn::InterleaveUpper(pairs, x, y)));
-  }
-
   static HWY_INLINE VHalf AddFour(const V (&v)[kFour]) {
-    return AddQuads(AddHalves(v[0]), AddHalves(v[1]), AddHalves(v[2]), AddHalves(v[3]));
+    return SumBlocks(Half(), AddHalves(v[0]), AddHalves(v[1]), AddHalves(v[2]), AddHalves(v[3]));
   }
 
   static HWY_INLINE Quads AddUp(const Four& f) { return {AddFour(f.sum), AddFour(f.square)}; }
@@ -129,7 +120,7 @@ class PlanesOf49 {
   template <size_t kQuad>
   static HWY_INLINE VHalf SampleQuad(const float* src) {
     constexpr size_t kC = kQuad * kFour;
-    return AddQuads(Sampled<kC>(src), Sampled<kC + 1>(src), Sampled<kC + 2>(src), Sampled<kC + 3>(src));
+    return SumBlocks(Half(), Sampled<kC>(src), Sampled<kC + 1>(src), Sampled<kC + 2>(src), Sampled<kC + 3>(src));
   }
 
   template <bool kOne>

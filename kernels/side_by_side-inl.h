@@ -42,9 +42,9 @@ class PlanesSideBySide {
   HWY_INLINE PlanesSideBySide(size_t plane, size_t stride)
       : unit_(std::max(kFour, kLanes / std::gcd(kLanes, plane))), plane_(plane), stride_(stride) {}
 
-  // How many images' sums are added up at once, a multiple of four: 64 terms in each of the two chains of a lane. Every
-  // image that is left over is a chain of its own.
-  HWY_INLINE size_t block() const { return 128 * kLanes / plane_ / kFour * kFour; }
+  // How many images' sums are added up at once, a multiple of four: 32 terms in each of the two chains of a lane, up to
+  // 64 of the largest planes. Every image that is left over is a chain of its own.
+  HWY_INLINE size_t block() const { return std::max<size_t>(1, 64 * kLanes / plane_ / kFour) * kFour; }
 
   HWY_INLINE size_t unit() const { return unit_; }
 

@@ -375,7 +375,7 @@ Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   if (!IsFloat(options.dtype)) {
     return Invalid(ops::StrCat("expected float32, float64, bfloat16 or float16, got ", Name(options.dtype)));
   }
-  CREASE_ASSIGN_OR_RETURN(const int threads, ThreadCount(options.threads));
+  CREASE_RETURN_IF_ERROR(CheckThreads(options.threads));
   auto impl = std::make_shared<Impl>();
   impl->options = options;
   impl->spatial_rank = spatial_rank;
@@ -383,7 +383,7 @@ Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   if (options.executor.parallel_for) {
     impl->host = std::make_unique<HostExecutorAdapter>(options.executor);
   } else {
-    impl->pool = ThreadPool::Shared(threads);
+    impl->pool = ThreadPool::Shared(ThreadCount(options.threads));
   }
   return impl;
 }

@@ -89,14 +89,13 @@ int DefaultThreadCount() {
   return std::max(count, 1);
 }
 
-Result<int> ThreadCount(int threads) {
-  constexpr int kMaxThreads = 4096;
-  if (threads < 0 || threads > kMaxThreads) {
-    return Error{ErrorCode::kInvalidArgument,
-                 "Options::threads is " + std::to_string(threads) + ", expected 0 to " + std::to_string(kMaxThreads),
-                 ""};
-  }
-  return threads > 0 ? threads : DefaultThreadCount();
+int ThreadCount(int option) { return option > 0 ? option : DefaultThreadCount(); }
+
+Result<void> CheckThreads(int option) {
+  constexpr int kMost = 4096;
+  if (option >= 0 && option <= kMost) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               "expected threads of 0 to " + std::to_string(kMost) + ", got " + std::to_string(option), ""};
 }
 
 }  // namespace crease

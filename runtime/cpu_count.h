@@ -11,8 +11,11 @@ namespace crease {
 // CPUs of the affinity mask, or fewer where a cgroup's quota allows less (rounded up); at least 1.
 int DefaultThreadCount();
 
-// As many as an option says, DefaultThreadCount() for 0. An error (kInvalidArgument) below 0 and above 4096.
-Result<int> ThreadCount(int threads);
+// As many as an option says, DefaultThreadCount() for 0.
+int ThreadCount(int option);
+
+// An error (kInvalidArgument) for an option below 0 or above 4096.
+Result<void> CheckThreads(int option);
 
 // The tightest quota of a process's cgroups in CPUs, 0 if there is none: version 2's cpu.max or
 // version 1's cpu.cfs_quota_us / cpu.cfs_period_us, of the group and of every group above it.

@@ -45,10 +45,10 @@ Result<std::shared_ptr<const Session::Impl>> Session::Impl::Create(Graph graph, 
 
 Result<void> Session::Impl::Prepare() {
   CREASE_RETURN_IF_ERROR(CheckTargetCap());
-  CREASE_ASSIGN_OR_RETURN(const int threads, ThreadCount(options_.threads));
+  CREASE_RETURN_IF_ERROR(CheckThreads(options_.threads));
   if (options_.executor.parallel_for) {
     executor_ = std::make_shared<HostExecutorAdapter>(options_.executor);
-  } else if (threads > 1) {
+  } else if (const int threads = ThreadCount(options_.threads); threads > 1) {
     executor_ = pool_ = ThreadPool::Shared(threads);
   } else {
     executor_ = std::make_shared<SerialExecutor>();

@@ -93,7 +93,7 @@ Options SessionArguments::ToOptions() const {
   options.fold = !no_fold;
   options.exact = exact;
   if (!no_tuning) {
-    options.tuning_file = tuning.empty() ? DefaultTuningFile(threads > 0 ? threads : DefaultThreadCount()) : tuning;
+    options.tuning_file = tuning.empty() ? DefaultTuningFile(ThreadCount(threads)) : tuning;
   }
   return options;
 }

@@ -270,7 +270,7 @@ void PrintText(const Json& json, const std::string& file) {
 }
 
 Result<void> Run(const Arguments& arguments) {
-  const int threads = arguments.session.threads > 0 ? arguments.session.threads : DefaultThreadCount();
+  const int threads = ThreadCount(arguments.session.threads);
   const std::string file = arguments.session.tuning.empty() ? DefaultTuningFile(threads) : arguments.session.tuning;
   if (file.empty()) {
     return Error{ErrorCode::kInvalidArgument,

@@ -117,12 +117,14 @@ class BatchNorm {
 template <int kSpatialRank>
 class BatchNormNd final : public BatchNorm {
  public:
-  // weight 1, bias 0, running_mean 0, running_var 1. Errors: num_features < 1, eps, momentum, dtype.
+  // weight 1, bias 0, running_mean 0, running_var 1. Errors: num_features < 1, eps, momentum, dtype, threads,
+  // CREASE_TARGET.
   static Result<BatchNormNd> create(const BatchNormOptions& options) { return Wrap(Make(kSpatialRank, options)); }
 
   // From the BatchNormalization node of that name (or that output) in an ONNX file, in eval mode;
   // num_features, eps and momentum are the node's (PyTorch's momentum is 1 - ONNX's), the rest as in
-  // `options`. Errors: those of loading the file; no such node; parameters that are not constant.
+  // `options`. Errors: those of loading the file; no such node; parameters that are not constant;
+  // those of create().
   static Result<BatchNormNd> from_onnx_node(const std::string& path, const std::string& node_name,
                                             const BatchNormOptions& options = {}) {
     return Wrap(FromNode(kSpatialRank, path, node_name, options));

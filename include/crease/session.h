@@ -68,7 +68,7 @@ struct NodeProfile {
 };
 
 // A loaded network: immutable, safe to run from many threads at once. Copies share everything. The environment variable
-// CREASE_TARGET (avx3, avx2, sse2) caps the instruction set of the whole process; load() refuses other values.
+// CREASE_TARGET (avx3, avx2, sse2) caps the instruction set of the whole process; load() refuses what is no target.
 class Session {
  public:
   static Result<Session> load(const std::string& path, const Options& options = {});

@@ -24,9 +24,12 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
   const int64_t count = batch * channels * plane;
   const auto bytes = static_cast<size_t>(count) * sizeof(T);
   Tensor values = RandomTensor({count}, 1);
-  // The mean of what came before is a bad pivot: of later images, and of what lies behind in a plane.
+  // The mean of what came before is a bad pivot: of later images, and of what lies behind in a plane; that of the first
+  // image, in every third channel, so bad that channels are read again.
   for (int64_t i = 0; i < count; ++i) {
-    values.mutable_data<float>()[i] += static_cast<float>(5 * (i / (channels * plane)) + i % plane / 500);
+    const int64_t image = i / (channels * plane);
+    const bool apart = i / plane % channels % 3 == 1;
+    values.mutable_data<float>()[i] += static_cast<float>((apart ? 20 * (image > 0) : 5 * image) + i % plane / 500);
   }
   const Tensor x = values.ConvertedTo(dtype).value();
   Tensor memory = Tensor::Allocate(dtype, {count + 2 * kPage}).value();
@@ -97,8 +100,8 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
                                  (got == &beside     ? ", side by side"
                                   : got == &in_turns ? ", in turns"
                                                      : ", in order");
-        ASSERT_NEAR(got->mean[static_cast<size_t>(c)], middle, 1e-6 * std::sqrt(spread)) << what;
-        ASSERT_NEAR(got->var[static_cast<size_t>(c)], spread, 4e-6 * spread) << what;
+        ASSERT_NEAR(got->mean[static_cast<size_t>(c)], middle, 1.5e-6 * std::sqrt(spread)) << what;
+        ASSERT_NEAR(got->var[static_cast<size_t>(c)], spread, 5e-6 * spread) << what;
       }
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -119,6 +122,7 @@ TEST(BatchNormRows, ChannelsInEveryWay) {
       CheckChannels<float>(DType::kFloat32, batch, 19, plane);
       CheckChannels<double>(DType::kFloat64, batch, 19, plane);
       CheckChannels<uint16_t>(DType::kBFloat16, batch, 19, plane);
+      CheckChannels<uint16_t>(DType::kFloat16, batch, 19, plane);
     }
   }
 }
@@ -129,15 +133,15 @@ TEST(BatchNormRows, ImagesSideBySideInEveryWay) {
       CheckChannels<float>(DType::kFloat32, batch, 139, plane);
       CheckChannels<double>(DType::kFloat64, batch, 139, plane);
       CheckChannels<uint16_t>(DType::kBFloat16, batch, 139, plane);
+      CheckChannels<uint16_t>(DType::kFloat16, batch, 139, plane);
     }
   }
 }
 
 TEST(BatchNormRows, PlanesOf49InBlocks) {
-  for (const int64_t channels : {64, 79, 107}) {
-    for (const int64_t batch : {1, 2, 3, 5, 50}) CheckChannels<float>(DType::kFloat32, batch, channels, 49);
+  for (const int64_t channels : {128, 139, 143}) {
+    for (const int64_t batch : {1, 2, 3, 7, 20}) CheckChannels<float>(DType::kFloat32, batch, channels, 49);
   }
-  CheckChannels<float>(DType::kFloat32, 3, 139, 49);
 }
 
 // Only small planes of several images and many channels, in order and in caches; and float32 planes of 49, in blocks of
@@ -158,9 +162,9 @@ TEST(BatchNormRows, WhatIsReadSideBySide) {
     const int64_t block = of_49 == 16 ? 16 : 1;
     EXPECT_EQ(unit(order, 3, 128, 49), block) << target;
     EXPECT_EQ(unit(order, 3, 128, 48), 1) << target;
-    EXPECT_EQ(unit(order, 4, 127, 49), block) << target;
+    EXPECT_EQ(unit(order, 4, 127, 49), 1) << target;
     EXPECT_EQ(unit(order, 4, 127, 50), 1) << target;
-    EXPECT_EQ(unit(order, 1, 63, 49), 1) << target;
+    EXPECT_EQ(unit(order, 1, 127, 49), 1) << target;
     EXPECT_EQ(unit(order, 4, 128, 15), 1) << target;
     EXPECT_EQ(unit(order, 4, 128, 513), 1) << target;
     EXPECT_EQ(unit(order, 4000, 128, 49), 1) << target;  // no L2 holds the channels of a vector

@@ -241,8 +241,8 @@ TEST(BatchNorm, RefusesBadOptions) {
   EXPECT_EQ(code([](BatchNormOptions& o) { o.momentum = 1.5; }), "expected a momentum in [0, 1], got 1.5");
   EXPECT_EQ(code([](BatchNormOptions& o) { o.dtype = DType::kInt32; }),
             "expected float32, float64, bfloat16 or float16, got int32");
-  EXPECT_EQ(code([](BatchNormOptions& o) { o.threads = -1; }), "Options::threads is -1, expected 0 to 4096");
-  EXPECT_EQ(code([](BatchNormOptions& o) { o.threads = 4097; }), "Options::threads is 4097, expected 0 to 4096");
+  EXPECT_EQ(code([](BatchNormOptions& o) { o.threads = -1; }), "expected threads of 0 to 4096, got -1");
+  EXPECT_EQ(code([](BatchNormOptions& o) { o.threads = 4097; }), "expected threads of 0 to 4096, got 4097");
   const char* const set = std::getenv("CREASE_TARGET");
   const std::string before = set == nullptr ? "" : set;
   ASSERT_EQ(setenv("CREASE_TARGET", "sse3", 1), 0);
