@@ -318,9 +318,9 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
 template <typename T>
 void NormalizeSmall(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
+  if (!IsSideBySide<T>(t, range.walk)) return NormalizeSmallPlanes<T>(range);
   ChannelRange beside = range, rest = range;
-  const int64_t whole = RoundDown(range.end - range.begin, UnitOfChannels<T>(t, range.walk));
-  beside.end = rest.begin = range.begin + (IsSideBySide<T>(t, range.walk) ? whole : 0);
+  beside.end = rest.begin = range.begin + RoundDown(range.end - range.begin, UnitOfChannels<T>(t, range.walk));
   // Down where the result lies up to half a page after the source, so that no load waits for the stores before it: 64
   // bytes after it, in a program of its own 99 us, upwards 135.
   const uintptr_t ahead = AheadInPage(t.src, t.dst);

@@ -23,7 +23,7 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// Of kChannels adjacent channels each, where kFaster. With AVX2 on the same CPU loops are as fast, with SSE2 faster.
+// Of kChannels adjacent channels each, where kFaster: of 16 lanes a vector. Fewer were not tried.
 template <typename T>
 class PlanesOf49 {
  public:

@@ -106,7 +106,7 @@ class BatchNorm {
   Result<void> save(const std::string& path, const std::string& prefix = "") const;
 
  protected:
-  struct Impl;
+  struct [[gnu::visibility("hidden")]] Impl;
   explicit BatchNorm(std::shared_ptr<Impl> impl);
   static Result<std::shared_ptr<Impl>> Make(int spatial_rank, const BatchNormOptions& options);
   static Result<std::shared_ptr<Impl>> FromNode(int spatial_rank, const std::string& path, const std::string& node_name,

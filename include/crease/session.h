@@ -92,7 +92,7 @@ class Session {
   // Per-node times since loading; empty unless Options::profile.
   std::vector<NodeProfile> profile() const;
 
-  class Impl;  // for the tools of this repository
+  class [[gnu::visibility("hidden")]] Impl;  // for the tools of this repository
   const Impl& impl() const { return *impl_; }
 
  private:
