@@ -17,6 +17,10 @@ endif()
 
 add_library(crease ${crease_objects})
 add_library(crease::crease ALIAS crease)
+if(NOT CREASE_INSTALL)
+  # Who adds this directory to a build links to it and so makes it; our own programs and tests do not.
+  set_target_properties(crease PROPERTIES EXCLUDE_FROM_ALL ON)
+endif()
 set_target_properties(crease PROPERTIES
   VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}

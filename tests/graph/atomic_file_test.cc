@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "tests/graph/onnx_test_util.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease::test {
 namespace {

@@ -6,10 +6,23 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/support/temporary_folder.h"
+
 namespace crease {
 namespace {
 
-std::string TemporaryPath(const std::string& name) { return testing::TempDir() + "crease_npz_test_" + name; }
+class Npz : public testing::Test {
+ protected:
+  // An array whose header says this.
+  std::string WriteNpyWith(const std::string& name, std::string header, const std::string& data) const {
+    header.resize(117, ' ');
+    header += '\n';
+    std::string bytes("\x93NUMPY\x01\x00", 8);
+    bytes += {static_cast<char>(header.size()), '\0'};
+    return folder_.Write(name, bytes + header + data);
+  }
+  test::TemporaryFolder folder_;
+};
 
 void ExpectSame(const Tensor& got, const Tensor& want) {
   EXPECT_EQ(got.dtype(), want.dtype());
@@ -18,7 +31,7 @@ void ExpectSame(const Tensor& got, const Tensor& want) {
   EXPECT_EQ(std::memcmp(got.bytes(), want.bytes(), want.byte_size()), 0);
 }
 
-TEST(Npz, RoundTripsEveryShapeKind) {
+TEST_F(Npz, RoundTripsEveryShapeKind) {
   const NamedTensors written = {
       {"scalar", Tensor::Scalar(2.5f)},
       {"vector", Tensor::From<int64_t>({3}, {1, -2, 3})},
@@ -26,7 +39,7 @@ TEST(Npz, RoundTripsEveryShapeKind) {
       {"empty", Tensor::From<float>({0, 4}, {})},
       {"bytes", Tensor::From<uint8_t>({1, 5}, {0, 1, 127, 128, 255})},
   };
-  const std::string path = TemporaryPath("round.npz");
+  const std::string path = folder_ / "round.npz";
   ASSERT_TRUE(WriteNpz(path, written).ok());
   const Result<NamedTensors> read = ReadNpz(path);
   ASSERT_TRUE(read.ok()) << read.error().ToString();
@@ -37,8 +50,8 @@ TEST(Npz, RoundTripsEveryShapeKind) {
   }
 }
 
-TEST(Npz, NpyRoundTripsAndHeaderIsAligned) {
-  const std::string path = TemporaryPath("one.npy");
+TEST_F(Npz, NpyRoundTripsAndHeaderIsAligned) {
+  const std::string path = folder_ / "one.npy";
   const Tensor tensor = Tensor::From<float>({2, 2}, {1, 2, 3, 4});
   ASSERT_TRUE(WriteNpy(path, tensor).ok());
   EXPECT_EQ((std::filesystem::file_size(path) - 16) % 64, 0u);
@@ -47,18 +60,7 @@ TEST(Npz, NpyRoundTripsAndHeaderIsAligned) {
   ExpectSame(*read, tensor);
 }
 
-// An array whose header says this.
-std::string WriteNpyWith(const std::string& name, std::string header, const std::string& data) {
-  header.resize(117, ' ');
-  header += '\n';
-  std::string bytes("\x93NUMPY\x01\x00", 8);
-  bytes += {static_cast<char>(header.size()), '\0'};
-  const std::string path = TemporaryPath(name);
-  std::ofstream(path, std::ios::binary) << bytes + header + data;
-  return path;
-}
-
-TEST(Npz, ReadsFortranOrder) {
+TEST_F(Npz, ReadsFortranOrder) {
   std::string data;
   for (int32_t value : {1, 4, 2, 5, 3, 6}) data.append(reinterpret_cast<const char*>(&value), 4);
   const Result<Tensor> read =
@@ -67,26 +69,25 @@ TEST(Npz, ReadsFortranOrder) {
   ExpectSame(*read, Tensor::From<int32_t>({2, 3}, {1, 2, 3, 4, 5, 6}));
 }
 
-TEST(Npz, RefusesEveryTruncation) {
-  const std::string path = TemporaryPath("whole.npy");
+TEST_F(Npz, RefusesEveryTruncation) {
+  const std::string path = folder_ / "whole.npy";
   ASSERT_TRUE(WriteNpy(path, Tensor::From<float>({3}, {1, 2, 3})).ok());
   std::ifstream file(path, std::ios::binary);
   const std::string whole((std::istreambuf_iterator<char>(file)), {});
   for (size_t length = 0; length < whole.size(); ++length) {
-    const std::string cut = TemporaryPath("cut.npy");
-    std::ofstream(cut, std::ios::binary) << whole.substr(0, length);
+    const std::string cut = folder_.Write("cut.npy", whole.substr(0, length));
     EXPECT_FALSE(ReadNpy(cut).ok()) << length;
   }
 }
 
-TEST(Npz, RefusesHugeShapesBeforeAllocating) {
+TEST_F(Npz, RefusesHugeShapesBeforeAllocating) {
   const Result<Tensor> read = ReadNpy(
       WriteNpyWith("huge.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 4096), }", ""));
   ASSERT_FALSE(read.ok());
   EXPECT_EQ(read.error().code, ErrorCode::kLimitExceeded);
 }
 
-TEST(Npz, RefusesOtherDTypesByName) {
+TEST_F(Npz, RefusesOtherDTypesByName) {
   for (const std::string dtype : {"'|O'", "'>f4'", "'<U3'", "[('a'"}) {
     const Result<Tensor> read =
         ReadNpy(WriteNpyWith("dtype.npy", "{'descr': " + dtype + ", 'fortran_order': False, 'shape': (0,), }", ""));
@@ -96,10 +97,9 @@ TEST(Npz, RefusesOtherDTypesByName) {
   }
 }
 
-TEST(Npz, NamesTheFileThatIsMissingOrNoArchive) {
-  EXPECT_EQ(ReadNpz(TemporaryPath("absent.npz")).error().code, ErrorCode::kIo);
-  const std::string path = TemporaryPath("text.npz");
-  std::ofstream(path) << "hello";
+TEST_F(Npz, NamesTheFileThatIsMissingOrNoArchive) {
+  EXPECT_EQ(ReadNpz(folder_ / "absent.npz").error().code, ErrorCode::kIo);
+  const std::string path = folder_.Write("text.npz", "hello");
   const Result<NamedTensors> read = ReadNpz(path);
   ASSERT_FALSE(read.ok());
   EXPECT_NE(read.error().ToString().find("text.npz"), std::string::npos);

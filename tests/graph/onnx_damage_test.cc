@@ -6,6 +6,7 @@
 
 #include "tests/graph/onnx_test_util.h"
 #include "tests/support/paths.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease::test {
 namespace {

@@ -7,6 +7,7 @@
 #include "graph/op.h"
 #include "graph/patch.h"
 #include "tests/graph/onnx_test_util.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease::test {
 namespace {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "tests/graph/onnx_test_util.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease::test {
 namespace {

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loading models that tests write byte by byte, and folders to put them in.
+// Loading models that tests write byte by byte.
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -60,43 +56,6 @@ inline OnnxModel ModelWith(const Proto& initializer, std::string_view name = "w"
   model.Input("x", {1, 4}).Output("y", {1, 4});
   return model;
 }
-
-// A folder that is removed with all it holds.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "crease-test-XXXXXX").string();
-    path_ = mkdtemp(pattern.data()) != nullptr ? pattern : "";
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
-  const std::string& path() const { return path_; }
-
-  std::string Write(std::string_view name, std::string_view content) const {
-    const std::string path = *this / name;
-    std::ofstream(path, std::ios::binary) << content;
-    return path;
-  }
-
-  // Names of what lies in it, sorted.
-  std::vector<std::string> List() const {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
-      names.push_back(entry.path().filename().string());
-    }
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-
- private:
-  std::string path_;
-};
 
 inline std::string ReadBack(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

@@ -2,11 +2,10 @@
 #include "kernels/cache_sizes.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
+
+#include "tests/support/temporary_folder.h"
 
 namespace crease {
 namespace {
@@ -36,23 +35,20 @@ TEST(CacheSizes, StrangeTextsAreNoSize) {
 // A folder of the form of /sys/devices/system/cpu/cpu0/cache.
 class CacheFolderTest : public testing::Test {
  protected:
-  CacheFolderTest() : root_(testing::TempDir() + "/crease_cache_" + std::to_string(getpid())) {}
-  ~CacheFolderTest() override { std::filesystem::remove_all(root_); }
   void Write(int index, const std::string& level, const std::string& type, const std::string& size) {
-    const std::string cache = root_ + "/index" + std::to_string(index);
-    std::filesystem::create_directories(cache);
-    std::ofstream(cache + "/level") << level << '\n';
-    std::ofstream(cache + "/type") << type << '\n';
-    std::ofstream(cache + "/size") << size << '\n';
+    const std::string cache = "index" + std::to_string(index);
+    root_.Write(cache + "/level", level + '\n');
+    root_.Write(cache + "/type", type + '\n');
+    root_.Write(cache + "/size", size + '\n');
   }
   // As read where sysconf says 1, 2 and 3 bytes.
   void Expect(size_t l1, size_t l2, size_t l3) {
-    const CacheSizes sizes = ReadCacheSizes(root_, {1, 2, 3});
+    const CacheSizes sizes = ReadCacheSizes(root_.path(), {1, 2, 3});
     EXPECT_EQ(sizes.l1, l1);
     EXPECT_EQ(sizes.l2, l2);
     EXPECT_EQ(sizes.l3, l3);
   }
-  std::string root_;
+  test::TemporaryFolder root_;
 };
 
 TEST_F(CacheFolderTest, TakesDataByLevelsWhateverTheOrder) {

@@ -17,6 +17,7 @@
 #include "graph/safetensors.h"
 #include "kernels/targets.h"
 #include "tests/support/paths.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease {
 namespace {
@@ -398,6 +399,7 @@ TEST(BatchNorm, RefusesEpilogues) {
 }
 
 TEST(BatchNorm, StateSurvivesFiles) {
+  const test::TemporaryFolder folder;
   for (const char* name : {"state.npz", "state.safetensors"}) {
     for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
       BatchNormOptions options;
@@ -407,7 +409,7 @@ TEST(BatchNorm, StateSurvivesFiles) {
       ASSERT_TRUE(norm.set_state("weight", std::vector<double>{1.5, -2, 0.25}).ok());
       ASSERT_TRUE(norm.set_state("running_mean", std::vector<double>{-1, 2, 3}).ok());
       norm.set_num_batches_tracked(7);
-      const std::string path = testing::TempDir() + "crease_bn_" + name;
+      const std::string path = folder / name;
       ASSERT_TRUE(norm.save(path, "layer1.bn.").ok());
       auto other = BatchNorm2d::create(options).value();
       const auto loaded = other.load(path, "layer1.bn.");
@@ -452,7 +454,8 @@ TEST(BatchNorm, ComesFromAnOnnxNode) {
 }
 
 TEST(Safetensors, RefusesEveryTruncation) {
-  const std::string path = testing::TempDir() + "crease_whole.safetensors";
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "whole.safetensors";
   const NamedTensors written = {{"a \"b\"", Tensor::From<float>({2, 1}, {1, 2})}, {"n", Tensor::Scalar<int64_t>(-3)}};
   ASSERT_TRUE(WriteSafetensors(path, written).ok());
   const auto read = ReadSafetensors(path);
@@ -464,8 +467,7 @@ TEST(Safetensors, RefusesEveryTruncation) {
   std::ifstream file(path, std::ios::binary);
   const std::string whole((std::istreambuf_iterator<char>(file)), {});
   for (size_t length = 0; length < whole.size(); ++length) {
-    const std::string cut = testing::TempDir() + "crease_cut.safetensors";
-    std::ofstream(cut, std::ios::binary) << whole.substr(0, length);
+    const std::string cut = folder.Write("cut.safetensors", whole.substr(0, length));
     EXPECT_FALSE(ReadSafetensors(cut).ok()) << length;
   }
 }

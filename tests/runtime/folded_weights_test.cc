@@ -3,7 +3,6 @@
 #include "runtime/folded_weights.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -19,6 +18,7 @@
 #include "graph/passes/passes.h"
 #include "graph/passes/weights.h"
 #include "tests/runtime/runtime_test_util.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease {
 namespace {
@@ -32,20 +32,13 @@ class ModelFile {
  public:
   explicit ModelFile(const Graph& graph)
       : bytes_(ExportOnnx(graph).value()),
-        path_(
-            (std::filesystem::temp_directory_path() / ("crease-folded-weights-" + std::to_string(::getpid()) + ".onnx"))
-                .string()) {
-    std::ofstream(path_, std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes_.data()), static_cast<std::streamsize>(bytes_.size()));
-  }
-  ~ModelFile() { std::filesystem::remove(path_); }
-  ModelFile(const ModelFile&) = delete;
-  ModelFile& operator=(const ModelFile&) = delete;
+        path_(folder_.Write("net.onnx", {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()})) {}
 
   Session Mapped(const Options& options = {}) const { return Session::load(path_, options).value(); }
   Session InMemory(const Options& options = {}) const { return Session::load(bytes_, options).value(); }
 
  private:
+  test::TemporaryFolder folder_;
   std::vector<std::byte> bytes_;
   std::string path_;
 };

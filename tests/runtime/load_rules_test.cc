@@ -10,6 +10,7 @@
 
 #include "crease/session.h"
 #include "tests/graph/onnx_test_util.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease::test {
 namespace {

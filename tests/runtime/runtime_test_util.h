@@ -3,10 +3,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
 #include <map>
 #include <random>
 #include <string>
@@ -17,6 +15,7 @@
 #include "graph/op.h"
 #include "runtime/session_impl.h"
 #include "runtime/tuning.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease::test {
 
@@ -176,22 +175,15 @@ inline std::shared_ptr<const Session::Impl> MakeImpl(const Graph& graph, const O
 // A tuning that asks for one kernel wherever it can be.
 class TuningFor {
  public:
-  TuningFor(const std::string& kernel, int threads)
-      : path_(
-            (std::filesystem::temp_directory_path() / ("crease-runtime-test-" + std::to_string(::getpid()))).string()) {
+  TuningFor(const std::string& kernel, int threads) : path_(folder_ / "tuning.txt") {
     Tuning everywhere;
     everywhere.SetDefault(kernel);
     EXPECT_TRUE(UpdateTuning(path_, threads, everywhere).ok());
   }
-  ~TuningFor() {
-    std::filesystem::remove(path_);
-    std::filesystem::remove(path_ + ".lock");
-  }
-  TuningFor(const TuningFor&) = delete;
-  TuningFor& operator=(const TuningFor&) = delete;
   const std::string& path() const { return path_; }
 
  private:
+  TemporaryFolder folder_;
   std::string path_;
 };
 

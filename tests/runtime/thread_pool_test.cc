@@ -6,13 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <mutex>
 #include <numeric>
 
 #include "runtime/cpu_count.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease {
 namespace {
@@ -185,44 +184,37 @@ TEST(HostExecutorAdapter, PartitionsOnTheHostsThreads) {
 
 class CgroupTest : public testing::Test {
  protected:
-  CgroupTest() : root_(testing::TempDir() + "/crease_cgroup_" + std::to_string(getpid())) {}
-  ~CgroupTest() override { std::filesystem::remove_all(root_); }
-  std::string Write(const std::string& name, const std::string& text) {
-    const std::filesystem::path path = root_ + "/" + name;
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path) << text;
-    return path;
-  }
-  std::string root_;
+  std::string Write(const std::string& name, const std::string& text) { return root_.Write(name, text); }
+  test::TemporaryFolder root_;
 };
 
 TEST_F(CgroupTest, Version2TakesTheTightestOfTheAncestors) {
   const std::string file = Write("self", "0::/pod/app\n");
   Write("mount/pod/cpu.max", "150000 100000\n");
   Write("mount/pod/app/cpu.max", "max 100000\n");
-  EXPECT_DOUBLE_EQ(CgroupCpuQuota(file, root_ + "/mount"), 1.5);
+  EXPECT_DOUBLE_EQ(CgroupCpuQuota(file, root_ / "mount"), 1.5);
 }
 
 TEST_F(CgroupTest, Version1) {
   const std::string file = Write("self", "3:cpuset:/x\n2:cpu,cpuacct:/docker/abc\n");
   Write("mount/cpu,cpuacct/docker/abc/cpu.cfs_quota_us", "50000\n");
   Write("mount/cpu,cpuacct/docker/abc/cpu.cfs_period_us", "100000\n");
-  EXPECT_DOUBLE_EQ(CgroupCpuQuota(file, root_ + "/mount"), 0.5);
+  EXPECT_DOUBLE_EQ(CgroupCpuQuota(file, root_ / "mount"), 0.5);
   Write("mount/cpu,cpuacct/docker/abc/cpu.cfs_quota_us", "-1\n");
-  EXPECT_EQ(CgroupCpuQuota(file, root_ + "/mount"), 0);
+  EXPECT_EQ(CgroupCpuQuota(file, root_ / "mount"), 0);
 }
 
 TEST_F(CgroupTest, PathOfTheHostThatIsNotMounted) {
   const std::string file = Write("self", "0::/kubepods/pod1\n");
   Write("mount/cpu.max", "200000 100000\n");
-  EXPECT_DOUBLE_EQ(CgroupCpuQuota(file, root_ + "/mount"), 2);
+  EXPECT_DOUBLE_EQ(CgroupCpuQuota(file, root_ / "mount"), 2);
 }
 
 TEST_F(CgroupTest, MissingAndStrangeFilesAreNoLimit) {
-  EXPECT_EQ(CgroupCpuQuota(root_ + "/none", root_), 0);
+  EXPECT_EQ(CgroupCpuQuota(root_ / "none", root_.path()), 0);
   const std::string file = Write("self", "garbage\n::\n1:\n0::/a\n");
   Write("mount/a/cpu.max", "often\n");
-  EXPECT_EQ(CgroupCpuQuota(file, root_ + "/mount"), 0);
+  EXPECT_EQ(CgroupCpuQuota(file, root_ / "mount"), 0);
 }
 
 TEST(DefaultThreadCount, IsPositive) { EXPECT_GE(DefaultThreadCount(), 1); }

@@ -8,6 +8,7 @@
 
 #include "runtime/lower.h"
 #include "tests/runtime/runtime_test_util.h"
+#include "tests/support/temporary_folder.h"
 
 namespace crease {
 namespace {
@@ -16,13 +17,6 @@ namespace fs = std::filesystem;
 
 class TuningFile : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("crease-tuning-test-" + std::to_string(::getpid()));
-    fs::remove_all(folder_);
-    path_ = (folder_ / "deep" / "tuning.txt").string();
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string Read() const {
     std::stringstream text;
     text << std::ifstream(path_, std::ios::binary).rdbuf();
@@ -30,8 +24,8 @@ class TuningFile : public testing::Test {
   }
   void Write(const std::string& text) const { std::ofstream(path_, std::ios::binary) << text; }
 
-  fs::path folder_;
-  std::string path_;
+  test::TemporaryFolder folder_;
+  std::string path_ = folder_ / "deep/tuning.txt";
 };
 
 Tuning One(const std::string& key, const std::string& kernel) {
