@@ -17,6 +17,7 @@
 
 #include "kernels/affine_plane-inl.h"
 #include "kernels/moments_planes-inl.h"
+#include "kernels/planes_of_49-inl.h"
 #include "kernels/side_by_side-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -50,36 +51,34 @@ HWY_INLINE V InverseRoot(D d, V v) {
   return hn::Div(one, hn::Sqrt(v));
 }
 
-// The pivot is the mean rounded to T; the shift has what rounding took from it.
+// Scale, shift and pivot of channels [c, c + n), n at most a vector. The pivot is the mean rounded to T; the shift has
+// what rounding took from it.
+template <typename T, class D, class V>
+HWY_INLINE void SetFactors(D d, const MapArgs<T>& a, size_t c, size_t n, V mean, V var) {
+  const V weight = a.weight != nullptr ? LoadUpTo(d, a.weight + c, n) : hn::Set(d, 1.0);
+  const V bias = a.bias != nullptr ? LoadUpTo(d, a.bias + c, n) : hn::Zero(d);
+  const V scale = hn::Mul(weight, InverseRoot<T>(d, hn::Add(var, hn::Set(d, a.eps))));
+  if constexpr (std::is_same_v<T, double>) {
+    StoreUpTo(scale, d, a.scale + c, n);
+    StoreUpTo(mean, d, a.pivot + c, n);
+    StoreUpTo(bias, d, a.shift + c, n);
+  } else {
+    const hn::Rebind<float, D> df;
+    const auto pivot = hn::DemoteTo(df, mean);
+    const V rest = hn::Sub(mean, hn::PromoteTo(d, pivot));
+    StoreUpTo(hn::DemoteTo(df, scale), df, a.scale + c, n);
+    StoreUpTo(pivot, df, a.pivot + c, n);
+    StoreUpTo(hn::DemoteTo(df, hn::NegMulAdd(rest, scale, bias)), df, a.shift + c, n);
+  }
+}
+
 template <typename T>
 void SetMap(const MapArgs<T>& a, int64_t channels) {
   const hn::ScalableTag<double> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d), count = static_cast<size_t>(channels);
-  const auto round = [&](V v) HWY_ATTR {
-    if constexpr (std::is_same_v<T, double>) {
-      return v;
-    } else {
-      return hn::PromoteTo(d, hn::DemoteTo(hn::Rebind<float, decltype(d)>(), v));
-    }
-  };
-  const auto store = [&](V v, T* to, size_t n) HWY_ATTR {
-    if constexpr (std::is_same_v<T, double>) {
-      StoreUpTo(v, d, to, n);
-    } else {
-      const hn::Rebind<float, decltype(d)> df;
-      StoreUpTo(hn::DemoteTo(df, v), df, to, n);
-    }
-  };
   for (size_t c = 0; c < count; c += lanes) {
     const size_t n = std::min(lanes, count - c);
-    const V mean = LoadUpTo(d, a.mean + c, n);
-    const V weight = a.weight != nullptr ? LoadUpTo(d, a.weight + c, n) : hn::Set(d, 1.0);
-    const V bias = a.bias != nullptr ? LoadUpTo(d, a.bias + c, n) : hn::Zero(d);
-    const V scale = hn::Mul(weight, InverseRoot<T>(d, hn::Add(LoadUpTo(d, a.var + c, n), hn::Set(d, a.eps))));
-    store(scale, a.scale + c, n);
-    store(mean, a.pivot + c, n);
-    store(hn::NegMulAdd(hn::Sub(mean, round(mean)), scale, bias), a.shift + c, n);
+    SetFactors(d, a, c, n, LoadUpTo(d, a.mean + c, n), LoadUpTo(d, a.var + c, n));
   }
 }
 
@@ -138,10 +137,31 @@ struct ChannelRange {
   int64_t begin, end;
   double *mean, *var;
 
-  // scale, shift and pivot of channels [first, first + count), whose mean and var are set.
   template <typename T>
-  void Set(int64_t first, int64_t count, T* scale, T* shift, T* pivot) const {
-    SetMap(MapArgs<T>::From(first, parameters, mean, var, scale, shift, pivot), count);
+  MapArgs<T> Args(int64_t first, T* scale, T* shift, T* pivot) const {
+    return MapArgs<T>::From(first, parameters, mean, var, scale, shift, pivot);
+  }
+
+  // Mean and var of `count` channels from `first` on, by the moments of all their values, and their map.
+  template <typename T>
+  HWY_INLINE void Set(int64_t first, int64_t count, const ColumnSums<T>& sums, Wide<T>* scale, Wide<T>* shift,
+                      Wide<T>* pivot) const {
+    const hn::ScalableTag<double> d;
+    const MapArgs<Wide<T>> args = Args(first, scale, shift, pivot);
+    const auto inverse = hn::Set(d, 1 / static_cast<double>(tensor.values_per_channel()));
+    const size_t channels = static_cast<size_t>(count);
+    for (size_t c = 0; c < channels; c += hn::Lanes(d)) {
+      const size_t n = std::min(hn::Lanes(d), channels - c);
+      SetVector(d, args, first, c, n, hn::Load(d, sums.mean + c), hn::Mul(hn::Load(d, sums.m2 + c), inverse));
+    }
+  }
+
+  // ... of a vector of channels from c on, counted from `first`.
+  template <class D, typename W, class V>
+  HWY_INLINE void SetVector(D d, const MapArgs<W>& args, int64_t first, size_t c, size_t n, V mean_of, V var_of) const {
+    StoreUpTo(mean_of, d, mean + first + c, n);
+    StoreUpTo(var_of, d, var + first + c, n);
+    SetFactors(d, args, c, n, mean_of, var_of);
   }
 };
 
@@ -167,7 +187,7 @@ void NormalizePlanes(const ChannelRange& range) {
   if (range.begin < range.end) measure(range.begin, NoTask<false>());
   for (int64_t c = range.begin; c < range.end; ++c) {
     Wide<T> scale, shift, pivot;
-    range.Set(c, 1, &scale, &shift, &pivot);
+    SetMap(range.Args(c, &scale, &shift, &pivot), 1);
     const T* src = static_cast<const T*>(t.src) + c * t.plane;
     T* dst = static_cast<T*>(t.dst) + c * t.plane;
     const bool more = c + 1 < range.end;
@@ -196,26 +216,6 @@ HWY_INLINE bool IsSmall(const NormTensor& t) {
   return t.plane <= static_cast<int64_t>(kMaxSmallPlane) && vector_bytes <= kWorkerBytes;
 }
 
-constexpr int64_t kLeastChannels = 128;  // so that workers have some, where they are dealt out many at a time
-
-// Small planes of which PlanesOf49 takes whole blocks.
-template <typename T>
-HWY_INLINE bool InBlocksOf49(const NormTensor& t) {
-  using Planes = PlanesOf49<T>;
-  return Planes::kFaster && t.plane == static_cast<int64_t>(Planes::kPlane) && t.channels >= kLeastChannels &&
-         IsSmall<T>(t);
-}
-
-// Reads nothing ahead, wherever the result lies: 188 KB, 16, 64 and 128 bytes behind the source in its page, 8.2, 7.5
-// and 7.8 us where MapPlanes, which does, has 9.7, 9.6 and 9.5.
-template <typename T>
-HWY_NOINLINE void MapPlanesOf49(const T* src, T* dst, size_t channels, const T* scale, const T* shift, const T* pivot) {
-  using Planes = PlanesOf49<T>;
-  for (size_t c = 0; c < channels; c += Planes::kChannels) {
-    Planes::Map(src + c * Planes::kPlane, dst + c * Planes::kPlane, scale + c, shift + c, pivot + c);
-  }
-}
-
 // Small planes: a group of channels at a time, so that sums across lanes, divisions and roots run as vectors and
 // results are written in whole lines.
 template <typename T>
@@ -226,51 +226,51 @@ void NormalizeSmallPlanes(const ChannelRange& range) {
   const bool in_order = kKnowsPages && range.walk.walk == Walk::kOrder;
   const int64_t bytes = in_order ? std::min(kGroupBytes, t.batch * kRunBytes) : kGroupBytes;
   const int64_t group = std::clamp<int64_t>(bytes / channel_bytes / lanes * lanes, lanes, kMaxGroup);
-  const double inverse = 1 / static_cast<double>(t.values_per_channel());
   ColumnSums<T> sums;
   Wide<T> scale[kMaxGroup], shift[kMaxGroup], pivot[kMaxGroup];
   AffineArgs args{nullptr, nullptr, nullptr, scale, shift, pivot};
   args.stream = range.walk.stream;
   args.walk = range.walk.walk;
   const PlanePattern<Wide<T>> pattern(t.plane, (range.end - range.begin) * t.plane, InPages(args));
-  const bool in_blocks = InBlocksOf49<T>(t);
   for (int64_t first = range.begin; first < range.end; first += group) {
     const int64_t count = std::min(group, range.end - first);
-    const int64_t of_49 = in_blocks ? RoundDown(count, static_cast<int64_t>(PlanesOf49<T>::kChannels)) : 0;
     const T* src = static_cast<const T*>(t.src) + first * t.plane;
     T* dst = static_cast<T*>(t.dst) + first * t.plane;
-    SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(of_49), static_cast<size_t>(t.plane),
-                      static_cast<size_t>(t.batch), static_cast<size_t>(t.channels * t.plane), sums);
-    CopyMoments(sums, static_cast<size_t>(count), inverse, range.mean + first, range.var + first);
-    range.Set(first, count, scale, shift, pivot);
+    SmallPlaneMoments(src, static_cast<size_t>(count), static_cast<size_t>(t.plane), static_cast<size_t>(t.batch),
+                      static_cast<size_t>(t.channels * t.plane), sums);
+    range.Set(first, count, sums, scale, shift, pivot);
     // Backwards: what was read last is nearest.
     for (int64_t n = t.batch; n-- > 0;) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
-      int64_t done = 0;
-      if constexpr (PlanesOf49<T>::kFaster) {
-        if (range.walk.walk == Walk::kOrder && !range.walk.stream) {
-          MapPlanesOf49(src + at, dst + at, static_cast<size_t>(of_49), scale, shift, pivot);
-          done = of_49;
-        }
-      }
-      if (done == count) continue;
-      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, count, t.plane, done * t.plane,
-                                                             count * t.plane);
+      MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, count, t.plane, 0, count * t.plane);
     }
   }
 }
 
-// Zen 4: four images are as many as it takes to be faster (512 channels, 4 images, 12.5 us in place of 13.7). No other
-// CPU was measured; those that walk by pages do without.
+// Ways for small planes that are faster on Zen 4; no other CPU was measured. Those that walk by pages do without.
+template <typename T>
+HWY_INLINE bool IsSmallInCaches(const NormTensor& t, ChannelWalk walk) {
+  return walk.walk == Walk::kOrder && !walk.stream && IsSmall<T>(t);
+}
+
 template <typename T>
 HWY_INLINE bool IsSideBySide(const NormTensor& t, ChannelWalk walk) {
   using Planes = PlanesSideBySide<T>;
-  constexpr int64_t kLeastImages = 4;
-  return walk.walk == Walk::kOrder && !walk.stream && IsSmall<T>(t) && t.batch >= kLeastImages &&
-         t.channels >= kLeastChannels && t.plane >= static_cast<int64_t>(Planes::kLeastPlane) &&
-         t.plane <= static_cast<int64_t>(Planes::kMaxPlane);
+  constexpr int64_t kLeastImages = 4;      // 512 channels of 7x7, 4 images, 12.5 us in place of 13.7
+  constexpr int64_t kLeastChannels = 128;  // so that workers have some, where they are dealt out many at a time
+  return IsSmallInCaches<T>(t, walk) && t.batch >= kLeastImages && t.channels >= kLeastChannels &&
+         t.plane >= static_cast<int64_t>(Planes::kLeastPlane) && t.plane <= static_cast<int64_t>(Planes::kMaxPlane);
+}
+
+// Where not IsSideBySide, which takes 0.87 of the time.
+template <typename T>
+HWY_INLINE bool InBlocksOf49(const NormTensor& t, ChannelWalk walk) {
+  using Planes = PlanesOf49<T>;
+  constexpr int64_t kMostImages = 8;  // of 100 channels, 4 images 1.11 times as fast as without, 8 1.04, 32 0.97
+  return Planes::kFaster && IsSmallInCaches<T>(t, walk) && t.batch <= kMostImages &&
+         t.plane == static_cast<int64_t>(Planes::kPlane);
 }
 
 template <typename T>
@@ -278,7 +278,60 @@ int64_t UnitOfChannels(const NormTensor& t, ChannelWalk walk) {
   if (IsSideBySide<T>(t, walk)) {
     return static_cast<int64_t>(PlanesSideBySide<T>(static_cast<size_t>(t.plane), 0).unit());
   }
-  return InBlocksOf49<T>(t) ? static_cast<int64_t>(PlanesOf49<T>::kChannels) : 1;
+  return InBlocksOf49<T>(t, walk) ? static_cast<int64_t>(PlanesOf49<T>::kChannels) : 1;
+}
+
+// Blocks of planes of 49: the next one is summed up beside the map of one, so that neither what a block's statistics
+// take nor the traffic of its results is waited for. Of the range's channels, which fill blocks.
+template <typename T>
+HWY_NOINLINE void NormalizePlanesOf49(const ChannelRange& range) {
+  using Planes = PlanesOf49<T>;
+  const hn::ScalableTag<float> d;
+  const hn::ScalableTag<double> dd;
+  const NormTensor& t = range.tensor;
+  constexpr auto kChannels = static_cast<int64_t>(Planes::kChannels);
+  const auto images = static_cast<size_t>(t.batch), stride = static_cast<size_t>(t.channels * t.plane);
+  const auto src = [&](int64_t c) { return static_cast<const float*>(t.src) + c * t.plane; };
+  const auto dst = [&](int64_t c) { return static_cast<float*>(t.dst) + c * t.plane; };
+  const size_t count = images * Planes::kPlane;
+  const PivotCheck<float> check(kGoodShortPivot, count);
+  const auto inverse = hn::Set(dd, 1 / static_cast<double>(count));
+  struct Block {
+    HWY_ALIGN float pivots[Planes::kChannels];
+    typename Planes::Factors factors;
+  } blocks[2];
+  // A block ahead: of pivots that it has just seen stored, the compiler makes permutations in place of loads.
+  const auto sample = [&](int64_t c, Block& to) HWY_ATTR {
+    if (c < range.end) hn::Store(Planes::Sample(src(c)), d, to.pivots);
+  };
+  Block *own = &blocks[0], *next = &blocks[1];
+  sample(range.begin, *own);
+  sample(range.begin + kChannels, *next);
+  typename Planes::Sums sums = Planes::SumAlone(src(range.begin), images, stride, own->pivots);
+  for (int64_t c = range.begin;; c += kChannels, std::swap(own, next)) {
+    auto pivot = hn::Load(d, own->pivots);
+    const auto better = check.Better(pivot, sums.sum, sums.square);
+    if (HWY_UNLIKELY(!hn::AllTrue(d, hn::Eq(better, pivot)))) {
+      pivot = better;
+      hn::Store(pivot, d, own->pivots);
+      sums = Planes::SumAlone(src(c), images, stride, own->pivots);
+    }
+    const MapArgs<float> args = range.Args(c, own->factors.scale, own->factors.shift, own->factors.pivot);
+    const auto set = [&](size_t at, auto pivots, auto sum, auto square) HWY_ATTR {
+      const auto of = MeanOf(dd, inverse, pivots, sum, square);
+      range.SetVector(dd, args, c, at, hn::Lanes(dd), of.mean, hn::Mul(of.m2, inverse));
+    };
+    set(0, hn::PromoteLowerTo(dd, pivot), hn::PromoteLowerTo(dd, sums.sum), hn::PromoteLowerTo(dd, sums.square));
+    set(hn::Lanes(dd), hn::PromoteUpperTo(dd, pivot), hn::PromoteUpperTo(dd, sums.sum),
+        hn::PromoteUpperTo(dd, sums.square));
+    if (c + kChannels == range.end) return Planes::MapAlone(src(c), dst(c), images, stride, own->factors);
+    sample(c + 2 * kChannels, *own);
+    sums = {hn::Zero(d), hn::Zero(d)};
+    for (size_t image = 0; image < images; ++image) {
+      const size_t at = image * stride;
+      sums.Add(Planes::Sum(src(c + kChannels) + at, next->pivots, {src(c) + at, dst(c) + at, own->factors}));
+    }
+  }
 }
 
 // Small planes of images side by side, some channels at a time, as many as fill whole vectors. All of it in one
@@ -293,7 +346,6 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
   const Planes planes(plane, stride);
   const size_t block = planes.block(), fit = kBesideBytes / (batch * plane * sizeof(T));
   const size_t most = std::clamp(hwy::RoundDownTo(fit, planes.unit()), planes.unit(), Planes::kMaxChannels);
-  const double inverse = 1 / static_cast<double>(batch * plane);
   ColumnSums<T> sums;
   W scale[Planes::kMaxChannels], shift[Planes::kMaxChannels], pivot[Planes::kMaxChannels];
   for (int64_t first = range.begin; first < range.end; first += static_cast<int64_t>(most)) {
@@ -309,8 +361,7 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
         planes.Sum(src + image * stride, channels, images, sums.pivot, sums.sum, sums.square);
       });
     }
-    CopyMoments(sums, channels, inverse, range.mean + first, range.var + first);
-    range.Set(first, count, scale, shift, pivot);
+    range.Set(first, count, sums, scale, shift, pivot);
     planes.template Map<kDown>(src, dst, channels, batch, scale, shift, pivot);
   }
 }
@@ -318,15 +369,23 @@ HWY_NOINLINE void NormalizeSideBySide(const ChannelRange& range) {
 template <typename T>
 void NormalizeSmall(const ChannelRange& range) {
   const NormTensor& t = range.tensor;
-  if (!IsSideBySide<T>(t, range.walk)) return NormalizeSmallPlanes<T>(range);
-  ChannelRange beside = range, rest = range;
-  beside.end = rest.begin = range.begin + RoundDown(range.end - range.begin, UnitOfChannels<T>(t, range.walk));
-  // Down where the result lies up to half a page after the source, so that no load waits for the stores before it: 64
-  // bytes after it, in a program of its own 99 us, upwards 135.
-  const uintptr_t ahead = AheadInPage(t.src, t.dst);
-  const auto normalize =
-      ahead > 0 && ahead < kCompared / 2 ? NormalizeSideBySide<T, true> : NormalizeSideBySide<T, false>;
-  if (beside.begin < beside.end) normalize(beside);
+  const int64_t unit = UnitOfChannels<T>(t, range.walk);
+  ChannelRange units = range, rest = range;
+  units.end = rest.begin = range.begin + RoundDown(range.end - range.begin, unit);
+  if (IsSideBySide<T>(t, range.walk)) {
+    // Down where the result lies up to half a page after the source, so that no load waits for the stores before it:
+    // 64 bytes after it, in a program of its own 99 us, upwards 135.
+    const uintptr_t ahead = AheadInPage(t.src, t.dst);
+    const auto normalize =
+        ahead > 0 && ahead < kCompared / 2 ? NormalizeSideBySide<T, true> : NormalizeSideBySide<T, false>;
+    if (units.begin < units.end) normalize(units);
+  } else if (InBlocksOf49<T>(t, range.walk)) {
+    if constexpr (PlanesOf49<T>::kFaster) {
+      if (units.begin < units.end) NormalizePlanesOf49<T>(units);
+    }
+  } else {
+    rest.begin = range.begin;
+  }
   if (rest.begin < rest.end) NormalizeSmallPlanes<T>(rest);
 }
 

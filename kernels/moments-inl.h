@@ -267,23 +267,33 @@ void AddTurns(const T* src, size_t n, size_t stride, const T* next, const Task& 
   }
 }
 
+// Of columns.
+template <class VD>
+struct ColumnMean {
+  VD mean, m2;
+};
+
+// Of as many values as `inverse` is the reciprocal of, by sums of deviations from the pivot and of their squares.
+template <class DD, class VD>
+HWY_INLINE ColumnMean<VD> MeanOf(DD dd, VD inverse, VD pivot, VD sum, VD square) {
+  return {hn::MulAdd(sum, inverse, pivot), hn::Max(hn::Zero(dd), hn::NegMulAdd(hn::Mul(sum, sum), inverse, square))};
+}
+
 // Merges `count` rows, given by sums of deviations from the pivot and of their squares, into the moments
 // of `done` rows.
 template <class DD, class VD>
 HWY_INLINE void MergeColumns(DD dd, VD pivot, VD sum, VD square, double done, double count, double* mean, double* m2) {
-  const VD inverse = hn::Set(dd, 1 / count);
-  const VD own_mean = hn::MulAdd(sum, inverse, pivot);
-  const VD own_m2 = hn::Max(hn::Zero(dd), hn::NegMulAdd(hn::Mul(sum, sum), inverse, square));
+  const ColumnMean<VD> own = MeanOf(dd, hn::Set(dd, 1 / count), pivot, sum, square);
   if (done == 0) {
-    hn::StoreU(own_mean, dd, mean);
-    hn::StoreU(own_m2, dd, m2);
+    hn::StoreU(own.mean, dd, mean);
+    hn::StoreU(own.m2, dd, m2);
     return;
   }
   const VD old = hn::LoadU(dd, mean);
-  const VD delta = hn::Sub(own_mean, old);
+  const VD delta = hn::Sub(own.mean, old);
   const double share = count / (done + count);
   hn::StoreU(hn::MulAdd(delta, hn::Set(dd, share), old), dd, mean);
-  const VD both = hn::Add(hn::LoadU(dd, m2), own_m2);
+  const VD both = hn::Add(hn::LoadU(dd, m2), own.m2);
   hn::StoreU(hn::MulAdd(hn::Mul(delta, delta), hn::Set(dd, share * done), both), dd, m2);
 }
 
@@ -354,22 +364,39 @@ HWY_INLINE void PivotsFromMeans(size_t n, ColumnSums<T>& sums) {
   }
 }
 
-// Gives the columns whose pivot was not `good`, as kGoodPivot is meant, their own means. Whether there were any.
+// Whether sums were taken about good pivots: kGoodPivot or kGoodShortPivot says what is good.
 template <typename T>
-HWY_INLINE bool MovePivots(double good, size_t rows, size_t columns, ColumnSums<T>& sums) {
+class PivotCheck {
+ public:
+  using D = hn::ScalableTag<Wide<T>>;
+  using V = hn::Vec<D>;
+
+  HWY_INLINE PivotCheck(double good, size_t count)
+      : inverse_(hn::Set(D(), static_cast<Wide<T>>(1.0 / static_cast<double>(count)))),
+        kept_(hn::Set(D(), static_cast<Wide<T>>(1 - 1 / good))) {}
+
+  // The pivots where they were good or could be no better, else the means.
+  HWY_INLINE V Better(V pivot, V sum, V square) const {
+    const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse_), hn::Mul(square, kept_));
+    return hn::IfThenElse(near, pivot, RoundPivot<T>(D(), hn::MulAdd(sum, inverse_, pivot)));
+  }
+
+ private:
+  V inverse_, kept_;
+};
+
+// Gives the columns whose pivot was not good their own means. Whether there were any.
+template <typename T>
+HWY_INLINE bool MovePivots(const PivotCheck<T>& check, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
-  const V inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(rows)));
-  const V kept = hn::Set(d, static_cast<Wide<T>>(1 - 1 / good));
   bool moved = false;
   for (size_t c = 0; c < columns; c += hn::Lanes(d)) {
-    const V sum = hn::Load(d, sums.sum + c), pivot = hn::Load(d, sums.pivot + c);
-    const V better = RoundPivot<T>(d, hn::MulAdd(sum, inverse, pivot));
-    const auto near = hn::Le(hn::Mul(hn::Mul(sum, sum), inverse), hn::Mul(hn::Load(d, sums.square + c), kept));
-    const auto stays = hn::Or(hn::Or(near, hn::Eq(better, pivot)), hn::Not(hn::FirstN(d, columns - c)));
-    if (hn::AllTrue(d, stays)) continue;
+    const auto pivot = hn::Load(d, sums.pivot + c);
+    const auto better = check.Better(pivot, hn::Load(d, sums.sum + c), hn::Load(d, sums.square + c));
+    const auto moves = hn::And(hn::Ne(better, pivot), hn::FirstN(d, columns - c));
+    if (hn::AllFalse(d, moves)) continue;
     moved = true;
-    hn::Store(hn::IfThenElse(stays, pivot, better), d, sums.pivot + c);
+    hn::Store(hn::IfThenElse(moves, better, pivot), d, sums.pivot + c);
   }
   return moved;
 }
@@ -383,7 +410,7 @@ HWY_INLINE void AddBlockOfColumns(double good, size_t done, size_t count, size_t
   const hn::ScalableTag<Wide<T>> d;
   const size_t lanes = hn::Lanes(d);
   add();
-  if (MovePivots(good, count, columns, sums)) add();
+  if (MovePivots(PivotCheck<T>(good, count), columns, sums)) add();
   for (size_t c = 0; c < columns; c += lanes) {
     MergeWide(d, hn::Load(d, sums.pivot + c), hn::Load(d, sums.sum + c), hn::Load(d, sums.square + c),
               static_cast<double>(done), static_cast<double>(count), sums.mean + c, sums.m2 + c);

@@ -14,10 +14,9 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <utility>
+#include <type_traits>
 
 #include "kernels/moments-inl.h"
-#include "kernels/planes_of_49-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace crease {
@@ -91,61 +90,33 @@ HWY_INLINE void SumFour(const T* src, const size_t (&offset)[kFour], size_t n, s
   if constexpr (kSquares) StoreSums(d, squares, square);
 }
 
-// Sums of planes of 49 about pivots that are sampled on the way with kSample: those of the next channels beside the
-// sums of these, so that nothing waits for them. `channels`: of whole blocks.
-template <bool kSample, bool kOne, typename T>
-HWY_NOINLINE void SumPlanesOf49(const T* src, size_t channels, size_t runs, size_t stride, ColumnSums<T>& sums) {
-  using Planes = PlanesOf49<T>;
-  if constexpr (kSample) Planes::Sample(src, sums.pivot);
-  for (size_t c = 0; c < channels; c += Planes::kChannels) {
-    const size_t next = c + Planes::kChannels;
-    if (kSample && next < channels) Planes::Sample(src + next * Planes::kPlane, sums.pivot + next);
-    Planes::template Sum<kOne>(src + c * Planes::kPlane, runs, stride, sums.pivot + c, sums.sum + c, sums.square + c);
-  }
-}
-
 // Of `channels` <= kMaxColumns planes of n <= kMaxSmallPlane elements, adjacent, in `batch` images: their moments, to
-// sums.mean and sums.m2. `of_49`: how many of them, from the first on, are in blocks of PlanesOf49.
+// sums.mean and sums.m2.
 template <typename T>
-void SmallPlaneMoments(const T* src, size_t channels, size_t of_49, size_t n, size_t batch, size_t stride,
-                       ColumnSums<T>& sums) {
+void SmallPlaneMoments(const T* src, size_t channels, size_t n, size_t batch, size_t stride, ColumnSums<T>& sums) {
   // The last four repeat a channel where fewer are left: every channel is added up in the same way.
-  const auto sum_rest = [&](auto squares, size_t length, size_t image, size_t images) HWY_ATTR {
-    for (size_t c = of_49; c < channels; c += kFour) {
+  const auto sum = [&](auto squares, size_t length, size_t image, size_t images) HWY_ATTR {
+    for (size_t c = 0; c < channels; c += kFour) {
       const size_t last = std::min(kFour, channels - c) - 1;
       const size_t offset[kFour] = {0, std::min<size_t>(1, last) * n, std::min<size_t>(2, last) * n, last * n};
       SumFour<squares.value>(src + image * stride + c * n, offset, length, images, stride, sums.pivot + c, sums.sum + c,
                              sums.square + c);
     }
   };
-  const auto sample = [&]() HWY_ATTR {
-    const hn::ScalableTag<Wide<T>> d;
-    const size_t sampled = std::min(n, kSampled);
-    sum_rest(std::false_type(), sampled, 0, 1);
-    const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(sampled)));
-    for (size_t c = of_49; c < channels; c += hn::Lanes(d)) {
-      hn::Store(RoundPivot<T>(d, hn::Mul(hn::Load(d, sums.sum + c), inverse)), d, sums.pivot + c);
-    }
-  };
-  bool sampled = false;
-  const auto add = [&](size_t image, size_t images) HWY_ATTR {
-    const bool first = !std::exchange(sampled, true);
-    if constexpr (PlanesOf49<T>::kFaster) {
-      const auto sum = !first        ? SumPlanesOf49<false, false, T>
-                       : images == 1 ? SumPlanesOf49<true, true, T>
-                                     : SumPlanesOf49<true, false, T>;
-      if (of_49 > 0) sum(src + image * stride, of_49, images, stride, sums);
-      if (of_49 == channels) return;
-    }
-    if (first) sample();
-    sum_rest(std::true_type(), n, image, images);
-  };
+  const hn::ScalableTag<Wide<T>> d;
+  const size_t sampled = std::min(n, kSampled);
+  sum(std::false_type(), sampled, 0, 1);
+  const auto inverse = hn::Set(d, static_cast<Wide<T>>(1.0 / static_cast<double>(sampled)));
+  for (size_t c = 0; c < channels; c += hn::Lanes(d)) {
+    hn::Store(RoundPivot<T>(d, hn::Mul(hn::Load(d, sums.sum + c), inverse)), d, sums.pivot + c);
+  }
   constexpr size_t kLanes = HWY_MAX_LANES_D(hn::ScalableTag<Wide<T>>);
   const size_t images = std::max<size_t>(1, kLaneTerms<T> / hwy::DivCeil(n, kLanes));
   for (size_t image = 0; image < batch; image += images) {
     const size_t count = std::min(images, batch - image);
     if (image > 0) PivotsFromMeans(channels, sums);
-    AddBlockOfColumns(kGoodShortPivot, image * n, count * n, channels, sums, [&]() HWY_ATTR { add(image, count); });
+    AddBlockOfColumns(kGoodShortPivot, image * n, count * n, channels, sums,
+                      [&]() HWY_ATTR { sum(std::true_type(), n, image, count); });
   }
 }
 

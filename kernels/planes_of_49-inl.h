@@ -28,45 +28,96 @@ template <typename T>
 class PlanesOf49 {
  public:
   using D = hn::ScalableTag<float>;
+  using V = hn::Vec<D>;
   static constexpr size_t kLanes = HWY_MAX_LANES_D(D);
   static constexpr bool kFaster = std::is_same_v<T, float> && kLanes == 16;
   static constexpr size_t kPlane = 49, kChannels = 16;
 
+  // Of each channel: deviations from its pivot, and their squares.
+  struct Sums {
+    V sum, square;
+    HWY_INLINE void Add(const Sums& more) {
+      sum = hn::Add(sum, more.sum);
+      square = hn::Add(square, more.square);
+    }
+  };
+  // For scale * (x - pivot) + shift.
+  struct Factors {
+    HWY_ALIGN float scale[kChannels], shift[kChannels], pivot[kChannels];
+  };
+
   // The means of 16 elements of each channel, which lie in one line where src does: the others are read without them.
-  static HWY_INLINE void Sample(const float* src, float* pivot) {
-    const D d;
+  static HWY_INLINE V Sample(const float* src) {
     const V sum = Whole(SampleQuad<0>(src), SampleQuad<1>(src), SampleQuad<2>(src), SampleQuad<3>(src));
-    hn::StoreU(hn::Mul(sum, hn::Set(d, 1.0f / kLanes)), d, pivot);
+    return hn::Mul(sum, hn::Set(D(), 1.0f / kLanes));
   }
 
-  // Sums of deviations from the pivots and of their squares, of `runs` > 0 images that are `stride` apart; kOne: of
-  // one. What four channels have in vectors is added up across lanes beside the reading of the next four.
-  template <bool kOne>
-  static HWY_INLINE void Sum(const float* src, size_t runs, size_t stride, const float* pivot, float* sum,
-                             float* square) {
-    constexpr size_t kNext = kFour * kPlane;
-    const Four a = Read<kOne>(src, runs, stride, pivot), b = Read<kOne>(src + kNext, runs, stride, pivot + kFour);
-    const Quads qa = AddUp(a);
-    const Four c = Read<kOne>(src + 2 * kNext, runs, stride, pivot + 2 * kFour);
-    const Quads qb = AddUp(b);
-    const Four e = Read<kOne>(src + 3 * kNext, runs, stride, pivot + 3 * kFour);
-    const Quads qc = AddUp(c), qe = AddUp(e);
-    const D d;
-    hn::StoreU(hn::Add(Whole(qa.sum, qb.sum, qc.sum, qe.sum), Joined(a.last_sum, b.last_sum, c.last_sum, e.last_sum)),
-               d, sum);
-    hn::StoreU(hn::Add(Whole(qa.square, qb.square, qc.square, qe.square),
-                       Joined(a.last_square, b.last_square, c.last_square, e.last_square)),
-               d, square);
-  }
-
-  // scale * (x - pivot) + shift of one image, in whole vectors: one on the border of two planes has the parameters of
+  // The map of one image, channel by channel, in whole vectors: one on the border of two planes has the factors of
   // both.
-  static HWY_INLINE void Map(const float* src, float* dst, const float* scale, const float* shift, const float* pivot) {
-    MapAll(src, dst, scale, shift, pivot, std::make_index_sequence<kChannels>());
+  class Mapper {
+   public:
+    HWY_INLINE Mapper(const float* src, float* dst, const Factors& factors) : src_(src), dst_(dst), factors_(factors) {}
+
+    // The vectors of channel kC, first the one that begins in the channel before.
+    template <size_t kC>
+    HWY_INLINE void Channel() {
+      constexpr size_t kBegin = kC * kPlane, kPast = kBegin % kLanes;
+      constexpr size_t kFirst = hwy::RoundUpTo(kBegin, kLanes), kEnd = hwy::RoundDownTo(kBegin + kPlane, kLanes);
+      const One own = Of(kC);
+      if constexpr (kPast != 0) {
+        const auto m = hn::FirstN(D(), kPast);
+        MapVector(kBegin - kPast,
+                  {hn::IfThenElse(m, before_.scale, own.scale), hn::IfThenElse(m, before_.shift, own.shift),
+                   hn::IfThenElse(m, before_.pivot, own.pivot)});
+      }
+      for (size_t at = kFirst; at < kEnd; at += kLanes) MapVector(at, own);
+      before_ = own;
+    }
+
+   private:
+    struct One {
+      V scale, shift, pivot;
+    };
+    HWY_INLINE One Of(size_t c) const {
+      const D d;
+      return {hn::Set(d, factors_.scale[c]), hn::Set(d, factors_.shift[c]), hn::Set(d, factors_.pivot[c])};
+    }
+    HWY_INLINE void MapVector(size_t at, const One& of) const {
+      const D d;
+      hn::StoreU(HWY_NAMESPACE::Map<true>(hn::LoadU(d, src_ + at), of.scale, of.shift, of.pivot), d, dst_ + at);
+    }
+
+    const float* src_;
+    float* dst_;
+    const Factors& factors_;
+    One before_;
+  };
+
+  // Of one image, beside the map of another block's: a channel is summed up, then the mapper's is mapped. A function of
+  // its own: in a loop over images the compiler would load all factors before, and have registers for few.
+  static HWY_NOINLINE Sums Sum(const float* src, const float* pivot, Mapper mapper) {
+    return SumBeside(src, pivot, mapper);
+  }
+
+  // Of `images` that are `stride` apart.
+  static HWY_NOINLINE Sums SumAlone(const float* src, size_t images, size_t stride, const float* pivot) {
+    Sums sums{hn::Zero(D()), hn::Zero(D())};
+    for (size_t image = 0; image < images; ++image) {
+      Nothing nothing;
+      sums.Add(SumBeside(src + image * stride, pivot, nothing));
+    }
+    return sums;
+  }
+
+  static HWY_INLINE void MapAlone(const float* src, float* dst, size_t images, size_t stride, const Factors& factors) {
+    for (size_t image = 0; image < images; ++image) {
+      Mapper mapper(src + image * stride, dst + image * stride, factors);
+      MapChannels(mapper, std::make_index_sequence<kChannels>());
+    }
   }
 
  private:
-  using V = hn::Vec<D>;
+  // Sums are taken by half vectors: fewer of them lie on two lines, and fewer lanes are left to add up.
   using Half = hn::Half<D>;
   using VHalf = hn::Vec<Half>;
   using D4 = hn::FixedTag<float, 4>;
@@ -75,26 +126,37 @@ class PlanesOf49 {
 
   // What is summed of four channels; of their last elements, which fill no vector, apart.
   struct Four {
-    V sum[kFour], square[kFour];
+    VHalf sum[kFour], square[kFour];
     V4 last_sum, last_square;
   };
   // Sums of four channels, each in two parts, 4 lanes apart.
   struct Quads {
     VHalf sum, square;
   };
-  struct Parameters {
-    V scale, shift, pivot;
+
+  // What takes the Mapper's place where there is nothing to map.
+  struct Nothing {
+    template <size_t kC>
+    HWY_INLINE void Channel() {}
   };
 
-  static HWY_INLINE VHalf AddHalves(V v) {
-    const Half h;
-    return hn::Add(hn::LowerHalf(h, v), hn::UpperHalf(h, v));
+  // What four channels have in vectors is added up across lanes beside the reading of the next four.
+  template <class Beside>
+  static HWY_INLINE Sums SumBeside(const float* src, const float* pivot, Beside& beside) {
+    const Four a = Read<0>(src, pivot, beside), b = Read<1>(src, pivot, beside);
+    const Quads qa = AddUp(a);
+    const Four c = Read<2>(src, pivot, beside);
+    const Quads qb = AddUp(b);
+    const Four e = Read<3>(src, pivot, beside);
+    const Quads qc = AddUp(c), qe = AddUp(e);
+    return {
+        hn::Add(Whole(qa.sum, qb.sum, qc.sum, qe.sum), Joined(a.last_sum, b.last_sum, c.last_sum, e.last_sum)),
+        hn::Add(Whole(qa.square, qb.square, qc.square, qe.square),
+                Joined(a.last_square, b.last_square, c.last_square, e.last_square)),
+    };
   }
 
-  static HWY_INLINE VHalf AddFour(const V (&v)[kFour]) {
-    return SumBlocks(Half(), AddHalves(v[0]), AddHalves(v[1]), AddHalves(v[2]), AddHalves(v[3]));
-  }
-
+  static HWY_INLINE VHalf AddFour(const VHalf (&v)[kFour]) { return SumBlocks(Half(), v[0], v[1], v[2], v[3]); }
   static HWY_INLINE Quads AddUp(const Four& f) { return {AddFour(f.sum), AddFour(f.square)}; }
 
   // The sums of 16 channels.
@@ -123,59 +185,42 @@ class PlanesOf49 {
     return SumBlocks(Half(), Sampled<kC>(src), Sampled<kC + 1>(src), Sampled<kC + 2>(src), Sampled<kC + 3>(src));
   }
 
-  template <bool kOne>
-  static HWY_INLINE Four Read(const float* src, size_t runs, size_t stride, const float* pivot) {
-    const D d;
-    const D4 d4;
+  // Of a plane but for its last element.
+  static HWY_INLINE void SumPlane(const float* src, const float* pivot, VHalf& sum, VHalf& square) {
+    const Half h;
+    const VHalf p = hn::Set(h, *pivot);
+    const auto at = [&](size_t i) HWY_ATTR { return hn::Sub(hn::LoadU(h, src + i * hn::Lanes(h)), p); };
+    const VHalf a = at(0), b = at(1), c = at(2), e = at(3), f = at(4), g = at(5);
+    sum = hn::Add(AddByMultiplier(h, hn::Add(a, b), c), AddByMultiplier(h, hn::Add(e, f), g));
+    square = hn::MulAdd(e, e, hn::MulAdd(c, c, hn::MulAdd(b, b, hn::Mul(a, a))));
+    square = hn::MulAdd(g, g, hn::MulAdd(f, f, square));
+  }
+
+  template <size_t kQuad, class Beside>
+  static HWY_INLINE Four Read(const float* src, const float* pivot, Beside& beside) {
+    constexpr size_t kC = kQuad * kFour;
+    const float *from = src + kC * kPlane, *of = pivot + kC;
     Four f;
-    for (size_t k = 0; k < kFour; ++k) f.sum[k] = f.square[k] = hn::Zero(d);
-    f.last_sum = f.last_square = hn::Zero(d4);
-    const size_t count = kOne ? 1 : runs;
-    for (size_t run = 0; run < count; ++run, src += stride) {
-      for (size_t k = 0; k < kFour; ++k) {
-        const float* from = src + k * kPlane;
-        const V p = hn::Set(d, pivot[k]);
-        const V x = hn::Sub(hn::LoadU(d, from), p), y = hn::Sub(hn::LoadU(d, from + kLanes), p);
-        const V z = hn::Sub(hn::LoadU(d, from + 2 * kLanes), p);
-        f.sum[k] = AddByMultiplier(d, hn::Add(hn::Add(f.sum[k], x), y), z);
-        f.square[k] = hn::MulAdd(z, z, hn::MulAdd(y, y, hn::MulAdd(x, x, f.square[k])));
-      }
-      const auto last = [&](size_t k) HWY_ATTR { return hn::Set(d4, src[k * kPlane + kPlane - 1]); };
-      const V4 x = hn::Sub(hn::ConcatLowerLower(d4, hn::InterleaveLower(d4, last(2), last(3)),
-                                                hn::InterleaveLower(d4, last(0), last(1))),
-                           hn::LoadU(d4, pivot));
-      f.last_sum = hn::Add(f.last_sum, x);
-      f.last_square = hn::MulAdd(x, x, f.last_square);
-    }
+    SumPlane(from, of, f.sum[0], f.square[0]);
+    beside.template Channel<kC>();
+    SumPlane(from + kPlane, of + 1, f.sum[1], f.square[1]);
+    beside.template Channel<kC + 1>();
+    SumPlane(from + 2 * kPlane, of + 2, f.sum[2], f.square[2]);
+    beside.template Channel<kC + 2>();
+    SumPlane(from + 3 * kPlane, of + 3, f.sum[3], f.square[3]);
+    beside.template Channel<kC + 3>();
+    const D4 d4;
+    const auto last = [&](size_t k) HWY_ATTR { return hn::Set(d4, from[k * kPlane + kPlane - 1]); };
+    f.last_sum = hn::Sub(
+        hn::ConcatLowerLower(d4, hn::InterleaveLower(d4, last(2), last(3)), hn::InterleaveLower(d4, last(0), last(1))),
+        hn::LoadU(d4, of));
+    f.last_square = hn::Mul(f.last_sum, f.last_sum);
     return f;
   }
 
-  static HWY_INLINE void MapVector(const float* src, float* dst, size_t at, const Parameters& of) {
-    const D d;
-    hn::StoreU(HWY_NAMESPACE::Map<true>(hn::LoadU(d, src + at), of.scale, of.shift, of.pivot), d, dst + at);
-  }
-
-  // The vectors of channel kC, first the one that begins in the channel before, whose parameters become this one's.
-  template <size_t kC>
-  static HWY_INLINE void MapChannel(const float* src, float* dst, const Parameters& own, Parameters& before) {
-    constexpr size_t kBegin = kC * kPlane, kPast = kBegin % kLanes;
-    constexpr size_t kFirst = hwy::RoundUpTo(kBegin, kLanes), kEnd = hwy::RoundDownTo(kBegin + kPlane, kLanes);
-    if constexpr (kPast != 0) {
-      const auto m = hn::FirstN(D(), kPast);
-      MapVector(src, dst, kBegin - kPast,
-                {hn::IfThenElse(m, before.scale, own.scale), hn::IfThenElse(m, before.shift, own.shift),
-                 hn::IfThenElse(m, before.pivot, own.pivot)});
-    }
-    for (size_t at = kFirst; at < kEnd; at += kLanes) MapVector(src, dst, at, own);
-    before = own;
-  }
-
   template <size_t... kC>
-  static HWY_INLINE void MapAll(const float* src, float* dst, const float* scale, const float* shift,
-                                const float* pivot, std::index_sequence<kC...>) {
-    const D d;
-    Parameters before{hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-    (MapChannel<kC>(src, dst, {hn::Set(d, scale[kC]), hn::Set(d, shift[kC]), hn::Set(d, pivot[kC])}, before), ...);
+  static HWY_INLINE void MapChannels(Mapper& mapper, std::index_sequence<kC...>) {
+    (mapper.template Channel<kC>(), ...);
   }
 };
 
