@@ -17,6 +17,7 @@
 
 #include "kernels/affine_plane-inl.h"
 #include "kernels/moments_planes-inl.h"
+#include "kernels/norm_factors-inl.h"
 #include "kernels/planes_of_49-inl.h"
 #include "kernels/side_by_side-inl.h"
 
@@ -33,44 +34,6 @@ constexpr int64_t kMaxGroup = kMaxColumns;
 // Of images side by side, where unit() channels of them are no more: what L1 holds, and a little beside it.
 constexpr size_t kBesideBytes = 28 << 10;
 constexpr int64_t kWorkerBytes = 1 << 20;  // what a worker may well have in its L2
-
-// 1 / sqrt(v) for a factor of type T: exact to double where that is double, else to 2^-40.
-template <typename T, class D, class V>
-HWY_INLINE V InverseRoot(D d, V v) {
-  const V one = hn::Set(d, 1.0);
-#if HWY_TARGET <= HWY_AVX3
-  // Divider and root together take 40 cycles a vector. One step of third order from 14 good bits; 0 and infinity have
-  // no finite error, and their estimate is exact.
-  if constexpr (!std::is_same_v<T, double>) {
-    const V estimate = hn::ApproximateReciprocalSqrt(v);
-    const V error = hn::NegMulAdd(hn::Mul(v, estimate), estimate, one);
-    const V step = hn::Mul(error, hn::MulAdd(error, hn::Set(d, 0.375), hn::Set(d, 0.5)));
-    return hn::IfThenElse(hn::IsFinite(error), hn::MulAdd(estimate, step, estimate), estimate);
-  }
-#endif
-  return hn::Div(one, hn::Sqrt(v));
-}
-
-// Scale, shift and pivot of channels [c, c + n), n at most a vector. The pivot is the mean rounded to T; the shift has
-// what rounding took from it.
-template <typename T, class D, class V>
-HWY_INLINE void SetFactors(D d, const MapArgs<T>& a, size_t c, size_t n, V mean, V var) {
-  const V weight = a.weight != nullptr ? LoadUpTo(d, a.weight + c, n) : hn::Set(d, 1.0);
-  const V bias = a.bias != nullptr ? LoadUpTo(d, a.bias + c, n) : hn::Zero(d);
-  const V scale = hn::Mul(weight, InverseRoot<T>(d, hn::Add(var, hn::Set(d, a.eps))));
-  if constexpr (std::is_same_v<T, double>) {
-    StoreUpTo(scale, d, a.scale + c, n);
-    StoreUpTo(mean, d, a.pivot + c, n);
-    StoreUpTo(bias, d, a.shift + c, n);
-  } else {
-    const hn::Rebind<float, D> df;
-    const auto pivot = hn::DemoteTo(df, mean);
-    const V rest = hn::Sub(mean, hn::PromoteTo(d, pivot));
-    StoreUpTo(hn::DemoteTo(df, scale), df, a.scale + c, n);
-    StoreUpTo(pivot, df, a.pivot + c, n);
-    StoreUpTo(hn::DemoteTo(df, hn::NegMulAdd(rest, scale, bias)), df, a.shift + c, n);
-  }
-}
 
 template <typename T>
 void SetMap(const MapArgs<T>& a, int64_t channels) {
@@ -152,16 +115,9 @@ struct ChannelRange {
     const size_t channels = static_cast<size_t>(count);
     for (size_t c = 0; c < channels; c += hn::Lanes(d)) {
       const size_t n = std::min(hn::Lanes(d), channels - c);
-      SetVector(d, args, first, c, n, hn::Load(d, sums.mean + c), hn::Mul(hn::Load(d, sums.m2 + c), inverse));
+      SetChannels(d, args, mean + first, var + first, c, n, hn::Load(d, sums.mean + c),
+                  hn::Mul(hn::Load(d, sums.m2 + c), inverse));
     }
-  }
-
-  // ... of a vector of channels from c on, counted from `first`.
-  template <class D, typename W, class V>
-  HWY_INLINE void SetVector(D d, const MapArgs<W>& args, int64_t first, size_t c, size_t n, V mean_of, V var_of) const {
-    StoreUpTo(mean_of, d, mean + first + c, n);
-    StoreUpTo(var_of, d, var + first + c, n);
-    SetFactors(d, args, c, n, mean_of, var_of);
   }
 };
 
@@ -319,7 +275,7 @@ HWY_NOINLINE void NormalizePlanesOf49(const ChannelRange& range) {
     const MapArgs<float> args = range.Args(c, own->factors.scale, own->factors.shift, own->factors.pivot);
     const auto set = [&](size_t at, auto pivots, auto sum, auto square) HWY_ATTR {
       const auto of = MeanOf(dd, inverse, pivots, sum, square);
-      range.SetVector(dd, args, c, at, hn::Lanes(dd), of.mean, hn::Mul(of.m2, inverse));
+      SetChannels(dd, args, range.mean + c, range.var + c, at, hn::Lanes(dd), of.mean, hn::Mul(of.m2, inverse));
     };
     set(0, hn::PromoteLowerTo(dd, pivot), hn::PromoteLowerTo(dd, sums.sum), hn::PromoteLowerTo(dd, sums.square));
     set(hn::Lanes(dd), hn::PromoteUpperTo(dd, pivot), hn::PromoteUpperTo(dd, sums.sum),

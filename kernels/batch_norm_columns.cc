@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/batch_norm_columns.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "kernels/batch_norm_rows.h"
+#include "kernels/rounding.h"
+#include "kernels/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/batch_norm_columns.cc"
+#include <hwy/foreach_target.h>
+// After foreach_target.h, so that each target has its own copy.
+#include <hwy/highway.h>
+
+#include "kernels/affine_vector-inl.h"
+#include "kernels/norm_factors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace crease {
+namespace HWY_NAMESPACE {
+
+constexpr size_t kMostRows = 512;
+constexpr size_t kSampled = 8;     // rows whose mean is the first pivot
+constexpr size_t kRowsOfSum = 32;  // what one lane adds up before it is added to what came before
+
+// The rows of a tensor.
+template <typename T>
+struct Rows {
+  const T* src;
+  T* dst;
+  size_t count, src_pitch, dst_pitch;
+};
+
+// kVectors vectors of columns; whole ones, or one of fewer columns.
+template <typename T, size_t kVectors, bool kWhole>
+class ColumnBlock {
+ public:
+  using W = Wide<T>;
+  using D = hn::ScalableTag<W>;
+  using V = hn::Vec<D>;
+  static constexpr size_t kLanes = HWY_MAX_LANES_D(D), kColumns = kVectors * kLanes;
+
+  // The columns from `at` on, `columns` of them where not whole. Their first pivots.
+  HWY_INLINE void Start(const Rows<T>& rows, size_t at, size_t columns) {
+    const D d;
+    at_ = at;
+    columns_ = kWhole ? kColumns : columns;
+    const size_t sampled = std::min(kSampled, rows.count);
+    V sum[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Zero(d);
+    for (size_t row = 0; row < sampled; ++row) {
+      for (size_t v = 0; v < kVectors; ++v)
+        sum[v] = hn::Add(sum[v], Load(rows.src + row * rows.src_pitch + at, v, columns_));
+    }
+    const V inverse = hn::Set(d, static_cast<W>(1.0 / static_cast<double>(sampled)));
+    for (size_t v = 0; v < kVectors; ++v) hn::Store(RoundPivot<T>(d, hn::Mul(sum[v], inverse)), d, pivot_ + v * kLanes);
+  }
+
+  // Gives columns whose pivots were not good their means. Whether there were any.
+  HWY_INLINE bool MovePivots(const PivotCheck<T>& check) {
+    const D d;
+    bool moved = false;
+    for (size_t v = 0; v < kVectors; ++v) {
+      const V pivot = hn::Load(d, pivot_ + v * kLanes);
+      const V better = check.Better(pivot, hn::Load(d, sum_ + v * kLanes), hn::Load(d, square_ + v * kLanes));
+      moved |= !hn::AllTrue(d, hn::Eq(better, pivot));
+      hn::Store(better, d, pivot_ + v * kLanes);
+    }
+    return moved;
+  }
+
+  // Mean, variance and what the map takes. inverse: of the number of rows.
+  HWY_INLINE void SetFactors(const NormParameters& parameters, double inverse, double* mean, double* var) {
+    const hn::ScalableTag<double> d;
+    const auto first = static_cast<int64_t>(at_);
+    const auto args = MapArgs<W>::From(first, parameters, mean, var, scale_, shift_, center_);
+    const auto one = hn::Set(d, inverse);
+    for (size_t c = 0; c < columns_; c += hn::Lanes(d)) {
+      const auto of = MeanOf(d, one, LoadDouble(pivot_ + c), LoadDouble(sum_ + c), LoadDouble(square_ + c));
+      SetChannels(d, args, mean + first, var + first, c, std::min(hn::Lanes(d), columns_ - c), of.mean,
+                  hn::Mul(of.m2, one));
+    }
+  }
+
+  // Row by row: deviations of `summed` from its pivots and their squares are added up; `mapped` is mapped. All that is
+  // kept of either in registers.
+  template <bool kSum, bool kMap>
+  static HWY_NOINLINE void Pass(const Rows<T>& rows, ColumnBlock& summed, const ColumnBlock& mapped) {
+    const D d;
+    // Copies: a vector that is stored might be any of these, as far as the compiler knows.
+    const T *sum_src = rows.src + summed.at_, *map_src = rows.src + mapped.at_;
+    T* dst = rows.dst + mapped.at_;
+    const size_t count = rows.count, src_pitch = rows.src_pitch, dst_pitch = rows.dst_pitch;
+    const size_t summed_columns = summed.columns_, mapped_columns = mapped.columns_;
+    V pivot[kVectors], scale[kVectors], shift[kVectors], center[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) {
+      if constexpr (kSum) pivot[v] = hn::Load(d, summed.pivot_ + v * kLanes);
+      if constexpr (kMap) {
+        scale[v] = hn::Load(d, mapped.scale_ + v * kLanes);
+        shift[v] = hn::Load(d, mapped.shift_ + v * kLanes);
+        center[v] = hn::Load(d, mapped.center_ + v * kLanes);
+      }
+    }
+    for (size_t row = 0; row < count;) {
+      const size_t stop = std::min(count, row + kRowsOfSum);
+      const bool more = row > 0;
+      V sum[kVectors], square[kVectors];
+      for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
+      for (; row < stop; ++row) {
+        for (size_t v = 0; v < kVectors; ++v) {
+          if constexpr (kSum) {
+            const V x = hn::Sub(Load(sum_src + row * src_pitch, v, summed_columns), pivot[v]);
+            sum[v] = hn::Add(sum[v], x);
+            square[v] = hn::MulAdd(x, x, square[v]);
+          }
+          if constexpr (kMap) {
+            const V x = Load(map_src + row * src_pitch, v, mapped_columns);
+            Store(Map<true>(x, scale[v], shift[v], center[v]), dst + row * dst_pitch, v, mapped_columns);
+          }
+        }
+      }
+      if constexpr (kSum) {
+        for (size_t v = 0; v < kVectors; ++v) {
+          W *own_sum = summed.sum_ + v * kLanes, *own_square = summed.square_ + v * kLanes;
+          hn::Store(more ? hn::Add(hn::Load(d, own_sum), sum[v]) : sum[v], d, own_sum);
+          hn::Store(more ? hn::Add(hn::Load(d, own_square), square[v]) : square[v], d, own_square);
+        }
+      }
+    }
+  }
+
+ private:
+  // The vector v of those of a block that begins at `row`.
+  static HWY_INLINE V Load(const T* row, size_t v, size_t columns) {
+    const D d;
+    return kWhole ? LoadWide(d, row + v * kLanes) : LoadWideN(d, row + v * kLanes, columns - v * kLanes);
+  }
+  static HWY_INLINE void Store(V y, T* row, size_t v, size_t columns) {
+    const D d;
+    if constexpr (kWhole) {
+      StoreWide(y, d, row + v * kLanes);
+    } else {
+      StoreWideN(y, d, row + v * kLanes, columns - v * kLanes);
+    }
+  }
+  static HWY_INLINE hn::Vec<hn::ScalableTag<double>> LoadDouble(const W* from) {
+    const hn::ScalableTag<double> d;
+    if constexpr (std::is_same_v<W, double>) {
+      return hn::Load(d, from);
+    } else {
+      return hn::PromoteTo(d, hn::Load(hn::Rebind<float, decltype(d)>(), from));
+    }
+  }
+
+  size_t at_, columns_;
+  HWY_ALIGN W pivot_[kColumns], sum_[kColumns], square_[kColumns];  // of the sums
+  HWY_ALIGN W scale_[kColumns], shift_[kColumns], center_[kColumns];
+};
+
+// One block after the other: while one is mapped the next one is summed up, so that neither traffic nor arithmetic
+// is waited for.
+template <class Block, typename T>
+HWY_NOINLINE void NormalizeBlocks(const Rows<T>& rows, const NormParameters& parameters, size_t begin, size_t end,
+                                  double* mean, double* var) {
+  const PivotCheck<T> check(kGoodShortPivot, rows.count);
+  const double inverse = 1 / static_cast<double>(rows.count);
+  Block blocks[2];
+  Block *own = &blocks[0], *next = &blocks[1];
+  own->Start(rows, begin, end - begin);
+  Block::template Pass<true, false>(rows, *own, *own);
+  for (size_t c = begin;; std::swap(own, next)) {
+    if (HWY_UNLIKELY(own->MovePivots(check))) Block::template Pass<true, false>(rows, *own, *own);
+    own->SetFactors(parameters, inverse, mean, var);
+    c += Block::kColumns;
+    if (c >= end) return Block::template Pass<false, true>(rows, *own, *own);
+    next->Start(rows, c, end - c);
+    Block::template Pass<true, true>(rows, *next, *own);
+  }
+}
+
+constexpr size_t kAtOnce = 2;
+
+template <typename T>
+void NormalizeColumns(const NormTensor& t, int64_t src_pitch, int64_t dst_pitch, const NormParameters& parameters,
+                      int64_t begin, int64_t end, double* mean, double* var) {
+  using Blocks = ColumnBlock<T, kAtOnce, true>;
+  using Rest = ColumnBlock<T, 1, false>;
+  const Rows<T> rows{static_cast<const T*>(t.src), static_cast<T*>(t.dst), static_cast<size_t>(t.values_per_channel()),
+                     static_cast<size_t>(src_pitch), static_cast<size_t>(dst_pitch)};
+  const auto first = static_cast<size_t>(begin), last = static_cast<size_t>(end);
+  const size_t whole = first + hwy::RoundDownTo(last - first, Blocks::kColumns);
+  if (first < whole) NormalizeBlocks<Blocks>(rows, parameters, first, whole, mean, var);
+  for (size_t c = whole; c < last; c += Rest::kColumns) {
+    NormalizeBlocks<Rest>(rows, parameters, c, std::min(last, c + Rest::kColumns), mean, var);
+  }
+}
+
+template <typename T>
+ColumnNorm ColumnNormOf() {
+  constexpr size_t kLine = 64 / sizeof(T);
+  return {kMostRows, static_cast<int64_t>(std::max(ColumnBlock<T, kAtOnce, true>::kColumns, 2 * kLine)),
+          NormalizeColumns<T>};
+}
+
+ColumnNorm GetColumnNorm(DType dtype) {
+  if (dtype == DType::kFloat32) return ColumnNormOf<float>();
+  if (dtype == DType::kFloat64) return ColumnNormOf<double>();
+  if (dtype == DType::kFloat16) return ColumnNormOf<hwy::float16_t>();
+  if (dtype == DType::kBFloat16) return ColumnNormOf<hwy::bfloat16_t>();
+  return {};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace crease
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace crease {
+namespace {
+HWY_EXPORT(GetColumnNorm);
+}  // namespace
+
+ColumnNorm FindColumnNorm(DType dtype) {
+  InitTargets();
+  return HWY_DYNAMIC_DISPATCH(GetColumnNorm)(dtype);
+}
+
+}  // namespace crease
+#endif  // HWY_ONCE

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/batch_norm_columns.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/targets.h"
+#include "tests/kernels/kernel_test_util.h"
+
+namespace crease::test {
+namespace {
+
+// Rows of 3 elements more than there are channels, in memory of kPadding: it may neither be read as values nor written.
+constexpr int64_t kExtra = 3;
+constexpr double kPadding = -3e4;
+
+struct Wanted {
+  double mean = 0, var = 0;
+};
+
+Wanted MomentsOf(const Tensor& x, int64_t rows, int64_t pitch, int64_t channel) {
+  Wanted want;
+  for (int64_t r = 0; r < rows; ++r) want.mean += x.AsDouble(r * pitch + channel) / static_cast<double>(rows);
+  for (int64_t r = 0; r < rows; ++r) {
+    const double apart = x.AsDouble(r * pitch + channel) - want.mean;
+    want.var += apart * apart / static_cast<double>(rows);
+  }
+  return want;
+}
+
+// In place or not, dealt out to one worker, to two, or one unit a call: the same bits, as double precision has them.
+// `far`: the rows whose mean is the first pivot are so far from the rest, in every third channel.
+void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
+  const int64_t pitch = channels + kExtra, count = rows * pitch;
+  constexpr int64_t kSampled = 8;
+  Tensor values = RandomTensor({count}, 1);
+  for (int64_t i = 0; i < count; ++i) {
+    float& value = values.mutable_data<float>()[i];
+    const int64_t channel = i % pitch;
+    value = channel < channels ? 2 * value + 1 : static_cast<float>(kPadding);
+    if (i / pitch >= kSampled && channel % 3 == 1 && channel < channels) value += far;
+  }
+  const Tensor x = values.ConvertedTo(dtype).value();
+  std::vector<Wanted> wanted;
+  for (int64_t c = 0; c < channels; ++c) wanted.push_back(MomentsOf(x, rows, pitch, c));
+  const std::vector<double> weight(static_cast<size_t>(channels), 1.25), bias(static_cast<size_t>(channels), -0.5);
+  const double rounding = dtype == DType::kFloat16 ? 0x1p-11 : dtype == DType::kBFloat16 ? 0x1p-8 : 0;
+  ForEachTarget([&](const char* target) {
+    const std::string what = std::string(target) + " " + Name(dtype) + " rows " + std::to_string(rows) + " channels " +
+                             std::to_string(channels);
+    const ColumnNorm norm = FindColumnNorm(dtype);
+    ASSERT_GE(norm.most_rows, rows) << what;
+    Tensor first;
+    for (const bool in_place : {false, true}) {
+      for (const int64_t share : {channels, (channels / 2 / norm.unit + 1) * norm.unit, norm.unit}) {
+        Tensor y = Tensor::Allocate(dtype, {count}).value();
+        std::memcpy(y.mutable_data<std::byte>(), x.bytes(), x.byte_size());
+        NormTensor t;
+        t.src = in_place ? y.bytes() : x.bytes();
+        t.dst = y.mutable_data<std::byte>();
+        t.dtype = dtype;
+        t.layout = Layout::kChannelsLast;
+        t.batch = rows;
+        t.channels = channels;
+        std::vector<double> mean(weight.size(), -1), var(weight.size(), -1);
+        for (int64_t c = 0; c < channels; c += share) {
+          norm.run(t, pitch, pitch, {weight, bias, 1e-5}, c, std::min(channels, c + share), mean.data(), var.data());
+        }
+        if (first.size() == 0) {
+          for (int64_t i = 0; i < count; ++i) {
+            const int64_t c = i % pitch;
+            if (c >= channels) {
+              ASSERT_EQ(y.AsDouble(i), x.AsDouble(i)) << what << " between rows";
+              continue;
+            }
+            const auto [middle, spread] = wanted[static_cast<size_t>(c)];
+            ASSERT_NEAR(mean[static_cast<size_t>(c)], middle, 1e-6 * std::sqrt(spread)) << what;
+            ASSERT_NEAR(var[static_cast<size_t>(c)], spread, 1.5e-6 * spread) << what;
+            const double want = (x.AsDouble(i) - middle) / std::sqrt(spread + 1e-5) * 1.25 - 0.5;
+            ASSERT_NEAR(y.AsDouble(i), want, (1.5e-6 + rounding) * (1 + std::fabs(want))) << what << " at " << i;
+          }
+          first = std::move(y);
+          continue;
+        }
+        ASSERT_EQ(std::memcmp(y.bytes(), first.bytes(), y.byte_size()), 0) << what << " share " << share;
+      }
+    }
+  });
+}
+
+TEST(BatchNormColumns, AwkwardSizes) {
+  for (const int64_t rows : {2, 7, 8, 9, 32, 33, 49, 196}) {
+    for (const int64_t channels : {1, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 147}) {
+      CheckColumns(DType::kFloat32, rows, channels);
+    }
+  }
+  CheckColumns(DType::kFloat32, 512, 259);
+}
+
+TEST(BatchNormColumns, EveryType) {
+  for (const DType dtype : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
+    for (const int64_t channels : {1, 33, 64, 147}) {
+      CheckColumns(dtype, 2, channels);
+      CheckColumns(dtype, 49, channels);
+    }
+    CheckColumns(dtype, 512, 130);
+  }
+}
+
+TEST(BatchNormColumns, RowsAreReadAgainWherePivotsWereFarOff) {
+  for (const int64_t rows : {200, 512}) {
+    CheckColumns(DType::kFloat32, rows, 70, 1000);
+    CheckColumns(DType::kFloat64, rows, 70, 1000);
+  }
+}
+
+TEST(BatchNormColumns, UnitsAreWholeLines) {
+  ForEachTarget([&](const char* target) {
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
+      EXPECT_EQ(FindColumnNorm(dtype).unit * static_cast<int64_t>(ByteSize(dtype)) % 128, 0) << target << Name(dtype);
+    }
+    EXPECT_EQ(FindColumnNorm(DType::kInt32).run, nullptr) << target;
+  });
+}
+
+}  // namespace
+}  // namespace crease::test
