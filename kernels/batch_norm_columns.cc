@@ -52,8 +52,8 @@ class ColumnBlock {
     V sum[kVectors];
     for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Zero(d);
     for (size_t row = 0; row < sampled; ++row) {
-      for (size_t v = 0; v < kVectors; ++v)
-        sum[v] = hn::Add(sum[v], Load(rows.src + row * rows.src_pitch + at, v, columns_));
+      const T* from = rows.src + row * rows.src_pitch + at;
+      for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Add(sum[v], Load(from, v, columns_));
     }
     const V inverse = hn::Set(d, static_cast<W>(1.0 / static_cast<double>(sampled)));
     for (size_t v = 0; v < kVectors; ++v) hn::Store(RoundPivot<T>(d, hn::Mul(sum[v], inverse)), d, pivot_ + v * kLanes);
