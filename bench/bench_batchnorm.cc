@@ -3,7 +3,8 @@
 // tensors from a few hundred KB to 100 MB. Threads are the pool's. Bandwidth counts what has to move: one
 // read and one write of the tensor; one read for `read`; for training two reads and one write where a
 // channel does not fit into L2 twice (NCHW) or its values lie apart (NHWC). What lies in caches is read twice by
-// training in any case: `two_pass`, a contender there alone, does that and nothing else.
+// training in any case: `two_pass`, a contender there alone, does that and nothing else, the second time from L1 where
+// it can be.
 //
 //   bench_batchnorm --benchmark_filter=eval/f32/NCHW
 //   bench_batchnorm --turns=SECONDS [--cases=REGEX]
@@ -209,10 +210,13 @@ class Contender {
     return count < int64_t{1} << (what_ == What::kTwoPass ? 15 : 17) ? nullptr : pool_.get();
   }
 
-  // A channel, or as much as lies well in L1; where channels lie side by side, everything.
+  // A channel, or as much as lies well in L1. Where channels lie side by side, everything, unless two lines of every
+  // row are no more than that.
   static int64_t TwoPassBlock(const BenchShape& shape, Layout layout, DType dtype) {
+    constexpr int64_t kInL1 = 16 << 10, kColumns = 128;
     const int64_t bytes = shape.size() * static_cast<int64_t>(ByteSize(dtype));
-    const int64_t block = layout == Layout::kPlain ? std::max<int64_t>(bytes / shape.c, 16 << 10) : bytes;
+    const bool by_columns = shape.n * shape.h * shape.w * kColumns <= kInL1;
+    const int64_t block = layout == Layout::kPlain ? std::max(bytes / shape.c, kInL1) : by_columns ? kInL1 : bytes;
     return (block + 63) / 64 * 64;
   }
 

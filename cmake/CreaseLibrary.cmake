@@ -17,8 +17,8 @@ endif()
 
 add_library(crease ${crease_objects})
 add_library(crease::crease ALIAS crease)
-if(NOT CREASE_INSTALL)
-  # Who adds this directory to a build links to it and so makes it; our own programs and tests do not.
+if(PROJECT_IS_TOP_LEVEL AND NOT CREASE_INSTALL)
+  # Our own programs and tests do without it.
   set_target_properties(crease PROPERTIES EXCLUDE_FROM_ALL ON)
 endif()
 set_target_properties(crease PROPERTIES

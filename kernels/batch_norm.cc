@@ -211,16 +211,19 @@ void MapWith(const RunContext& context, const NormTensor& t, const NormParameter
   ApplyMap(context, t, map, epilogue);
 }
 
-// Whether columns of rows are summed up and mapped some at a time, by ColumnNorm. By the shape alone, so that results
-// do not depend on the number of workers: those of large tensors want several units each. Not where rows lie alike in
-// their pages, or every second or fourth: loads would wait for stores to rows before. Zen 4: 49 rows of 1024 7.9 us, so
-// 8 to 16; 196 rows of 256, two threads, 4.1, so 4.5; 49 rows of 1280 7.1, so 5.1.
+// Whether columns of rows in caches are summed up and mapped some at a time, by ColumnNorm. Not by the number of
+// workers, on which no result may depend: those of large tensors want several units each. Not on CPUs that walk by
+// pages, where it was not measured. Not where rows, or every second or fourth, lie alike in their pages, or a little
+// before that: loads would wait for stores to rows before. Zen 4: 49 rows of 1024 7.9 us, so 8 to 16, of 1016 8.8, so
+// 12.6; 196 rows of 256, two threads, 4.1, so 4.5; but 49 rows of 1000 8.7, so 6.1, of 1280 7.1, so 5.1.
 bool IsDoneByColumns(const NormTensor& t, const ColumnNorm& norm) {
-  constexpr int64_t kLeastChannels = 256, kOfOneWorker = 16384, kFewRows = 64;
+  constexpr int64_t kLeastChannels = 256, kFewRows = 64, kNear = 64;
   const int64_t rows = t.values_per_channel(), alike = rows <= kFewRows ? 2048 : 1024;
-  const auto lie_alike = [&](int64_t pitch) { return pitch * static_cast<int64_t>(ByteSize(t.dtype)) % alike == 0; };
+  const auto lie_alike = [&](int64_t pitch) {
+    return (pitch * static_cast<int64_t>(ByteSize(t.dtype)) + kNear) % alike <= kNear;
+  };
   return !HasPlanes(t) && rows <= norm.most_rows && WhereFrom(t) == ReadFrom::kCaches && !lie_alike(RowPitch(t)) &&
-         !lie_alike(DstPitch(t)) && (t.channels >= kLeastChannels || t.channels * rows < kOfOneWorker);
+         !lie_alike(DstPitch(t)) && (t.channels >= kLeastChannels || t.channels * rows < kWorthwhile);
 }
 
 // Few and wide channels-last rows, whose columns are each summed up by one worker.
@@ -228,9 +231,8 @@ bool IsSummedByColumns(const NormTensor& t) {
   return !HasPlanes(t) && t.values_per_channel() <= kRowPart && t.channels >= 4 * kLeastColumns;
 }
 
-// Whoever has summed up some columns also computes their map. Then rows are mapped as always: were columns of a row
-// written by two cores, either would fetch ahead what the other one writes (Zen 4, 188 KB, two threads: 20 us for 15
-// where the cores have no cache in common). track(first, last): once the statistics of these channels are known.
+// Such rows where not IsDoneByColumns. Whoever has summed up some columns also computes their map. Then rows are mapped
+// as always, each by one core. track(first, last): once the statistics of these channels are known.
 template <typename T, typename Track>
 void NormalizeWideRows(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
                        Scratch& scratch, std::span<double> mean, std::span<double> var, const Track& track) {

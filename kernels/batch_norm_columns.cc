@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/batch_norm_rows.h"
-#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -16,6 +16,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/affine_vector-inl.h"
+#include "kernels/moments-inl.h"
 #include "kernels/norm_factors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,8 +24,9 @@ namespace crease {
 namespace HWY_NAMESPACE {
 
 constexpr size_t kMostRows = 512;
-constexpr size_t kSampled = 8;     // rows whose mean is the first pivot
 constexpr size_t kRowsOfSum = 32;  // what one lane adds up before it is added to what came before
+// Of more rows than these the first pivots are the means of twice as many, and good only where twice as near.
+constexpr size_t kShortRows = 128;
 
 // The rows of a tensor.
 template <typename T>
@@ -43,12 +45,17 @@ class ColumnBlock {
   using V = hn::Vec<D>;
   static constexpr size_t kLanes = HWY_MAX_LANES_D(D), kColumns = kVectors * kLanes;
 
-  // The columns from `at` on, `columns` of them where not whole. Their first pivots.
+  // The first of the `columns` columns from `at` on, as many as it takes. Their first pivots.
   HWY_INLINE void Start(const Rows<T>& rows, size_t at, size_t columns) {
     const D d;
     at_ = at;
-    columns_ = kWhole ? kColumns : columns;
-    const size_t sampled = std::min(kSampled, rows.count);
+    columns_ = std::min(columns, kColumns);
+    if constexpr (!kWhole) {  // lanes without a column are computed as well
+      std::fill_n(scale_, kColumns, W{0});
+      std::fill_n(shift_, kColumns, W{0});
+      std::fill_n(center_, kColumns, W{0});
+    }
+    const size_t sampled = std::min<size_t>(rows.count > kShortRows ? 16 : 8, rows.count);
     V sum[kVectors];
     for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::Zero(d);
     for (size_t row = 0; row < sampled; ++row) {
@@ -165,7 +172,7 @@ class ColumnBlock {
 template <class Block, typename T>
 HWY_NOINLINE void NormalizeBlocks(const Rows<T>& rows, const NormParameters& parameters, size_t begin, size_t end,
                                   double* mean, double* var) {
-  const PivotCheck<T> check(kGoodShortPivot, rows.count);
+  const PivotCheck<T> check(rows.count > kShortRows ? kGoodLongPivot : kGoodShortPivot, rows.count);
   const double inverse = 1 / static_cast<double>(rows.count);
   Block blocks[2];
   Block *own = &blocks[0], *next = &blocks[1];
@@ -193,9 +200,7 @@ void NormalizeColumns(const NormTensor& t, int64_t src_pitch, int64_t dst_pitch,
   const auto first = static_cast<size_t>(begin), last = static_cast<size_t>(end);
   const size_t whole = first + hwy::RoundDownTo(last - first, Blocks::kColumns);
   if (first < whole) NormalizeBlocks<Blocks>(rows, parameters, first, whole, mean, var);
-  for (size_t c = whole; c < last; c += Rest::kColumns) {
-    NormalizeBlocks<Rest>(rows, parameters, c, std::min(last, c + Rest::kColumns), mean, var);
-  }
+  if (whole < last) NormalizeBlocks<Rest>(rows, parameters, whole, last, mean, var);
 }
 
 template <typename T>

@@ -63,12 +63,13 @@ class LoopWalker {
   std::array<int64_t, kMaxLoopOperands> offset_{};
 };
 
+// Waking a worker takes some 5 us, in which a core moves about this many floats.
+inline constexpr int64_t kWorthwhile = 16384;
+
 // Runs f(begin, end) over [0, count): on the executor's workers if `cost` (elements, roughly) is worth
 // the hand-over, else on the caller.
 template <typename F>
 void ParallelForCost(const RunContext& context, int64_t count, int64_t cost, const F& f) {
-  // Waking a worker takes some 5 us, in which a core moves about this many floats.
-  constexpr int64_t kWorthwhile = 16384;
   if (count <= 1 || cost < kWorthwhile || context.workers() == 1) {
     if (count > 0) f(int64_t{0}, count);
     return;

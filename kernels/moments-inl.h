@@ -37,6 +37,8 @@ constexpr size_t kTurnsAhead = 2048;  // bytes
 constexpr double kGoodPivot = 1.25;
 // Short sums have digits to spare. The mean of 8 independent values is always as good as this.
 constexpr double kGoodShortPivot = 4;
+// The mean of 16 independent values is as good as this but for one column in 16,000.
+constexpr double kGoodLongPivot = 2;
 
 // A pivot for values of type T is one of them: differences from it have few digits then, and their sums hardly round.
 // About any float, the differences of 16-bit values all end in the same digits, so that their sums round alike: the

@@ -32,8 +32,6 @@ constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
 constexpr size_t kAtOnce = 8;
 constexpr size_t kRowsOfSum = 32;
 constexpr size_t kCachedBlockRows = kRowsOfSum * (kBlockRows / kRowStreams);
-// The mean of 16 independent values is as good as this but for one column in 16,000.
-constexpr double kGoodLongPivot = 2;
 
 template <typename T>
 Moments RunOf(const void* src, int64_t n, int64_t runs, int64_t stride) {

@@ -23,7 +23,8 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// Of kChannels adjacent channels each, where kFaster: of 16 lanes a vector. Fewer were not tried.
+// Blocks of kChannels adjacent channels. kFaster: where it is worth using, with 16 lanes a vector; fewer were not
+// tried.
 template <typename T>
 class PlanesOf49 {
  public:
@@ -46,7 +47,7 @@ class PlanesOf49 {
     HWY_ALIGN float scale[kChannels], shift[kChannels], pivot[kChannels];
   };
 
-  // The means of 16 elements of each channel, which lie in one line where src does: the others are read without them.
+  // The means of 16 elements of each channel, which lie in one line where src begins one: no other line is read.
   static HWY_INLINE V Sample(const float* src) {
     const V sum = Whole(SampleQuad<0>(src), SampleQuad<1>(src), SampleQuad<2>(src), SampleQuad<3>(src));
     return hn::Mul(sum, hn::Set(D(), 1.0f / kLanes));

@@ -48,7 +48,11 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
   const Tensor x = values.ConvertedTo(dtype).value();
   std::vector<Wanted> wanted;
   for (int64_t c = 0; c < channels; ++c) wanted.push_back(MomentsOf(x, rows, pitch, c));
-  const std::vector<double> weight(static_cast<size_t>(channels), 1.25), bias(static_cast<size_t>(channels), -0.5);
+  std::vector<double> weight, bias;
+  for (int64_t c = 0; c < channels; ++c) {
+    weight.push_back(0.5 + 0.125 * static_cast<double>(c % 9));
+    bias.push_back(static_cast<double>(c % 7) - 3);
+  }
   const double rounding = dtype == DType::kFloat16 ? 0x1p-11 : dtype == DType::kBFloat16 ? 0x1p-8 : 0;
   ForEachTarget([&](const char* target) {
     const std::string what = std::string(target) + " " + Name(dtype) + " rows " + std::to_string(rows) + " channels " +
@@ -56,6 +60,7 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
     const ColumnNorm norm = FindColumnNorm(dtype);
     ASSERT_GE(norm.most_rows, rows) << what;
     Tensor first;
+    std::vector<double> first_mean, first_var;
     for (const bool in_place : {false, true}) {
       for (const int64_t share : {channels, (channels / 2 / norm.unit + 1) * norm.unit, norm.unit}) {
         Tensor y = Tensor::Allocate(dtype, {count}).value();
@@ -80,21 +85,26 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
             }
             const auto [middle, spread] = wanted[static_cast<size_t>(c)];
             ASSERT_NEAR(mean[static_cast<size_t>(c)], middle, 1e-6 * std::sqrt(spread)) << what;
-            ASSERT_NEAR(var[static_cast<size_t>(c)], spread, 1.5e-6 * spread) << what;
-            const double want = (x.AsDouble(i) - middle) / std::sqrt(spread + 1e-5) * 1.25 - 0.5;
+            ASSERT_NEAR(var[static_cast<size_t>(c)], spread, 1e-6 * spread) << what;
+            const auto k = static_cast<size_t>(c);
+            const double want = (x.AsDouble(i) - middle) / std::sqrt(spread + 1e-5) * weight[k] + bias[k];
             ASSERT_NEAR(y.AsDouble(i), want, (1.5e-6 + rounding) * (1 + std::fabs(want))) << what << " at " << i;
           }
           first = std::move(y);
+          first_mean = mean;
+          first_var = var;
           continue;
         }
         ASSERT_EQ(std::memcmp(y.bytes(), first.bytes(), y.byte_size()), 0) << what << " share " << share;
+        ASSERT_EQ(mean, first_mean) << what << " share " << share;
+        ASSERT_EQ(var, first_var) << what << " share " << share;
       }
     }
   });
 }
 
 TEST(BatchNormColumns, AwkwardSizes) {
-  for (const int64_t rows : {2, 7, 8, 9, 32, 33, 49, 196}) {
+  for (const int64_t rows : {1, 2, 7, 8, 9, 32, 33, 49, 128, 129, 196}) {
     for (const int64_t channels : {1, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 147}) {
       CheckColumns(DType::kFloat32, rows, channels);
     }

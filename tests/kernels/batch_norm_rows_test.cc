@@ -185,7 +185,7 @@ TEST(BatchNormRows, PlanesOf49AboutPivotsThatAreFarOff) {
 }
 
 // Only in order and in caches: small planes of several images and many channels, side by side; and float32 planes of 49
-// of fewer images, in blocks of 16 channels, where vectors have 16 lanes.
+// of fewer images or channels, in blocks of 16, where vectors have 16 lanes.
 TEST(BatchNormRows, WhatIsDealtOutInUnits) {
   const ChannelWalk order{false, false, Walk::kOrder};
   const auto unit = [](ChannelWalk walk, int64_t batch, int64_t channels, int64_t plane) {

@@ -206,8 +206,15 @@ TEST(BatchNormFunctions, Pitches) {
   Check({2, 64, 1100, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
 }
 
-// Rows whose columns are summed up by one worker each.
+// In caches columns are done by one worker each, but where rows lie alike in their pages they are only summed up so.
 TEST(BatchNormFunctions, WideRows) {
+  Check({3, 300, 43, Layout::kChannelsLast, DType::kFloat32, 1, 2, 0, 5});
+  Check({8, 300, 49, Layout::kChannelsLast, DType::kFloat32, 1, 2, 0, 5});
+  Check({25, 300, 5, Layout::kChannelsLast, DType::kFloat32, 1, 2, 3, 5});
+  Check({2, 300, 25, Layout::kChannelsLast, DType::kFloat32, 1, 2, 212});
+  Check({2, 257, 200, Layout::kChannelsLast, DType::kFloat32, 1, 2, 255, 5});
+  Check({2, 261, 20, Layout::kChannelsLast, DType::kBFloat16, 1, 2, 763});
+  Check({2, 261, 20, Layout::kChannelsLast, DType::kFloat64, 1, 2, 251});
   Check({3, 300, 25, Layout::kChannelsLast});
   Check({1, 257, 512, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
   Check({2, 1000, 49, Layout::kChannelsLast});
@@ -394,8 +401,9 @@ TEST(BatchNormKernel, Refuses) {
 // vectors with it, or are read beside it.
 TEST(BatchNormFunctions, NotFiniteStaysInItsChannel) {
   for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
-    // Many of small planes are read side by side, fewer of 7x7 in blocks.
-    const std::pair<int64_t, int64_t> sizes[] = {{1, 19}, {49, 131}, {49, 67}, {600, 19}, {5000, 19}};
+    // Many of small planes are read side by side, fewer of 7x7 in blocks; few rows, or wide ones, by columns.
+    const std::pair<int64_t, int64_t> sizes[] = {{1, 19},   {10, 67},  {49, 131}, {49, 67},
+                                                 {49, 300}, {600, 19}, {5000, 19}};
     for (const auto& [plane, channels] : sizes) {
       for (const float bad : {NAN, INFINITY, -INFINITY}) {
         constexpr int64_t kBatch = 5, kBad = 5;

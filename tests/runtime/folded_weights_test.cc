@@ -3,10 +3,9 @@
 #include "runtime/folded_weights.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <thread>

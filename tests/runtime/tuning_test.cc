@@ -25,7 +25,7 @@ class TuningFile : public testing::Test {
   void Write(const std::string& text) const { std::ofstream(path_, std::ios::binary) << text; }
 
   test::TemporaryFolder folder_;
-  std::string path_ = folder_ / "deep/tuning.txt";
+  std::string path_ = folder_ / "very/deep/tuning.txt";
 };
 
 Tuning One(const std::string& key, const std::string& kernel) {

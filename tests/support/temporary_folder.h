@@ -38,7 +38,9 @@ class TemporaryFolder {
   std::string Write(std::string_view name, std::string_view content) const {
     const std::string path = *this / name;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << content;
+    std::ofstream file(path, std::ios::binary);
+    if (!(file << content).flush())
+      throw std::filesystem::filesystem_error("write", path, std::make_error_code(std::errc::io_error));
     return path;
   }
 
