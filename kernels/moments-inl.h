@@ -366,7 +366,7 @@ HWY_INLINE void PivotsFromMeans(size_t n, ColumnSums<T>& sums) {
   }
 }
 
-// Whether sums were taken about good pivots: kGoodPivot or kGoodShortPivot says what is good.
+// Whether sums were taken about good pivots: kGoodPivot, kGoodLongPivot or kGoodShortPivot says what is good.
 template <typename T>
 class PivotCheck {
  public:
