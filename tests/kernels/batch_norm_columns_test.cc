@@ -34,8 +34,9 @@ Wanted MomentsOf(const Tensor& x, int64_t rows, int64_t pitch, int64_t channel) 
 }
 
 // In place or not, dealt out to one worker, to two, or one unit a call: the same bits, as double precision has them.
-// `far`: the rows whose mean is the first pivot are so far from the rest, in every third channel.
-void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
+// `far`: the rows whose mean is the first pivot are so far from the rest, in every third channel. `drift`: rows are so
+// far from those 49 before them. `of_var`: how far off a variance may be.
+void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0, float drift = 0, double of_var = 1e-6) {
   const int64_t pitch = channels + kExtra, count = rows * pitch;
   constexpr int64_t kSampled = 8;
   Tensor values = RandomTensor({count}, 1);
@@ -43,7 +44,9 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
     float& value = values.mutable_data<float>()[i];
     const int64_t channel = i % pitch;
     value = channel < channels ? 2 * value + 1 : static_cast<float>(kPadding);
-    if (i / pitch >= kSampled && channel % 3 == 1 && channel < channels) value += far;
+    if (channel >= channels) continue;
+    if (i / pitch >= kSampled && channel % 3 == 1) value += far;
+    value += drift * static_cast<float>(i / pitch / 49);
   }
   const Tensor x = values.ConvertedTo(dtype).value();
   std::vector<Wanted> wanted;
@@ -85,7 +88,7 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0) {
             }
             const auto [middle, spread] = wanted[static_cast<size_t>(c)];
             ASSERT_NEAR(mean[static_cast<size_t>(c)], middle, 1e-6 * std::sqrt(spread)) << what;
-            ASSERT_NEAR(var[static_cast<size_t>(c)], spread, 1e-6 * spread) << what;
+            ASSERT_NEAR(var[static_cast<size_t>(c)], spread, of_var * spread) << what;
             const auto k = static_cast<size_t>(c);
             const double want = (x.AsDouble(i) - middle) / std::sqrt(spread + 1e-5) * weight[k] + bias[k];
             ASSERT_NEAR(y.AsDouble(i), want, (1.5e-6 + rounding) * (1 + std::fabs(want))) << what << " at " << i;
@@ -128,6 +131,9 @@ TEST(BatchNormColumns, RowsAreReadAgainWherePivotsWereFarOff) {
     CheckColumns(DType::kFloat64, rows, 70, 1000);
   }
 }
+
+// About the means of the first rows, which are not good enough for so many, it would be 8e-7.
+TEST(BatchNormColumns, MeansThatDriftFromImageToImage) { CheckColumns(DType::kFloat32, 392, 300, 0, 10, 6e-7); }
 
 TEST(BatchNormColumns, UnitsAreWholeLines) {
   ForEachTarget([&](const char* target) {
