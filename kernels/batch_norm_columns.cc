@@ -27,7 +27,7 @@ constexpr size_t kMostRows = 512;
 constexpr ptrdiff_t kRowsOfSum = 32;  // what one lane adds up before it is added to what came before
 // Of more rows than these the first pivots are the means of twice as many, and good only where twice as near.
 constexpr size_t kShortRows = 128;
-constexpr size_t kFewRows = 64;
+constexpr size_t kFewRows = 64;  // that are walked backwards
 
 // The rows of a tensor, from the first one to the last or the other way round.
 template <typename T>

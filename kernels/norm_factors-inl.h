@@ -59,7 +59,7 @@ HWY_INLINE void SetFactors(D d, const MapArgs<T>& a, size_t c, size_t n, V mean,
   }
 }
 
-// The same, and mean and var themselves to where those of channel 0 are given.
+// The same, and mean and var themselves: to mean[c] and var[c] and after.
 template <typename T, class D, class V>
 HWY_INLINE void SetChannels(D d, const MapArgs<T>& a, double* mean, double* var, size_t c, size_t n, V mean_of,
                             V var_of) {
