@@ -129,9 +129,6 @@ struct Columns {
   int64_t moments() const { return row_parts() * columns; }
 };
 
-int64_t RowPitch(const NormTensor& t) { return t.layout == Layout::kPlain ? t.channels : t.src_pitch; }
-int64_t DstPitch(const NormTensor& t) { return t.layout == Layout::kPlain ? t.channels : t.dst_pitch; }
-
 ReadFrom WhereFrom(const NormTensor& t) {
   const int64_t bytes = t.values_per_channel() * t.channels * static_cast<int64_t>(ByteSize(t.dtype));
   if (PreferredWalk() == Walk::kPages) return ReadFrom::kMemory;
@@ -231,8 +228,23 @@ bool IsSummedByColumns(const NormTensor& t) {
   return !HasPlanes(t) && t.values_per_channel() <= kRowPart && t.channels >= 4 * kLeastColumns;
 }
 
+// Whether a worker maps the columns that it has summed up, `share` of them, and needs nothing from another. Of many
+// rows only whole pages of the result: a core fetches ahead what lies after what it writes, but not past a page, and
+// takes it from the core that writes it. Two threads, Zen 4: 392 rows of 2048 62.2 us, by pages 60.0, by halves of
+// pages that begin anywhere 66 to 69; 49 rows of 2048 10.1, so 8.3, of 1024 5.4, so 4.3, wherever they begin.
+bool OwnsColumns(const NormTensor& t, int64_t share) {
+  constexpr int64_t kFewRows = 64;
+  constexpr uintptr_t kPage = 4096, kLine = 64;
+  if (WhereFrom(t) != ReadFrom::kCaches) return false;
+  if (t.values_per_channel() <= kFewRows) return true;
+  const auto bytes = [&](int64_t elements) { return static_cast<uintptr_t>(elements) * ByteSize(t.dtype); };
+  return t.channels % share == 0 && bytes(share) % kPage == 0 && bytes(DstPitch(t)) % kPage == 0 &&
+         reinterpret_cast<uintptr_t>(t.dst) % kPage <= kLine;
+}
+
 // Such rows where not IsDoneByColumns. Whoever has summed up some columns also computes their map. Then rows are mapped
-// as always, each by one core. track(first, last): once the statistics of these channels are known.
+// as always, each by one core, unless it OwnsColumns. track(first, last): once the statistics of these channels are
+// known.
 template <typename T, typename Track>
 void NormalizeWideRows(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
                        Scratch& scratch, std::span<double> mean, std::span<double> var, const Track& track) {
@@ -242,16 +254,20 @@ void NormalizeWideRows(const RunContext& context, const NormTensor& t, const Nor
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
   const ReadFrom from = WhereFrom(t);
   // Columns do not depend on each other: parts may follow the number of workers.
-  const int64_t share = DivideUp(t.channels, context.executor.workers());
-  const int64_t part = std::min(kMaxColumns, RoundUp(share, kLeastColumns));
+  const int64_t share = RoundUp(DivideUp(t.channels, context.executor.workers()), kLeastColumns);
+  const bool owned = OwnsColumns(t, share);
+  const int64_t part = owned ? share : std::min(kMaxColumns, share);
   ParallelForCost(context, DivideUp(t.channels, part), rows * t.channels, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * part, last = std::min(end * part, t.channels);
-    for (int64_t c = first; c < last; c += part) {
-      moments_of(At(t, c), pitch, rows, std::min(part, last - c), from, inverse, mean.data() + c, var.data() + c);
+    for (int64_t c = first; c < last; c += kMaxColumns) {
+      moments_of(At(t, c), pitch, rows, std::min(kMaxColumns, last - c), from, inverse, mean.data() + c,
+                 var.data() + c);
     }
     map.SetSome(parameters, mean, var, first, last - first);
     track(first, last);
+    if (owned) ApplyToColumns(t, map, first, last);
   });
+  if (owned) return;
   map.Repeat();
   ApplyMap(context, t, map, {});
 }

@@ -69,8 +69,9 @@ HWY_INLINE void AddRows(const T* src, size_t step, size_t columns, ColumnSums<T>
 }
 
 // Of kVectors vectors of columns from c on, all of them whole or a single one: their sums, row by row, with all that is
-// kept of them in registers.
-template <size_t kVectors, typename T>
+// kept of them in registers. kFetch: the next row is asked for, where rows are so far apart that no prefetcher follows
+// them: 3 MB in L3, rows of 2048 floats, Zen 4, 41 us, so 39.
+template <size_t kVectors, bool kFetch, typename T>
 HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
@@ -84,6 +85,9 @@ HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, si
     V sum[kVectors], square[kVectors];
     for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
     for (; row < stop; ++row) {
+      for (size_t v = 0; kFetch && v < kVectors; ++v) {
+        __builtin_prefetch(src + (row + 1) * pitch + c + v * lanes, 0, 3);
+      }
       for (size_t v = 0; v < kVectors; ++v) {
         const T* from = src + row * pitch;
         const V y = kVectors > 1 ? LoadWide(d, from + c + v * lanes) : LoadColumns(from, c, columns);
@@ -105,13 +109,15 @@ void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, Read
   const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
   if (kManyRegisters && from == ReadFrom::kCaches) {
     size_t c = 0;
+    const bool apart = pitch * sizeof(T) > kPage * sizeof(float);
     for (; c + kAtOnce * lanes <= columns; c += kAtOnce * lanes) {
-      AddColumns<kAtOnce>(src, pitch, rows, c, columns, sums);
+      apart ? AddColumns<kAtOnce, true>(src, pitch, rows, c, columns, sums)
+            : AddColumns<kAtOnce, false>(src, pitch, rows, c, columns, sums);
     }
     for (; c + kAtOnce / 2 * lanes <= columns; c += kAtOnce / 2 * lanes) {
-      AddColumns<kAtOnce / 2>(src, pitch, rows, c, columns, sums);
+      AddColumns<kAtOnce / 2, false>(src, pitch, rows, c, columns, sums);
     }
-    for (; c < columns; c += lanes) AddColumns<1>(src, pitch, rows, c, columns, sums);
+    for (; c < columns; c += lanes) AddColumns<1, false>(src, pitch, rows, c, columns, sums);
     return;
   }
   std::fill_n(sums.sum, columns + lanes, Wide<T>{0});

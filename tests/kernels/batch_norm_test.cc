@@ -201,6 +201,42 @@ TEST(BatchNormFunctions, SideBySideWhereverResultsLie) {
   });
 }
 
+// Rows that lie alike in their pages, and whose columns workers map themselves, or not, by where results begin and by
+// how many share them; in place, too: the same bits.
+TEST(BatchNormFunctions, OwnColumnsWhereverResultsLie) {
+  constexpr int64_t kPage = 4096, kRows = 70, kChannels = 2048, kCount = kRows * kChannels;
+  const Tensor x = RandomTensor({kRows, kChannels}, 1);
+  std::vector<std::byte> memory(2 * (kCount * sizeof(float) + 2 * kPage));
+  auto* pages = memory.data() + kPage - reinterpret_cast<uintptr_t>(memory.data()) % kPage;
+  auto* src = reinterpret_cast<float*>(pages);
+  ForEachTarget([&](const char* target) {
+    for (const int64_t rows : {int64_t{49}, kRows}) {
+      std::vector<float> want;
+      std::vector<double> want_mean, want_var;
+      for (const int workers : {1, 2, 3, 4}) {
+        for (const int64_t ahead : {-1, 0, 64, 256, 2048}) {  // bytes; -1: in place
+          auto* dst = ahead < 0 ? src : reinterpret_cast<float*>(pages + kCount * sizeof(float) + kPage + ahead);
+          std::copy_n(x.data<float>(), kCount, src);
+          ThreadsOf executor(workers);
+          std::vector<double> mean(kChannels), var(kChannels);
+          NormTensor t{src, nullptr, dst, DType::kFloat32, Layout::kPlain, rows, kChannels, 1};
+          std::vector<std::byte> scratch(NormScratchBytes(t));
+          NormalizeByBatch({executor, scratch.data()}, t, {}, mean, var);
+          if (want.empty()) {
+            want.assign(dst, dst + rows * kChannels);
+            want_mean = mean;
+            want_var = var;
+          }
+          ASSERT_EQ(std::memcmp(dst, want.data(), want.size() * sizeof(float)), 0)
+              << target << " rows " << rows << " workers " << workers << " ahead " << ahead;
+          ASSERT_EQ(mean, want_mean);
+          ASSERT_EQ(var, want_var);
+        }
+      }
+    }
+  });
+}
+
 TEST(BatchNormFunctions, Pitches) {
   Check({2, 19, 50, Layout::kChannelsLast, DType::kFloat32, 1, 2, 5});
   Check({2, 64, 1100, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
@@ -257,6 +293,12 @@ TEST(BatchNormFunctions, RowsAlikeInTheirPages) {
     Check({2, channels, 35, Layout::kChannelsLast, DType::kFloat64, 0.5, 1});
   }
   Check({2, 512, 35, Layout::kChannelsLast, DType::kFloat32, 0.5, 1});
+  // So few that workers map the columns that they have summed up.
+  Check({1, 1024, 49, Layout::kChannelsLast});
+  Check({3, 1016, 20, Layout::kChannelsLast, DType::kFloat32, 1, 2, 8, 5});
+  Check({3, 500, 20, Layout::kChannelsLast, DType::kFloat32, 1, 2, 12, 5, 2});
+  Check({1, 1024, 49, Layout::kChannelsLast, DType::kBFloat16});
+  Check({1, 512, 49, Layout::kChannelsLast, DType::kFloat64});
 }
 
 TEST(BatchNormFunctions, LargeMeanCancelsNothing) {
