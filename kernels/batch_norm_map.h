@@ -102,6 +102,7 @@ void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<
 // Channels [first, last) of a tensor without planes that caches hold, by the calling thread.
 template <typename T>
 void ApplyToColumns(const NormTensor& t, const NormMapView<T>& map, int64_t first, int64_t last) {
+  if (first == last) return;
   const int64_t offset = first * static_cast<int64_t>(ByteSize(t.dtype));
   NormTensor columns = t;
   columns.src = static_cast<const std::byte*>(t.src) + offset;
