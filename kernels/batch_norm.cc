@@ -19,6 +19,7 @@ namespace {
 // Parts into which statistics are split, whatever the number of threads.
 constexpr int64_t kRunPart = 16384;    // adjacent elements of a plane
 constexpr int64_t kRowPart = 512;      // pixels
+constexpr int64_t kPartsOfGroup = 4;   // row parts that are merged before others
 constexpr int64_t kLeastColumns = 64;  // of a part of wide rows
 constexpr int64_t kMinChannels = 16;   // to split by; fewer would leave threads idle
 
@@ -103,20 +104,20 @@ struct ColumnSet {
   std::span<double> mean, m2;
 
   // Those of as many other columns into these, one by one (as Moments::Merge).
-  void Merge(double other_count, const double* other_mean, const double* other_m2) {
+  void Merge(const ColumnSet& other) {
     if (count == 0) {
-      std::copy_n(other_mean, mean.size(), mean.begin());
-      std::copy_n(other_m2, m2.size(), m2.begin());
-      count = other_count;
+      std::copy(other.mean.begin(), other.mean.end(), mean.begin());
+      std::copy(other.m2.begin(), other.m2.end(), m2.begin());
+      count = other.count;
       return;
     }
-    const double share = other_count / (count + other_count), cross = share * count;
+    const double share = other.count / (count + other.count), cross = share * count;
     for (size_t i = 0; i < mean.size(); ++i) {
-      const double delta = other_mean[i] - mean[i];
+      const double delta = other.mean[i] - mean[i];
       mean[i] += delta * share;
-      m2[i] += other_m2[i] + delta * delta * cross;
+      m2[i] += other.m2[i] + delta * delta * cross;
     }
-    count += other_count;
+    count += other.count;
   }
 };
 
@@ -126,7 +127,29 @@ struct Columns {
   int64_t offset, rows, columns, pitch;
 
   int64_t row_parts() const { return DivideUp(rows, kRowPart); }
+  int64_t groups() const { return DivideUp(row_parts(), kPartsOfGroup); }
   int64_t moments() const { return row_parts() * columns; }
+};
+
+// The moments of the parts of rows, columns.moments() entries of each kind, and which groups of parts are merged into
+// their first.
+struct RowPartMoments {
+  std::span<double> mean, m2;
+  std::span<bool> merged;
+
+  // Of the rows from that part on, `parts` parts or as many as there are.
+  ColumnSet From(const Columns& in, int64_t part, int64_t parts) const {
+    const auto at = static_cast<size_t>(part * in.columns), count = static_cast<size_t>(in.columns);
+    return {static_cast<double>(std::min(parts * kRowPart, in.rows - part * kRowPart)), mean.subspan(at, count),
+            m2.subspan(at, count)};
+  }
+
+  void MergeGroup(const Columns& in, int64_t group) const {
+    const int64_t first = group * kPartsOfGroup, last = std::min(first + kPartsOfGroup, in.row_parts());
+    ColumnSet all = From(in, first, 1);
+    for (int64_t part = first + 1; part < last; ++part) all.Merge(From(in, part, 1));
+    merged[static_cast<size_t>(group)] = true;
+  }
 };
 
 ReadFrom WhereFrom(const NormTensor& t) {
@@ -148,56 +171,69 @@ std::array<Columns, 2> ColumnsOf(const NormTensor& t) {
   return {Columns{0, rows, period, period}, Columns{done, pixels - done / t.channels, t.channels, t.channels}};
 }
 
-// The moments of each part of the rows: in.moments() entries each.
-void PartStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> mean,
-                    std::span<double> m2) {
+// The moments of each part of the rows, and of the groups of them that one worker has done all of: what another would
+// have to fetch from its core is a fourth.
+void PartStatistics(const RunContext& context, const NormTensor& t, const Columns& in, const RowPartMoments& parts) {
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
-  const int64_t column_parts = DivideUp(in.columns, kMaxColumns);
+  const int64_t column_parts = DivideUp(in.columns, kMaxColumns), count = in.row_parts() * column_parts;
   const ReadFrom from = WhereFrom(t);
-  ParallelForCost(context, in.row_parts() * column_parts, in.rows * in.columns, [&](int64_t begin, int64_t end) {
+  ParallelForCost(context, count, in.rows * in.columns, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
       const int64_t at = i / column_parts * in.columns + column;
       moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
-                 std::min(kMaxColumns, in.columns - column), from, 1, mean.data() + at, m2.data() + at);
+                 std::min(kMaxColumns, in.columns - column), from, 1, parts.mean.data() + at, parts.m2.data() + at);
+    }
+    const int64_t group = kPartsOfGroup * column_parts;
+    for (int64_t g = DivideUp(begin, group); g * group < end && std::min((g + 1) * group, count) <= end; ++g) {
+      parts.MergeGroup(in, g);
     }
   });
 }
 
-// Adds them to the channels' moments. partial_mean, partial_m2: in.moments() entries each.
-void ColumnStatistics(const RunContext& context, const NormTensor& t, const Columns& in, std::span<double> partial_mean,
-                      std::span<double> partial_m2, ColumnSet& channels) {
+// Adds them to the channels' moments.
+void ColumnStatistics(const RunContext& context, const NormTensor& t, const Columns& in, const RowPartMoments& parts,
+                      ColumnSet& channels) {
   if (in.rows == 0) return;
-  PartStatistics(context, t, in, partial_mean, partial_m2);
-  const auto columns = static_cast<size_t>(in.columns);
-  ColumnSet all{static_cast<double>(std::min(kRowPart, in.rows)), partial_mean.first(columns),
-                partial_m2.first(columns)};
-  for (int64_t part = 1; part < in.row_parts(); ++part) {
-    all.Merge(static_cast<double>(std::min(kRowPart, in.rows - part * kRowPart)),
-              partial_mean.data() + part * in.columns, partial_m2.data() + part * in.columns);
+  std::fill_n(parts.merged.begin(), in.groups(), false);
+  PartStatistics(context, t, in, parts);
+  ColumnSet all = parts.From(in, 0, kPartsOfGroup);
+  for (int64_t group = 0; group < in.groups(); ++group) {
+    if (!parts.merged[static_cast<size_t>(group)]) parts.MergeGroup(in, group);
+    if (group > 0) all.Merge(parts.From(in, group * kPartsOfGroup, kPartsOfGroup));
   }
-  for (int64_t i = 0; i < in.columns; i += t.channels) channels.Merge(all.count, &all.mean[i], &all.m2[i]);
+  for (int64_t i = 0; i < in.columns; i += t.channels) {
+    const auto first = static_cast<size_t>(i), count = static_cast<size_t>(t.channels);
+    channels.Merge({all.count, all.mean.subspan(first, count), all.m2.subspan(first, count)});
+  }
 }
 
-int64_t PartialCount(const NormTensor& t) {
-  if (HasPlanes(t)) {
-    const PlaneParts split(t);
-    return t.channels * split.groups * split.parts;
-  }
+void RowStatistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
+                   std::span<double> var) {
   const std::array<Columns, 2> all = ColumnsOf(t);
-  return std::max(all[0].moments(), all[1].moments());
+  const double inverse = 1 / static_cast<double>(t.values_per_channel());
+  const int64_t moments = std::max(all[0].moments(), all[1].moments());
+  const RowPartMoments parts{scratch.Take<double>(moments), scratch.Take<double>(moments),
+                             scratch.Take<bool>(std::max(all[0].groups(), all[1].groups()))};
+  ColumnSet channels{0, mean, var};
+  for (const Columns& columns : all) ColumnStatistics(context, t, columns, parts, channels);
+  for (double& m2 : var) m2 *= inverse;
 }
 
 void Statistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
                 std::span<double> var) {
-  if (HasPlanes(t)) return PlainStatistics(context, t, scratch, mean, var);
+  HasPlanes(t) ? PlainStatistics(context, t, scratch, mean, var) : RowStatistics(context, t, scratch, mean, var);
+}
+
+// Of the scratch that Statistics takes.
+size_t StatisticsBytes(const NormTensor& t) {
+  if (HasPlanes(t)) {
+    const PlaneParts split(t);
+    return Aligned(static_cast<size_t>(t.channels * split.groups * split.parts) * sizeof(Moments));
+  }
   const std::array<Columns, 2> all = ColumnsOf(t);
-  const double inverse = 1 / static_cast<double>(t.values_per_channel());
-  const int64_t partial = PartialCount(t);
-  const std::span<double> partial_mean = scratch.Take<double>(partial), partial_m2 = scratch.Take<double>(partial);
-  ColumnSet channels{0, mean, var};
-  for (const Columns& columns : all) ColumnStatistics(context, t, columns, partial_mean, partial_m2, channels);
-  for (double& m2 : var) m2 *= inverse;
+  return 2 * Aligned(static_cast<size_t>(std::max(all[0].moments(), all[1].moments())) * sizeof(double)) +
+         Aligned(static_cast<size_t>(std::max(all[0].groups(), all[1].groups())) * sizeof(bool));
 }
 
 template <typename T>
@@ -324,8 +360,7 @@ bool CanFuse(DType dtype, const Epilogue& epilogue) {
 }
 
 size_t NormScratchBytes(const NormTensor& t) {
-  const auto partial = static_cast<size_t>(PartialCount(t));
-  return Aligned(partial * sizeof(Moments)) + 64 +
+  return StatisticsBytes(t) +
          Aligned(static_cast<size_t>(NormMapView<double>::Room(PatternPeriod(t.channels))) * sizeof(double));
 }
 
