@@ -2,12 +2,11 @@
 #include "kernels/batch_norm.h"
 
 #include <algorithm>
-#include <array>
-#include <memory>
 
 #include "kernels/batch_norm_columns.h"
 #include "kernels/batch_norm_map.h"
 #include "kernels/batch_norm_rows.h"
+#include "kernels/batch_norm_statistics.h"
 #include "kernels/cache_sizes.h"
 #include "kernels/loop_nest.h"
 #include "kernels/moments_rows.h"
@@ -16,10 +15,6 @@
 namespace crease {
 namespace {
 
-// Parts into which statistics are split, whatever the number of threads.
-constexpr int64_t kRunPart = 16384;    // adjacent elements of a plane
-constexpr int64_t kRowPart = 512;      // pixels
-constexpr int64_t kPartsOfGroup = 4;   // row parts that are merged before others
 constexpr int64_t kLeastColumns = 64;  // of a part of wide rows
 constexpr int64_t kMinChannels = 16;   // to split by; fewer would leave threads idle
 
@@ -31,213 +26,8 @@ int64_t CachedBytes() {
   return std::max(static_cast<int64_t>(GetCacheSizes().l2) / 2, std::min(LastLevelBytes() / 8, kEnough));
 }
 
-// Rounded up, so that what follows is aligned.
-size_t Aligned(size_t bytes) { return static_cast<size_t>(RoundUp(static_cast<int64_t>(bytes), 64)); }
-
-// Hands out pieces of a call's scratch.
-class Scratch {
- public:
-  explicit Scratch(const RunContext& context) : at_(context.scratch) {}
-  template <typename T>
-  std::span<T> Take(int64_t count) {
-    auto* first = reinterpret_cast<T*>(at_);
-    at_ += Aligned(static_cast<size_t>(count) * sizeof(T));
-    std::uninitialized_default_construct_n(first, count);
-    return {first, static_cast<size_t>(count)};
-  }
-  template <typename T>
-  NormMapView<T> TakeMap(int64_t channels) {
-    const int64_t period = PatternPeriod(channels);
-    return NormMapView<T>::In(Take<T>(NormMapView<T>::Room(period)).data(), channels, period);
-  }
-
- private:
-  std::byte* at_;
-};
-
-const std::byte* At(const NormTensor& t, int64_t element) {
-  return static_cast<const std::byte*>(t.src) + element * static_cast<int64_t>(ByteSize(t.dtype));
-}
-
-// How the values of one channel of a plain tensor are split: small planes of several images make one
-// part, large planes are several.
-struct PlaneParts {
-  int64_t images, groups;  // images of a group; groups of the batch
-  int64_t parts;           // of a plane; 1 if groups have several images
-
-  explicit PlaneParts(const NormTensor& t)
-      : images(std::max<int64_t>(1, kMomentsBlock / t.plane)),
-        groups(DivideUp(t.batch, images)),
-        parts(DivideUp(t.plane, kRunPart)) {}
-};
-
-Moments PartMoments(const NormTensor& t, const PlaneParts& split, RunMoments run, int64_t channel, int64_t group,
-                    int64_t part) {
-  const int64_t image = group * split.images, first = part * kRunPart;
-  return run(At(t, (image * t.channels + channel) * t.plane + first), std::min(kRunPart, t.plane - first),
-             std::min(split.images, t.batch - image), t.channels * t.plane);
-}
-
-void PlainStatistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
-                     std::span<double> var) {
-  const RunMoments run = FindRunMoments(t.dtype);
-  const PlaneParts split(t);
-  const int64_t of_channel = split.groups * split.parts;
-  const std::span<Moments> partial = scratch.Take<Moments>(t.channels * of_channel);
-  ParallelForCost(context, t.channels * of_channel, t.batch * t.channels * t.plane, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      partial[static_cast<size_t>(i)] =
-          PartMoments(t, split, run, i / of_channel, i % of_channel / split.parts, i % split.parts);
-    }
-  });
-  for (int64_t c = 0; c < t.channels; ++c) {
-    Moments moments;
-    for (int64_t i = 0; i < of_channel; ++i) moments.Merge(partial[static_cast<size_t>(c * of_channel + i)]);
-    mean[static_cast<size_t>(c)] = moments.mean;
-    var[static_cast<size_t>(c)] = moments.m2 / moments.count;
-  }
-}
-
-// Moments of many columns, each of `count` values.
-struct ColumnSet {
-  double count = 0;
-  std::span<double> mean, m2;
-
-  // Those of as many other columns into these, one by one (as Moments::Merge).
-  void Merge(const ColumnSet& other) {
-    if (count == 0) {
-      std::copy(other.mean.begin(), other.mean.end(), mean.begin());
-      std::copy(other.m2.begin(), other.m2.end(), m2.begin());
-      count = other.count;
-      return;
-    }
-    const double share = other.count / (count + other.count), cross = share * count;
-    for (size_t i = 0; i < mean.size(); ++i) {
-      const double delta = other.mean[i] - mean[i];
-      mean[i] += delta * share;
-      m2[i] += other.m2[i] + delta * delta * cross;
-    }
-    count += other.count;
-  }
-};
-
-// Tensors without planes: adjacent columns of rows that are `pitch` apart, from element `offset` on. A
-// column belongs to channel column % channels.
-struct Columns {
-  int64_t offset, rows, columns, pitch;
-
-  int64_t row_parts() const { return DivideUp(rows, kRowPart); }
-  int64_t groups() const { return DivideUp(row_parts(), kPartsOfGroup); }
-  int64_t moments() const { return row_parts() * columns; }
-};
-
-// The moments of the parts of rows, columns.moments() entries of each kind, and which groups of parts are merged into
-// their first.
-struct RowPartMoments {
-  std::span<double> mean, m2;
-  std::span<bool> merged;
-
-  // Of the rows from that part on, `parts` parts or as many as there are.
-  ColumnSet From(const Columns& in, int64_t part, int64_t parts) const {
-    const auto at = static_cast<size_t>(part * in.columns), count = static_cast<size_t>(in.columns);
-    return {static_cast<double>(std::min(parts * kRowPart, in.rows - part * kRowPart)), mean.subspan(at, count),
-            m2.subspan(at, count)};
-  }
-
-  void MergeGroup(const Columns& in, int64_t group) const {
-    const int64_t first = group * kPartsOfGroup, last = std::min(first + kPartsOfGroup, in.row_parts());
-    ColumnSet all = From(in, first, 1);
-    for (int64_t part = first + 1; part < last; ++part) all.Merge(From(in, part, 1));
-    merged[static_cast<size_t>(group)] = true;
-  }
-};
-
-ReadFrom WhereFrom(const NormTensor& t) {
-  const int64_t bytes = t.values_per_channel() * t.channels * static_cast<int64_t>(ByteSize(t.dtype));
-  if (PreferredWalk() == Walk::kPages) return ReadFrom::kMemory;
-  return ShouldStream(bytes) ? ReadFrom::kFetched : ReadFrom::kCaches;
-}
-
-// The tensor's rows; and what is left where rows are taken several at a time: dense channels that fill
-// no vector are columns of a period that does.
-std::array<Columns, 2> ColumnsOf(const NormTensor& t) {
-  const int64_t pixels = t.values_per_channel();
-  const int64_t pitch = RowPitch(t);
-  const int64_t period = PatternPeriod(t.channels);
-  if (pitch != t.channels || t.channels % 16 == 0 || period == t.channels) {
-    return {Columns{0, pixels, t.channels, pitch}, Columns{}};
-  }
-  const int64_t rows = pixels * t.channels / period, done = rows * period;
-  return {Columns{0, rows, period, period}, Columns{done, pixels - done / t.channels, t.channels, t.channels}};
-}
-
-// The moments of each part of the rows, and of the groups of them that one worker has done all of: what another would
-// have to fetch from its core is a fourth.
-void PartStatistics(const RunContext& context, const NormTensor& t, const Columns& in, const RowPartMoments& parts) {
-  const ColumnMoments moments_of = FindColumnMoments(t.dtype);
-  const int64_t column_parts = DivideUp(in.columns, kMaxColumns), count = in.row_parts() * column_parts;
-  const ReadFrom from = WhereFrom(t);
-  ParallelForCost(context, count, in.rows * in.columns, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / column_parts * kRowPart, column = i % column_parts * kMaxColumns;
-      const int64_t at = i / column_parts * in.columns + column;
-      moments_of(At(t, in.offset + row * in.pitch + column), in.pitch, std::min(kRowPart, in.rows - row),
-                 std::min(kMaxColumns, in.columns - column), from, 1, parts.mean.data() + at, parts.m2.data() + at);
-    }
-    const int64_t group = kPartsOfGroup * column_parts;
-    for (int64_t g = DivideUp(begin, group); g * group < end && std::min((g + 1) * group, count) <= end; ++g) {
-      parts.MergeGroup(in, g);
-    }
-  });
-}
-
-// Adds them to the channels' moments.
-void ColumnStatistics(const RunContext& context, const NormTensor& t, const Columns& in, const RowPartMoments& parts,
-                      ColumnSet& channels) {
-  if (in.rows == 0) return;
-  std::fill_n(parts.merged.begin(), in.groups(), false);
-  PartStatistics(context, t, in, parts);
-  ColumnSet all = parts.From(in, 0, kPartsOfGroup);
-  for (int64_t group = 0; group < in.groups(); ++group) {
-    if (!parts.merged[static_cast<size_t>(group)]) parts.MergeGroup(in, group);
-    if (group > 0) all.Merge(parts.From(in, group * kPartsOfGroup, kPartsOfGroup));
-  }
-  for (int64_t i = 0; i < in.columns; i += t.channels) {
-    const auto first = static_cast<size_t>(i), count = static_cast<size_t>(t.channels);
-    channels.Merge({all.count, all.mean.subspan(first, count), all.m2.subspan(first, count)});
-  }
-}
-
-void RowStatistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
-                   std::span<double> var) {
-  const std::array<Columns, 2> all = ColumnsOf(t);
-  const double inverse = 1 / static_cast<double>(t.values_per_channel());
-  const int64_t moments = std::max(all[0].moments(), all[1].moments());
-  const RowPartMoments parts{scratch.Take<double>(moments), scratch.Take<double>(moments),
-                             scratch.Take<bool>(std::max(all[0].groups(), all[1].groups()))};
-  ColumnSet channels{0, mean, var};
-  for (const Columns& columns : all) ColumnStatistics(context, t, columns, parts, channels);
-  for (double& m2 : var) m2 *= inverse;
-}
-
-void Statistics(const RunContext& context, const NormTensor& t, Scratch& scratch, std::span<double> mean,
-                std::span<double> var) {
-  HasPlanes(t) ? PlainStatistics(context, t, scratch, mean, var) : RowStatistics(context, t, scratch, mean, var);
-}
-
-// Of the scratch that Statistics takes.
-size_t StatisticsBytes(const NormTensor& t) {
-  if (HasPlanes(t)) {
-    const PlaneParts split(t);
-    return Aligned(static_cast<size_t>(t.channels * split.groups * split.parts) * sizeof(Moments));
-  }
-  const std::array<Columns, 2> all = ColumnsOf(t);
-  return 2 * Aligned(static_cast<size_t>(std::max(all[0].moments(), all[1].moments())) * sizeof(double)) +
-         Aligned(static_cast<size_t>(std::max(all[0].groups(), all[1].groups())) * sizeof(bool));
-}
-
 template <typename T>
-void MapWith(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
+void MapWith(const RunContext& context, const NormTensor& t, const NormParameters& parameters, NormScratch& scratch,
              std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   const NormMapView<T> map = scratch.TakeMap<T>(t.channels);
   map.Set(parameters, mean, var);
@@ -298,7 +88,7 @@ void MapOwnColumns(const NormTensor& t, const NormMapView<T>& map, int64_t first
 // known.
 template <typename T, typename Track>
 void NormalizeWideRows(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
-                       Scratch& scratch, std::span<double> mean, std::span<double> var, const Track& track) {
+                       NormScratch& scratch, std::span<double> mean, std::span<double> var, const Track& track) {
   const int64_t rows = t.values_per_channel(), pitch = RowPitch(t);
   const double inverse = 1 / static_cast<double>(rows);
   const NormMapView<T> map = scratch.TakeMap<T>(t.channels);
@@ -311,7 +101,7 @@ void NormalizeWideRows(const RunContext& context, const NormTensor& t, const Nor
   ParallelForCost(context, DivideUp(t.channels, part), rows * t.channels, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * part, last = std::min(end * part, t.channels);
     for (int64_t c = first; c < last; c += kMaxColumns) {
-      moments_of(At(t, c), pitch, rows, std::min(kMaxColumns, last - c), from, inverse, mean.data() + c,
+      moments_of(ElementAt(t, c), pitch, rows, std::min(kMaxColumns, last - c), from, inverse, mean.data() + c,
                  var.data() + c);
     }
     map.SetSome(parameters, mean, var, first, last - first);
@@ -323,7 +113,7 @@ void NormalizeWideRows(const RunContext& context, const NormTensor& t, const Nor
   ApplyMap(context, t, map, {});
 }
 
-void MapAny(const RunContext& context, const NormTensor& t, const NormParameters& parameters, Scratch& scratch,
+void MapAny(const RunContext& context, const NormTensor& t, const NormParameters& parameters, NormScratch& scratch,
             std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   if (t.dtype == DType::kFloat64) {
     MapWith<double>(context, t, parameters, scratch, mean, var, epilogue);
@@ -361,7 +151,7 @@ bool CanFuse(DType dtype, const Epilogue& epilogue) {
 
 size_t NormScratchBytes(const NormTensor& t) {
   return StatisticsBytes(t) +
-         Aligned(static_cast<size_t>(NormMapView<double>::Room(PatternPeriod(t.channels))) * sizeof(double));
+         AlignedBytes(static_cast<size_t>(NormMapView<double>::Room(PatternPeriod(t.channels))) * sizeof(double));
 }
 
 void RunningStatistics::Track(DType dtype, int64_t count, std::span<const double> batch_mean,
@@ -375,14 +165,14 @@ void RunningStatistics::Track(DType dtype, int64_t count, std::span<const double
 
 void BatchStatistics(const RunContext& context, const NormTensor& tensor, std::span<double> mean,
                      std::span<double> var) {
-  Scratch scratch(context);
-  Statistics(context, tensor, scratch, mean, var);
+  NormScratch scratch(context);
+  ChannelStatistics(context, tensor, scratch, mean, var);
 }
 
 void NormalizeWith(const RunContext& context, const NormTensor& tensor, const NormParameters& parameters,
                    std::span<const double> mean, std::span<const double> var, const Epilogue& epilogue) {
   if (tensor.values_per_channel() == 0) return;
-  Scratch scratch(context);
+  NormScratch scratch(context);
   MapAny(context, tensor, parameters, scratch, mean, var, epilogue);
 }
 
@@ -419,13 +209,13 @@ void NormalizeByBatch(const RunContext& context, const NormTensor& tensor, const
                     });
     return;
   }
-  Scratch scratch(context);
+  NormScratch scratch(context);
   if (IsSummedByColumns(tensor)) {
     return tensor.dtype == DType::kFloat64
                ? NormalizeWideRows<double>(context, tensor, parameters, scratch, mean, var, track)
                : NormalizeWideRows<float>(context, tensor, parameters, scratch, mean, var, track);
   }
-  Statistics(context, tensor, scratch, mean, var);
+  ChannelStatistics(context, tensor, scratch, mean, var);
   track(0, tensor.channels);
   MapAny(context, tensor, parameters, scratch, mean, var, {});
 }
