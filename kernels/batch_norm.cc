@@ -54,38 +54,9 @@ bool IsSummedByColumns(const NormTensor& t) {
   return !HasPlanes(t) && t.values_per_channel() <= kRowPart && t.channels >= 4 * kLeastColumns;
 }
 
-constexpr uintptr_t kPage = 4096, kLine = 64;
-
-// How far into a page the result begins.
-uintptr_t PastPage(const NormTensor& t) { return reinterpret_cast<uintptr_t>(t.dst) % kPage; }
-
-// Whether a worker maps the columns that it has summed up, `share` of them, and needs nothing from another. Of many
-// rows only whole pages of the result: a core fetches ahead what lies after what it writes, but not past a page, and
-// takes it from the core that writes it. Two threads, Zen 4: 392 rows of 2048 62.0 us, by pages 59.7, by halves of
-// pages that begin anywhere 66 to 69; 49 rows of 2048 10.1, so 8.6, of 1024 5.4, so 4.4, wherever they begin.
-bool OwnsColumns(const NormTensor& t, int64_t share) {
-  constexpr int64_t kFewRows = 64;
-  if (WhereFrom(t) != ReadFrom::kCaches) return false;
-  if (t.values_per_channel() <= kFewRows) return true;
-  const auto bytes = [&](int64_t elements) { return static_cast<uintptr_t>(elements) * ByteSize(t.dtype); };
-  return t.channels % share == 0 && bytes(share) % kPage == 0 && bytes(DstPitch(t)) % kPage == 0 &&
-         PastPage(t) <= kLine;
-}
-
-// Columns [first, last) by a worker that OwnsColumns. The line of them that lies in the next page, as results do that
-// begin a line after a page, comes last: 392 rows of 2048 where cores share no cache, two threads, 76 us, so 68.7.
-template <typename T>
-void MapOwnColumns(const NormTensor& t, const NormMapView<T>& map, int64_t first, int64_t last) {
-  const bool shared = last - first < t.channels && PastPage(t) <= kLine;
-  const int64_t over = shared ? static_cast<int64_t>(PastPage(t) / ByteSize(t.dtype)) : 0;
-  const int64_t border = std::max(first, last - over);
-  ApplyToColumns(t, map, first, border);
-  ApplyToColumns(t, map, border, last);
-}
-
 // Such rows where not IsDoneByColumns. Whoever has summed up some columns also computes their map. Then rows are mapped
-// as always, each by one core, unless it OwnsColumns. track(first, last): once the statistics of these channels are
-// known.
+// as always, each by one core: neighbours in a network deal out rows, too. track(first, last): once the statistics of
+// these channels are known.
 template <typename T, typename Track>
 void NormalizeWideRows(const RunContext& context, const NormTensor& t, const NormParameters& parameters,
                        NormScratch& scratch, std::span<double> mean, std::span<double> var, const Track& track) {
@@ -95,20 +66,17 @@ void NormalizeWideRows(const RunContext& context, const NormTensor& t, const Nor
   const ColumnMoments moments_of = FindColumnMoments(t.dtype);
   const ReadFrom from = WhereFrom(t);
   // Columns do not depend on each other: parts may follow the number of workers.
-  const int64_t share = RoundUp(DivideUp(t.channels, context.executor.workers()), kLeastColumns);
-  const bool owned = OwnsColumns(t, share);
-  const int64_t part = owned ? share : std::min(kMaxColumns, share);
+  const int64_t share = DivideUp(t.channels, context.executor.workers());
+  const int64_t part = std::min(kMaxColumns, RoundUp(share, kLeastColumns));
   ParallelForCost(context, DivideUp(t.channels, part), rows * t.channels, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * part, last = std::min(end * part, t.channels);
-    for (int64_t c = first; c < last; c += kMaxColumns) {
-      moments_of(ElementAt(t, c), pitch, rows, std::min(kMaxColumns, last - c), from, inverse, mean.data() + c,
+    for (int64_t c = first; c < last; c += part) {
+      moments_of(ElementAt(t, c), pitch, rows, std::min(part, last - c), from, inverse, mean.data() + c,
                  var.data() + c);
     }
     map.SetSome(parameters, mean, var, first, last - first);
     track(first, last);
-    if (owned) MapOwnColumns(t, map, first, last);
   });
-  if (owned) return;
   map.Repeat();
   ApplyMap(context, t, map, {});
 }

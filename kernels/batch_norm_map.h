@@ -71,7 +71,7 @@ inline bool IsDense(const NormTensor& t) {
 }
 
 template <typename T>
-AffineArgs ArgsOf(const NormTensor& t, const NormMapView<T>& map, const Epilogue& epilogue) {
+void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<T>& map, const Epilogue& epilogue) {
   AffineArgs args;
   args.src = t.src;
   args.residual = t.residual;
@@ -81,12 +81,6 @@ AffineArgs ArgsOf(const NormTensor& t, const NormMapView<T>& map, const Epilogue
   args.pivot = map.pivot;
   args.a = epilogue.a;
   args.b = epilogue.b;
-  return args;
-}
-
-template <typename T>
-void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<T>& map, const Epilogue& epilogue) {
-  const AffineArgs args = ArgsOf(t, map, epilogue);
   const AffineRows rows = FindExactRows(t.dtype, epilogue.activation, epilogue.residual);
   if (HasPlanes(t)) {
     RunAffinePlain(context, rows.planes, args, t.dtype, t.batch, t.channels, t.plane);
@@ -97,21 +91,6 @@ void ApplyMap(const RunContext& context, const NormTensor& t, const NormMapView<
     RunAffinePitched(context, rows.pixels, args, t.channels, {t.src_pitch, t.residual_pitch, t.dst_pitch},
                      t.batch * t.plane);
   }
-}
-
-// Channels [first, last) of a tensor without planes that caches hold, by the calling thread.
-template <typename T>
-void ApplyToColumns(const NormTensor& t, const NormMapView<T>& map, int64_t first, int64_t last) {
-  if (first == last) return;
-  const int64_t offset = first * static_cast<int64_t>(ByteSize(t.dtype));
-  NormTensor columns = t;
-  columns.src = static_cast<const std::byte*>(t.src) + offset;
-  columns.dst = static_cast<std::byte*>(t.dst) + offset;
-  const NormMapView<T> of = {last - first, last - first, map.scale + first, map.shift + first, map.pivot + first};
-  AffineArgs args = ArgsOf(columns, of, {});
-  args.walk = PreferredWalk();
-  const AffinePixels rows = FindExactRows(t.dtype, Activation::kNone, Residual::kNone).pixels;
-  rows(args, last - first, {RowPitch(t), 0, DstPitch(t)}, 0, t.values_per_channel());
 }
 
 }  // namespace crease

@@ -201,9 +201,8 @@ TEST(BatchNormFunctions, SideBySideWhereverResultsLie) {
   });
 }
 
-// Rows that lie alike in their pages, and whose columns workers map themselves, or not, by where results begin and by
-// how many share them; in place, too: the same bits.
-TEST(BatchNormFunctions, OwnColumnsWhereverResultsLie) {
+// Rows that lie alike in their pages, by how many share them and where results begin; in place, too: the same bits.
+TEST(BatchNormFunctions, WideRowsWhereverResultsLie) {
   constexpr int64_t kPage = 4096, kRows = 70, kChannels = 2048, kCount = kRows * kChannels;
   const Tensor x = RandomTensor({kRows, kChannels}, 1);
   std::vector<std::byte> memory(2 * (kCount * sizeof(float) + 2 * kPage));
@@ -293,7 +292,6 @@ TEST(BatchNormFunctions, RowsAlikeInTheirPages) {
     Check({2, channels, 35, Layout::kChannelsLast, DType::kFloat64, 0.5, 1});
   }
   Check({2, 512, 35, Layout::kChannelsLast, DType::kFloat32, 0.5, 1});
-  // So few that workers map the columns that they have summed up.
   Check({1, 1024, 49, Layout::kChannelsLast});
   Check({3, 1016, 20, Layout::kChannelsLast, DType::kFloat32, 1, 2, 8, 5});
   Check({3, 500, 20, Layout::kChannelsLast, DType::kFloat32, 1, 2, 12, 5, 2});
