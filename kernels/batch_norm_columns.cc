@@ -24,7 +24,6 @@ namespace crease {
 namespace HWY_NAMESPACE {
 
 constexpr size_t kMostRows = 512;
-constexpr ptrdiff_t kRowsOfSum = 32;  // what one lane adds up before it is added to what came before
 // Of more rows than these the first pivots are the means of twice as many, and good only where twice as near.
 constexpr size_t kShortRows = 128;
 constexpr size_t kFewRows = 64;  // that are walked backwards
@@ -108,43 +107,29 @@ class ColumnBlock {
     // Copies: a vector that is stored might be any of these, as far as the compiler knows.
     const T *sum_src = rows.src + summed.at_, *map_src = rows.src + mapped.at_;
     T* dst = rows.dst + mapped.at_;
-    const auto count = static_cast<ptrdiff_t>(rows.count);
+    const size_t count = rows.count;
     const ptrdiff_t src_pitch = rows.src_pitch, dst_pitch = rows.dst_pitch;
     const size_t summed_columns = summed.columns_, mapped_columns = mapped.columns_;
-    V pivot[kVectors], scale[kVectors], shift[kVectors], center[kVectors];
-    for (size_t v = 0; v < kVectors; ++v) {
-      if constexpr (kSum) pivot[v] = hn::Load(d, summed.pivot_ + v * kLanes);
-      if constexpr (kMap) {
-        scale[v] = hn::Load(d, mapped.scale_ + v * kLanes);
-        shift[v] = hn::Load(d, mapped.shift_ + v * kLanes);
-        center[v] = hn::Load(d, mapped.center_ + v * kLanes);
-      }
+    V scale[kVectors], shift[kVectors], center[kVectors];
+    for (size_t v = 0; kMap && v < kVectors; ++v) {
+      scale[v] = hn::Load(d, mapped.scale_ + v * kLanes);
+      shift[v] = hn::Load(d, mapped.shift_ + v * kLanes);
+      center[v] = hn::Load(d, mapped.center_ + v * kLanes);
     }
-    for (ptrdiff_t row = 0; row < count;) {
-      const ptrdiff_t stop = std::min(count, row + kRowsOfSum);
-      const bool more = row > 0;
-      V sum[kVectors], square[kVectors];
-      for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
-      for (; row < stop; ++row) {
-        for (size_t v = 0; v < kVectors; ++v) {
-          if constexpr (kSum) {
-            const V x = hn::Sub(Load(sum_src + row * src_pitch, v, summed_columns), pivot[v]);
-            sum[v] = hn::Add(sum[v], x);
-            square[v] = hn::MulAdd(x, x, square[v]);
-          }
-          if constexpr (kMap) {
-            const V x = Load(map_src + row * src_pitch, v, mapped_columns);
-            Store(Map<true>(x, scale[v], shift[v], center[v]), dst + row * dst_pitch, v, mapped_columns);
-          }
-        }
+    const auto map = [&](size_t row) HWY_ATTR {
+      const auto at = static_cast<ptrdiff_t>(row);
+      for (size_t v = 0; kMap && v < kVectors; ++v) {
+        const V x = Load(map_src + at * src_pitch, v, mapped_columns);
+        Store(Map<true>(x, scale[v], shift[v], center[v]), dst + at * dst_pitch, v, mapped_columns);
       }
-      if constexpr (kSum) {
-        for (size_t v = 0; v < kVectors; ++v) {
-          W *own_sum = summed.sum_ + v * kLanes, *own_square = summed.square_ + v * kLanes;
-          hn::Store(more ? hn::Add(hn::Load(d, own_sum), sum[v]) : sum[v], d, own_sum);
-          hn::Store(more ? hn::Add(hn::Load(d, own_square), square[v]) : square[v], d, own_square);
-        }
-      }
+    };
+    if constexpr (kSum) {
+      const auto load = [&](size_t row, size_t v) HWY_ATTR {
+        return Load(sum_src + static_cast<ptrdiff_t>(row) * src_pitch, v, summed_columns);
+      };
+      AddRowsOfColumns<kVectors>(d, count, summed.pivot_, summed.sum_, summed.square_, load, map);
+    } else {
+      for (size_t row = 0; row < count; ++row) map(row);
     }
   }
 

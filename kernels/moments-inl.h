@@ -324,6 +324,40 @@ struct ColumnSums {
   HWY_ALIGN double m2[kRoom];
 };
 
+// Rows of columns that one lane adds up before that is added to what came before, so that a large total rounds once for
+// so many terms.
+constexpr size_t kRowsOfSum = 32;
+
+// Sums over rows of deviations from the pivots and of their squares, of kVectors vectors of columns, with all that is
+// kept of them in registers. load(row, v): a vector of a row; before(row) is done first.
+template <size_t kVectors, class D, class Load, class Before>
+HWY_INLINE void AddRowsOfColumns(D d, size_t rows, const hn::TFromD<D>* pivots, hn::TFromD<D>* sums,
+                                 hn::TFromD<D>* squares, const Load& load, const Before& before) {
+  using V = hn::Vec<D>;
+  const size_t lanes = hn::Lanes(d);
+  V pivot[kVectors];
+  for (size_t v = 0; v < kVectors; ++v) pivot[v] = hn::Load(d, pivots + v * lanes);
+  for (size_t row = 0; row < rows;) {
+    const size_t stop = std::min(rows, row + kRowsOfSum);
+    const bool more = row > 0;
+    V sum[kVectors], square[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
+    for (; row < stop; ++row) {
+      before(row);
+      for (size_t v = 0; v < kVectors; ++v) {
+        const V x = hn::Sub(load(row, v), pivot[v]);
+        sum[v] = hn::Add(sum[v], x);
+        square[v] = hn::MulAdd(x, x, square[v]);
+      }
+    }
+    for (size_t v = 0; v < kVectors; ++v) {
+      hn::TFromD<D>*to_sum = sums + v * lanes, *to_square = squares + v * lanes;
+      hn::Store(more ? hn::Add(hn::Load(d, to_sum), sum[v]) : sum[v], d, to_sum);
+      hn::Store(more ? hn::Add(hn::Load(d, to_square), square[v]) : square[v], d, to_square);
+    }
+  }
+}
+
 // The first n elements of a vector, all of them mostly; zero in the other lanes.
 template <class D>
 HWY_INLINE hn::Vec<D> LoadUpTo(D d, const hn::TFromD<D>* from, size_t n) {

@@ -30,7 +30,6 @@ constexpr size_t kPage = 1024;  // elements
 // where those in order have 16.9.
 constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
 constexpr size_t kAtOnce = 8;
-constexpr size_t kRowsOfSum = 32;
 constexpr size_t kCachedBlockRows = kRowsOfSum * (kBlockRows / kRowStreams);
 
 template <typename T>
@@ -68,40 +67,22 @@ HWY_INLINE void AddRows(const T* src, size_t step, size_t columns, ColumnSums<T>
   }
 }
 
-// Of kVectors vectors of columns from c on, all of them whole or a single one: their sums, row by row, with all that is
-// kept of them in registers. kFetch: the next row is asked for, where rows are so far apart that no prefetcher follows
-// them: 3 MB in L3, rows of 2048 floats, Zen 4, 41 us, so 39.
+// Of kVectors vectors of columns from c on, all of them whole or a single one: their sums, row by row. kFetch: the next
+// row is asked for, where rows are so far apart that no prefetcher follows them: 3 MB in L3, rows of 2048 floats, Zen
+// 4, 41 us, so 39. Of fewer vectors at once it was not measured.
 template <size_t kVectors, bool kFetch, typename T>
 HWY_INLINE void AddColumns(const T* src, size_t pitch, size_t rows, size_t c, size_t columns, ColumnSums<T>& sums) {
   const hn::ScalableTag<Wide<T>> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  V pivot[kVectors];
-  for (size_t v = 0; v < kVectors; ++v) pivot[v] = hn::Load(d, sums.pivot + c + v * lanes);
-  for (size_t row = 0; row < rows;) {
-    // Summed apart, as AddRows does it, so that a large total rounds once for so many terms.
-    const size_t stop = std::min(rows, row + kRowsOfSum);
-    const bool more = row > 0;
-    V sum[kVectors], square[kVectors];
-    for (size_t v = 0; v < kVectors; ++v) sum[v] = square[v] = hn::Zero(d);
-    for (; row < stop; ++row) {
-      for (size_t v = 0; kFetch && v < kVectors; ++v) {
-        __builtin_prefetch(src + (row + 1) * pitch + c + v * lanes, 0, 3);
-      }
-      for (size_t v = 0; v < kVectors; ++v) {
-        const T* from = src + row * pitch;
-        const V y = kVectors > 1 ? LoadWide(d, from + c + v * lanes) : LoadColumns(from, c, columns);
-        const V x = hn::Sub(y, pivot[v]);
-        sum[v] = hn::Add(sum[v], x);
-        square[v] = hn::MulAdd(x, x, square[v]);
-      }
-    }
-    for (size_t v = 0; v < kVectors; ++v) {
-      const size_t at = c + v * lanes;
-      hn::Store(more ? hn::Add(hn::Load(d, sums.sum + at), sum[v]) : sum[v], d, sums.sum + at);
-      hn::Store(more ? hn::Add(hn::Load(d, sums.square + at), square[v]) : square[v], d, sums.square + at);
-    }
-  }
+  const auto load = [&](size_t row, size_t v) HWY_ATTR {
+    const T* from = src + row * pitch;
+    return kVectors > 1 ? LoadWide(d, from + c + v * lanes) : LoadColumns(from, c, columns);
+  };
+  // Always inline: calls of a function that does nothing but fetch are left out by the compiler.
+  const auto fetch = [&](size_t row) HWY_ATTR __attribute__((always_inline)) {
+    for (size_t v = 0; kFetch && v < kVectors; ++v) __builtin_prefetch(src + (row + 1) * pitch + c + v * lanes, 0, 3);
+  };
+  AddRowsOfColumns<kVectors>(d, rows, sums.pivot + c, sums.sum + c, sums.square + c, load, fetch);
 }
 
 template <typename T>
@@ -109,9 +90,9 @@ void AddDeviations(const T* src, size_t pitch, size_t rows, size_t columns, Read
   const size_t lanes = hn::Lanes(hn::ScalableTag<Wide<T>>());
   if (kManyRegisters && from == ReadFrom::kCaches) {
     size_t c = 0;
-    const bool apart = pitch * sizeof(T) > kPage * sizeof(float);
+    const bool fetch = pitch * sizeof(T) > kPage * sizeof(float);
     for (; c + kAtOnce * lanes <= columns; c += kAtOnce * lanes) {
-      apart ? AddColumns<kAtOnce, true>(src, pitch, rows, c, columns, sums)
+      fetch ? AddColumns<kAtOnce, true>(src, pitch, rows, c, columns, sums)
             : AddColumns<kAtOnce, false>(src, pitch, rows, c, columns, sums);
     }
     for (; c + kAtOnce / 2 * lanes <= columns; c += kAtOnce / 2 * lanes) {
