@@ -22,6 +22,8 @@ struct PlaneParts {
       : images(std::max<int64_t>(1, kMomentsBlock / t.plane)),
         groups(DivideUp(t.batch, images)),
         parts(DivideUp(t.plane, kRunPart)) {}
+
+  int64_t of_channel() const { return groups * parts; }
 };
 
 Moments PartMoments(const NormTensor& t, const PlaneParts& split, RunMoments run, int64_t channel, int64_t group,
@@ -35,7 +37,7 @@ void PlainStatistics(const RunContext& context, const NormTensor& t, NormScratch
                      std::span<double> var) {
   const RunMoments run = FindRunMoments(t.dtype);
   const PlaneParts split(t);
-  const int64_t of_channel = split.groups * split.parts;
+  const int64_t of_channel = split.of_channel();
   const std::span<Moments> partial = scratch.Take<Moments>(t.channels * of_channel);
   ParallelForCost(context, t.channels * of_channel, t.batch * t.channels * t.plane, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
@@ -155,13 +157,21 @@ void ColumnStatistics(const RunContext& context, const NormTensor& t, const Colu
   }
 }
 
+// What RowPartMoments has room for.
+struct RowRoom {
+  int64_t moments, groups;
+
+  explicit RowRoom(const std::array<Columns, 2>& all)
+      : moments(std::max(all[0].moments(), all[1].moments())), groups(std::max(all[0].groups(), all[1].groups())) {}
+};
+
 void RowStatistics(const RunContext& context, const NormTensor& t, NormScratch& scratch, std::span<double> mean,
                    std::span<double> var) {
   const std::array<Columns, 2> all = ColumnsOf(t);
   const double inverse = 1 / static_cast<double>(t.values_per_channel());
-  const int64_t moments = std::max(all[0].moments(), all[1].moments());
-  const RowPartMoments parts{scratch.Take<double>(moments), scratch.Take<double>(moments),
-                             scratch.Take<bool>(std::max(all[0].groups(), all[1].groups()))};
+  const RowRoom room(all);
+  const RowPartMoments parts{scratch.Take<double>(room.moments), scratch.Take<double>(room.moments),
+                             scratch.Take<bool>(room.groups)};
   ColumnSet channels{0, mean, var};
   for (const Columns& columns : all) ColumnStatistics(context, t, columns, parts, channels);
   for (double& m2 : var) m2 *= inverse;
@@ -177,11 +187,11 @@ void ChannelStatistics(const RunContext& context, const NormTensor& t, NormScrat
 size_t StatisticsBytes(const NormTensor& t) {
   if (HasPlanes(t)) {
     const PlaneParts split(t);
-    return AlignedBytes(static_cast<size_t>(t.channels * split.groups * split.parts) * sizeof(Moments));
+    return AlignedBytes(static_cast<size_t>(t.channels * split.of_channel()) * sizeof(Moments));
   }
-  const std::array<Columns, 2> all = ColumnsOf(t);
-  return 2 * AlignedBytes(static_cast<size_t>(std::max(all[0].moments(), all[1].moments())) * sizeof(double)) +
-         AlignedBytes(static_cast<size_t>(std::max(all[0].groups(), all[1].groups())) * sizeof(bool));
+  const RowRoom room(ColumnsOf(t));
+  return 2 * AlignedBytes(static_cast<size_t>(room.moments) * sizeof(double)) +
+         AlignedBytes(static_cast<size_t>(room.groups) * sizeof(bool));
 }
 
 }  // namespace crease

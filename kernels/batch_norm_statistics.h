@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mean and biased variance of every channel of a batch, over all threads, with the same bits at any number of them.
+// Mean and biased variance of every channel of a batch, over all threads, with the same bits at any number of them. And
+// what they have in common with the maps of batch_norm.cc: a call's scratch, and how rows are read.
 #pragma once
 
 #include <cstddef>

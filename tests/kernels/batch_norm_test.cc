@@ -174,6 +174,7 @@ TEST(BatchNormFunctions, SmallPlanesSideBySide) {
   Check({7, 135, 49, Layout::kPlain, DType::kFloat32, 1e4, 1e-2});
   for (const DType dtype : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
     Check({7, 135, 49, Layout::kPlain, dtype, 0.5, 1});
+    Check({13, 135, 49, Layout::kPlain, dtype, 0.5, 1});
   }
 }
 
@@ -265,6 +266,8 @@ TEST(BatchNormFunctions, LargePlanesAndManyThreads) {
   Check({2, 17, 2501, Layout::kPlain});
   Check({1, 16, 9000, Layout::kPlain});
   Check({2, 130, 700, Layout::kChannelsLast});
+  // Parts of rows and of columns: one group of them is a worker's, one is divided, and the last one is short.
+  Check({1, 272, 4200, Layout::kChannelsLast, DType::kFloat32, 1, 2, 0, 5, 2});
 }
 
 // Written past the caches: more than 16 MiB, by several workers more than 21.
