@@ -35,11 +35,11 @@ struct Rows {
   T* dst;
   size_t count;
   ptrdiff_t src_pitch, dst_pitch;
-  bool backwards = false;
 
+  HWY_INLINE bool backwards() const { return src_pitch < 0; }
   HWY_INLINE Rows Backwards() const {
     const auto last = static_cast<ptrdiff_t>(count) - 1;
-    return {src + last * src_pitch, dst + last * dst_pitch, count, -src_pitch, -dst_pitch, true};
+    return {src + last * src_pitch, dst + last * dst_pitch, count, -src_pitch, -dst_pitch};
   }
 };
 
@@ -172,7 +172,7 @@ HWY_NOINLINE void NormalizeBlocks(const Rows<T>& rows, const NormParameters& par
   Block *own = &blocks[0], *next = &blocks[1];
   const size_t count = hwy::DivCeil(end - begin, Block::kColumns);
   const auto start = [&](size_t i, Block& block) HWY_ATTR {
-    const size_t c = begin + (rows.backwards ? count - 1 - i : i) * Block::kColumns;
+    const size_t c = begin + (rows.backwards() ? count - 1 - i : i) * Block::kColumns;
     block.Start(rows, c, end - c);
   };
   start(0, *own);
