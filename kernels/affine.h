@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "kernels/affine_rows.h"
 #include "kernels/kernel.h"
@@ -14,15 +13,6 @@ namespace crease {
 // A length, a multiple of `channels`, after which dense channels-last data starts a vector and a pixel
 // at once (3 channels: 240); `channels` itself where that would be too long.
 int64_t PatternPeriod(int64_t channels);
-
-// Repeats per-channel values up to `period`.
-template <typename T>
-void RepeatTo(int64_t period, std::vector<T>& values) {
-  const size_t channels = values.size();
-  if (channels == 0) return;
-  values.reserve(static_cast<size_t>(period));
-  for (auto i = channels; i < static_cast<size_t>(period); ++i) values.push_back(values[i - channels]);
-}
 
 // Plain NCHW: batch * channels planes of `plane` elements. How memory is walked is decided here and in the two below,
 // how results are written in this and the next.
@@ -35,7 +25,7 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
                     int64_t period, int64_t count);
 
 // Channels-last of `pixels` rows with pitches.
-void RunAffinePitched(const RunContext& context, AffinePixels rows, AffineArgs args, int64_t channels,
+void RunAffinePitched(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t channels,
                       const AffinePitches& pitches, int64_t pixels);
 
 // Bytes of the last-level cache that a process may well have: at most 32 MiB.

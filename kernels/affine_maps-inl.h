@@ -39,14 +39,18 @@ void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t beg
 // stream.
 //
 // AVX-512 (Zen 4): 188 KB in L2, rows of 960 floats: 4.4 us by 4 whole rows, 3.5 by 7 in blocks of 128 columns (memcpy
-// 3.3); 7, since maps mostly have a multiple of 7 pixels. Rows that lie alike in their pages evict each other from L1,
-// and a load waits for the store to the row before: rows of 8 KB, 3 MB in L3: 92 us one by one, 107 by 4, 196 by 7, 76
-// as TwinRows does them (memcpy 66). Past the caches one row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5,
-// and 4.2 where they are dense (StreamRows); with parameters that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
+// 3.3); 7, since maps mostly have a multiple of 7 pixels. From L3, where it is filled lines of L1 that bind, one by
+// one, whole: 3 MB, rows of 768 floats 66 to 67 us, of 1280 66 to 70 (memcpy 66; 7 in blocks 89 to 109, 74 to 77). Of
+// rows of which L1 does not
+// hold the parameters those that lie alike in their pages evict each other from it, and a load waits for the store to
+// the row before: rows of 8 KB 92 us one by one, 107 by 4, 196 by 7, 74 by 2, half a row at a time. Past the caches one
+// row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5, and 4.2 where they are dense (StreamRows); with parameters
+// that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
 constexpr int64_t kTurns = 4, kManyTurns = 7;
 constexpr int64_t kAlike = 2048;  // bytes: rows a multiple of it apart
 constexpr size_t kFewColumns = 256, kColumns = 128;
-constexpr int64_t kTwinBytes = 4096;      // of a row's parameters of one kind
+constexpr size_t kRowBytes = 5120;        // of a row's parameters of one kind, for rows one by one
+constexpr size_t kTwinBytes = 4096;       // ... for rows by twos
 constexpr int64_t kWorthCopy = 16;        // rows: their parameters are copied for so many, or more
 constexpr size_t kParametersInL1 = 1024;  // columns
 constexpr size_t kStreamedAtOnce = 4;     // vectors
@@ -152,20 +156,21 @@ HWY_INLINE void RowGroups(const AffineArgs& args, size_t n, const AffinePitches&
 
 // The parameters of up to kMost columns of rows whose results lie alike in their pages, or in halves of them. A load
 // waits for a store of some vectors before whose address has the same low bits; so parameters which results follow
-// closely are copied to elsewhere (Zen 4, 3 MB in L3, rows of 512: 90 to 93 us, 77 to 82 so).
-template <typename W, int64_t kMost, bool kExact>
-class TwinParameters {
+// closely, in the direction of the columns, are copied to elsewhere (Zen 4, 3 MB in L3, rows of 512: 90 to 93 us, 77 to
+// 82 so).
+template <typename W, int64_t kMost, bool kExact, bool kDown>
+class PlacedParameters {
  public:
   const W *scale, *shift, *pivot;
 
   // Those from column `first` on, for `rows` rows whose results of that column go to `dst`. Copied where that is needed
   // and worth it.
-  HWY_INLINE TwinParameters(const AffineArgs& args, int64_t first, int64_t columns, const void* dst, int64_t rows)
+  HWY_INLINE PlacedParameters(const AffineArgs& args, int64_t first, int64_t columns, const void* dst, int64_t rows)
       : scale(static_cast<const W*>(args.scale) + first),
         shift(static_cast<const W*>(args.shift) + first),
         pivot(kExact ? static_cast<const W*>(args.pivot) + first : nullptr) {
     if (rows < kWorthCopy || !(IsNear(scale, dst) || IsNear(shift, dst) || (kExact && IsNear(pivot, dst)))) return;
-    W* to = copies_ + (Behind(copies_, dst) + kApart) % kAlike / kLine * kLine / sizeof(W);
+    W* to = copies_ + (AheadInPage(copies_, dst) + kApart) % kAlike / kLine * kLine / sizeof(W);
     for (const W** from : {&scale, &shift, &pivot}) {
       if (!kExact && from == &pivot) break;
       std::copy_n(*from, columns, to);
@@ -173,63 +178,90 @@ class TwinParameters {
       to += kEach;
     }
   }
-  TwinParameters(const TwinParameters&) = delete;
-  TwinParameters& operator=(const TwinParameters&) = delete;
+  PlacedParameters(const PlacedParameters&) = delete;
+  PlacedParameters& operator=(const PlacedParameters&) = delete;
 
  private:
-  static constexpr uintptr_t kNear = 512, kApart = 640, kLine = 64;  // bytes
-  static constexpr int64_t kEach = kMost + 320 / static_cast<int64_t>(sizeof(W));
+  // Bytes. The copies lie around the middle between results, as far as halves of pages go.
+  static constexpr uintptr_t kNear = 512, kApart = 704, kLine = 64;
+  static constexpr int64_t kHalf = kAlike / static_cast<int64_t>(sizeof(W));
+  static constexpr int64_t kEach = (kMost + kHalf - 1) / kHalf * kHalf + 320 / static_cast<int64_t>(sizeof(W));
 
-  // By how many bytes `dst` lies behind `from`, but for whole halves of pages.
-  static HWY_INLINE uintptr_t Behind(const W* from, const void* dst) { return AheadInPage(from, dst) % kAlike; }
-  static HWY_INLINE bool IsNear(const W* from, const void* dst) { return Behind(from, dst) - 1 < kNear; }
+  // Whether results have just been where parameters are read from, or are in the same line or the one before, but for
+  // whole halves of pages.
+  static HWY_INLINE bool IsNear(const W* from, const void* dst) {
+    const uintptr_t behind = kDown ? AheadInPage(dst, from) : AheadInPage(from, dst);
+    return (behind + kLine) % kAlike <= kLine + kNear;
+  }
 
-  HWY_ALIGN W copies_[3 * kEach + kAlike / static_cast<int64_t>(sizeof(W))];
+  HWY_ALIGN W copies_[3 * kEach + kHalf];
 };
 
-// Rows [row, end) by twos, without an epilogue: for rows that lie alike in their pages. kAhead: as for Reader; where no
-// result follows its source closely, reading ahead would but move the loads that wait for a store to other places (3 MB
-// in L3, the result 192 bytes further on in its page: 110 us so, 84 without).
-template <bool kAhead, typename T, bool kExact>
-HWY_INLINE void TwinRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
-  using W = Wide<T>;
+// Whether a result lies so little after its source in its page that columns are better done from the last one to the
+// first, so that no load waits for the stores before it (Zen 4, 3 MB in L3, rows of 2048 floats, the result 64 bytes
+// further on: 110 us upwards, 84 where two vectors are read ahead, 75 downwards; 192 bytes: 78, and 75; 512: 74, and
+// 76).
+HWY_INLINE bool IsBetterDown(const AffineArgs& args) { return AheadInPage(args.src, args.dst) - 1 < 256; }
+
+// Some columns, whole vectors of them, of `rows` rows, a multiple of kRows, as many at once. kDown: from the last
+// column to the first. A function of its own, so that registers hold all of it: what is loaded from the stack between
+// rows may wait for results that have the same low bits of addresses (Zen 4, 3 MB in L3, rows of 512 floats: 77 us, 67
+// so).
+template <int64_t kRows, bool kDown, typename T, typename W, bool kExact>
+HWY_NOINLINE void MapColumns(const T* src, int64_t src_pitch, T* dst, int64_t dst_pitch, const W* scale, const W* shift,
+                             const W* pivot, int64_t columns, int64_t rows) {
   const hn::ScalableTag<W> d;
   using V = hn::Vec<decltype(d)>;
-  constexpr int64_t kColumnsOfTwo = kTwinBytes / static_cast<int64_t>(sizeof(W));
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d)), all = static_cast<int64_t>(n), whole = all / lanes * lanes;
-  const auto single = [&](int64_t c, int64_t stop, int64_t i) HWY_ATTR {
-    RowsOf<1, Write::kPlain, true, T, Activation::kNone, Residual::kNone, kExact>(
-        args, static_cast<size_t>(c), static_cast<size_t>(stop), pitches, i, 0);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto map = [&](int64_t c) HWY_ATTR {
+    const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
+    V x[kRows];
+    for (int64_t r = 0; r < kRows; ++r) x[r] = LoadWide(d, src + r * src_pitch + c);
+    for (int64_t r = 0; r < kRows; ++r) StoreWide(Map<kExact>(x[r], s, t, p), d, dst + r * dst_pitch + c);
   };
+  for (; rows > 0; rows -= kRows, src += kRows * src_pitch, dst += kRows * dst_pitch) {
+    if constexpr (kDown) {
+      for (int64_t c = columns - lanes; c >= 0; c -= lanes) map(c);
+    } else {
+      for (int64_t c = 0; c < columns; c += lanes) map(c);
+    }
+  }
+}
+
+// Rows [row, end) of n columns, kRows at a time and up to kMost columns, without an epilogue. kDown: as above.
+template <int64_t kRows, int64_t kMost, bool kDown, typename T, bool kExact>
+HWY_INLINE void FewRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+  using W = Wide<T>;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<W>())), all = static_cast<int64_t>(n);
+  const int64_t whole = all / lanes * lanes, last = (whole - 1) / kMost * kMost, left = (end - row) % kRows;
   // Else the distance of results from parameters changes from vector to vector, or from row to row.
   const bool alike = std::is_same_v<T, W> && pitches.dst * static_cast<int64_t>(sizeof(T)) % kAlike == 0;
-  for (int64_t first = 0; first < whole; first += kColumnsOfTwo) {
-    const int64_t columns = std::min(whole - first, kColumnsOfTwo);
+  for (int64_t begin = 0; begin < whole; begin += kMost) {
+    const int64_t first = kDown ? last - begin : begin, columns = std::min(whole - first, kMost);
     const T* src = static_cast<const T*>(args.src) + first;
     T* dst = static_cast<T*>(args.dst) + first;
-    const TwinParameters<W, kColumnsOfTwo, kExact> of(args, first, columns, dst + row * pitches.dst,
-                                                      alike ? end - row : 0);
-    // Of their own: the compiler believes that a store may change what `of` points to.
-    const W *scale = of.scale, *shift = of.shift, *pivot = of.pivot;
-    int64_t i = row;
-    for (; i + 2 <= end; i += 2) {
-      const T* a = src + i * pitches.src;
-      const T* b = a + pitches.src;
-      T* to_a = dst + i * pitches.dst;
-      T* to_b = to_a + pitches.dst;
-      Reader<T, kAhead> read_a(a, columns - lanes), read_b(b, columns - lanes);
-      read_a.Start(0);
-      read_b.Start(0);
-      for (int64_t c = 0; c < columns; c += lanes) {
-        const V s = hn::LoadU(d, scale + c), t = hn::LoadU(d, shift + c), p = kExact ? hn::LoadU(d, pivot + c) : s;
-        const V x = read_a.Next(c), y = read_b.Next(c);
-        StoreWide(Map<kExact>(x, s, t, p), d, to_a + c);
-        StoreWide(Map<kExact>(y, s, t, p), d, to_b + c);
-      }
-    }
-    if (i < end) single(first, first + columns, i);
+    const PlacedParameters<W, kMost, kExact, kDown> of(args, first, columns, dst + row * pitches.dst,
+                                                       alike ? end - row : 0);
+    const auto map = [&](auto rows, int64_t i, int64_t count) HWY_ATTR {
+      const int64_t from = kDown ? i + count - 1 : i, step = kDown ? -1 : 1;
+      MapColumns<decltype(rows)::value, kDown, T, W, kExact>(src + from * pitches.src, step * pitches.src,
+                                                             dst + from * pitches.dst, step * pitches.dst, of.scale,
+                                                             of.shift, of.pivot, columns, count);
+    };
+    map(std::integral_constant<int64_t, kRows>(), row, end - row - left);
+    if constexpr (kRows > 1) map(std::integral_constant<int64_t, 1>(), end - left, left);
   }
-  for (int64_t i = row; whole < all && i < end; ++i) single(whole, all, i);
+  for (int64_t i = row; whole < all && i < end; ++i) {
+    RowsOf<1, Write::kPlain, true, T, Activation::kNone, Residual::kNone, kExact>(args, static_cast<size_t>(whole), n,
+                                                                                  pitches, i, 0);
+  }
+}
+
+// FewRows, in the better direction.
+template <int64_t kRows, int64_t kMost, typename T, bool kExact>
+HWY_INLINE void FewRowsOf(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+  IsBetterDown(args) ? FewRows<kRows, kMost, true, T, kExact>(args, n, pitches, row, end)
+                     : FewRows<kRows, kMost, false, T, kExact>(args, n, pitches, row, end);
 }
 
 // Elements [i, end) of dense rows of n columns, kVectors vectors at once, which n is a multiple of, past the caches. No
@@ -334,9 +366,10 @@ HWY_INLINE void OrderedRows(const AffineArgs& args, size_t n, const AffinePitche
     }
   } else if (args.stream) {
     groups(turns, n);  // as it would be past the caches, but for parts of lines: whole rows, to read memory in order
+  } else if (args.past_l2 && n > kColumns && n % lanes == 0 && n * sizeof(Wide<T>) <= kRowBytes) {
+    FewRowsOf<1, kRowBytes / sizeof(Wide<T>), T, kExact>(args, n, pitches, row, end);
   } else if (pitches.src * static_cast<int64_t>(sizeof(T)) % kAlike == 0) {
-    FollowsClosely<T>(args) ? TwinRows<true, T, kExact>(args, n, pitches, row, end)
-                            : TwinRows<false, T, kExact>(args, n, pitches, row, end);
+    FewRowsOf<2, kTwinBytes / sizeof(Wide<T>), T, kExact>(args, n, pitches, row, end);
   } else {
     const size_t block = n <= kFewColumns ? n : kColumns;
     pitches.src == pitches.dst ? groups(std::integral_constant<int64_t, kManyTurns>(), block) : groups(turns, block);

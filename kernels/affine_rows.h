@@ -30,6 +30,7 @@ struct AffineArgs {
   bool stream = false;          // write past the caches; ignored where lines would be written in parts
   bool fetch = false;           // in pages: fetch lines before they are written, worth it where L2 does not hold them
   bool fetch_source = false;    // in order, below AVX-512: fetch lines before they are read
+  bool past_l2 = false;         // in order, AVX-512: L2 does not hold what a worker reads and writes
   Walk walk = Walk::kOrder;     // targets below AVX-512 know but this one
   int64_t cycle = 0;            // of dense rows: how many columns the parameters repeat after; 0 for never
 };

@@ -93,7 +93,7 @@ void MapAny(const RunContext& context, const NormTensor& t, const NormParameters
 }  // namespace
 
 template <typename T>
-auto NormMap::View(std::vector<T>& values) const {
+auto NormMap::View(AlignedVector<T>& values) const {
   values.resize(static_cast<size_t>(NormMapView<T>::Room(period_)));
   return NormMapView<T>::In(values.data(), channels_, period_);
 }

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "kernels/aligned_vector.h"
 #include "kernels/kernel.h"
 
 namespace crease {
@@ -45,11 +45,11 @@ class NormMap {
 
  private:
   template <typename T>
-  auto View(std::vector<T>& values) const;
+  auto View(AlignedVector<T>& values) const;
 
-  int64_t channels_, period_;    // of the arrays: kernels/batch_norm_map.h
-  std::vector<float> floats_;    // empty for float64
-  std::vector<double> doubles_;  // for float64
+  int64_t channels_, period_;      // of the arrays: kernels/batch_norm_map.h
+  AlignedVector<float> floats_;    // empty for float64
+  AlignedVector<double> doubles_;  // for float64
 };
 
 // Whether NormMap::Apply takes this epilogue: a residual, Relu, Clip, LeakyRelu, HardSwish and Silu, for float32,

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "graph/tensor.h"
-#include "runtime/aligned_vector.h"
+#include "kernels/aligned_vector.h"
 
 namespace crease {
 

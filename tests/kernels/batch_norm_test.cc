@@ -178,63 +178,11 @@ TEST(BatchNormFunctions, SmallPlanesSideBySide) {
   }
 }
 
-// Up or down by where the result lies after the source in its page, or in its place: the same bits.
-TEST(BatchNormFunctions, SideBySideWhereverResultsLie) {
-  constexpr size_t kPage = 4096, kBatch = 5, kChannels = 144, kPlane = 49, kCount = kBatch * kChannels * kPlane;
-  const Tensor x = RandomTensor({kBatch, kChannels, kPlane}, 1);
-  std::vector<std::byte> memory(2 * (kCount * sizeof(float) + 2 * kPage));
-  auto* pages = memory.data() + kPage - reinterpret_cast<uintptr_t>(memory.data()) % kPage;
-  auto* src = reinterpret_cast<float*>(pages);
-  ForEachTarget([&](const char* target) {
-    std::vector<float> want;
-    for (const int64_t ahead : {-1, 0, 4, 64, 2044, 2048, 4032}) {  // bytes; -1: in place
-      const size_t apart = ahead < 0 ? 0 : (kCount * sizeof(float) / kPage + 1) * kPage + static_cast<size_t>(ahead);
-      auto* dst = reinterpret_cast<float*>(pages + apart);
-      std::copy_n(x.data<float>(), kCount, src);
-      ThreadsOf executor(1);
-      std::vector<double> mean(kChannels), var(kChannels);
-      NormTensor t{src, nullptr, dst, DType::kFloat32, Layout::kPlain, kBatch, kChannels, kPlane};
-      std::vector<std::byte> scratch(NormScratchBytes(t));
-      NormalizeByBatch({executor, scratch.data()}, t, {}, mean, var);
-      if (want.empty()) want.assign(dst, dst + kCount);
-      EXPECT_EQ(std::memcmp(dst, want.data(), kCount * sizeof(float)), 0) << target << ' ' << ahead;
-    }
-  });
-}
-
-// Rows that lie alike in their pages, by how many share them and where results begin; in place, too: the same bits.
-TEST(BatchNormFunctions, WideRowsWhereverResultsLie) {
-  constexpr int64_t kPage = 4096, kRows = 70, kChannels = 2048, kCount = kRows * kChannels;
-  const Tensor x = RandomTensor({kRows, kChannels}, 1);
-  std::vector<std::byte> memory(2 * (kCount * sizeof(float) + 2 * kPage));
-  auto* pages = memory.data() + kPage - reinterpret_cast<uintptr_t>(memory.data()) % kPage;
-  auto* src = reinterpret_cast<float*>(pages);
-  ForEachTarget([&](const char* target) {
-    for (const int64_t rows : {int64_t{49}, kRows}) {
-      std::vector<float> want;
-      std::vector<double> want_mean, want_var;
-      for (const int workers : {1, 2, 3, 4}) {
-        for (const int64_t ahead : {-1, 0, 64, 256, 2048}) {  // bytes; -1: in place
-          auto* dst = ahead < 0 ? src : reinterpret_cast<float*>(pages + kCount * sizeof(float) + kPage + ahead);
-          std::copy_n(x.data<float>(), kCount, src);
-          ThreadsOf executor(workers);
-          std::vector<double> mean(kChannels), var(kChannels);
-          NormTensor t{src, nullptr, dst, DType::kFloat32, Layout::kPlain, rows, kChannels, 1};
-          std::vector<std::byte> scratch(NormScratchBytes(t));
-          NormalizeByBatch({executor, scratch.data()}, t, {}, mean, var);
-          if (want.empty()) {
-            want.assign(dst, dst + rows * kChannels);
-            want_mean = mean;
-            want_var = var;
-          }
-          ASSERT_EQ(std::memcmp(dst, want.data(), want.size() * sizeof(float)), 0)
-              << target << " rows " << rows << " workers " << workers << " ahead " << ahead;
-          ASSERT_EQ(mean, want_mean);
-          ASSERT_EQ(var, want_var);
-        }
-      }
-    }
-  });
+TEST(BatchNormFunctions, RowsPastL2) {
+  Check({1, 512, 1703, Layout::kChannelsLast});
+  Check({1, 320, 2701, Layout::kChannelsLast, DType::kFloat32, 1, 2, 16});
+  Check({1, 512, 1703, Layout::kChannelsLast, DType::kBFloat16});
+  Check({1, 512, 1703, Layout::kChannelsLast, DType::kFloat64});
 }
 
 TEST(BatchNormFunctions, Pitches) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Vectors from where a line of memory begins: threads that share the elements out by lines write none that another
-// one has.
+// one has, and what is read from it as vectors lies on a line each.
 #pragma once
 
 #include <cstddef>
