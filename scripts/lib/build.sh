@@ -21,12 +21,9 @@ python_venv() {
   if [[ ! -e "$directory/complete" ]]; then
     step "Python packages for the tests, into $directory" >&2
     rm -rf "$directory"
-    logged "making a virtual environment" "$python" -m venv "$directory" >&2 || {
-      # Debian's python3 comes without what venv needs.
-      apt_install python3-venv >&2
-      rm -rf "$directory"
-      must "making a virtual environment" "$python" -m venv "$directory" >&2
-    }
+    # Debian's python3 comes without what venv needs.
+    "$python" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv >&2
+    must "making a virtual environment" "$python" -m venv "$directory" >&2
     must "pip install" "$directory/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2
     touch "$directory/complete"
   fi
