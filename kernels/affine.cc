@@ -35,11 +35,12 @@ constexpr int64_t kGrain = 64;
 // 20-70 % from there on).
 constexpr size_t kShare = size_t{32} << 20;
 
-// Whether a worker has more than its L2 holds, of a result of so many bytes and a source as large. From 1.6 times L2 on
-// rows one by one are faster (kernels/affine_maps-inl.h): rows of 960 floats, Zen 4, 1.5 MB 15.8 us in blocks, 17.2 one
-// by one; 1.9 MB 21.8, and 20.8; rows of 512, 1.6 MB, 18.2 and 17.4.
-bool IsPastL2(const RunContext& context, int64_t bytes) {
-  return 5 * bytes > 4 * static_cast<int64_t>(GetCacheSizes().l2) * context.executor.workers();
+// Whether what a worker reads and writes, for a result of so many bytes, is more than its L2 holds. From 1.6 times L2
+// on rows one by one are faster (kernels/affine_maps-inl.h): rows of 960 floats, Zen 4, 1.5 MB read and written 15.8 us
+// in blocks, 17.2 one by one; 1.9 MB 21.8, and 20.8; rows of 512, 1.6 MB, 18.2 and 17.4.
+bool IsPastL2(const RunContext& context, const AffineArgs& args, int64_t bytes) {
+  const int64_t moved = args.src == args.dst ? bytes : 2 * bytes;
+  return 5 * moved > 8 * static_cast<int64_t>(GetCacheSizes().l2) * context.executor.workers();
 }
 
 // For a result of so many bytes, with sources as large.
@@ -49,7 +50,7 @@ void DecideWrites(const RunContext& context, int64_t bytes, AffineArgs& args) {
   const auto l2 = static_cast<int64_t>(GetCacheSizes().l2);
   args.fetch = 4 * bytes > l2;
   args.fetch_source = 2 * bytes > l2;
-  args.past_l2 = IsPastL2(context, bytes);
+  args.past_l2 = IsPastL2(context, args, bytes);
 }
 
 // Aligned, since they are read with every row: where each vector of them lies on two lines, rows of 512 floats with
@@ -185,7 +186,7 @@ void RunAffineDense(const RunContext& context, AffinePixels rows, AffineArgs arg
 void RunAffinePitched(const RunContext& context, AffinePixels rows, AffineArgs args, DType dtype, int64_t channels,
                       const AffinePitches& pitches, int64_t pixels) {
   args.walk = PreferredWalk();
-  args.past_l2 = IsPastL2(context, pixels * channels * static_cast<int64_t>(ByteSize(dtype)));
+  args.past_l2 = IsPastL2(context, args, pixels * channels * static_cast<int64_t>(ByteSize(dtype)));
   ParallelForCost(context, pixels, pixels * channels,
                   [&](int64_t begin, int64_t end) { rows(args, channels, pitches, begin, end); });
 }

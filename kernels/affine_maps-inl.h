@@ -2,6 +2,7 @@
 // The per-channel map over planes and over channels-last rows, with an epilogue, as functions to point to. Per-target
 // header.
 #include "kernels/affine_rows.h"
+#include "kernels/rounding.h"
 #include "kernels/targets.h"
 
 #if defined(CREASE_KERNELS_AFFINE_MAPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -39,18 +40,18 @@ void Planes(const AffineArgs& args, int64_t channels, int64_t plane, int64_t beg
 // stream.
 //
 // AVX-512 (Zen 4): 188 KB in L2, rows of 960 floats: 4.4 us by 4 whole rows, 3.5 by 7 in blocks of 128 columns (memcpy
-// 3.3); 7, since maps mostly have a multiple of 7 pixels. From L3, where it is filled lines of L1 that bind, one by
-// one, whole: 3 MB, rows of 768 floats 66 to 67 us, of 1280 66 to 70 (memcpy 66; 7 in blocks 89 to 109, 74 to 77). Of
-// rows of which L1 does not
-// hold the parameters those that lie alike in their pages evict each other from it, and a load waits for the store to
-// the row before: rows of 8 KB 92 us one by one, 107 by 4, 196 by 7, 74 by 2, half a row at a time. Past the caches one
-// row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5, and 4.2 where they are dense (StreamRows); with parameters
-// that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
+// 3.3); 7, since maps mostly have a multiple of 7 pixels. Past L2, where it is filled lines of L1 that bind, one by
+// one, whole: 3 MB in L3, rows of 768 floats 66 to 67 us, of 1280 66 to 70 (memcpy 66; 7 in blocks 89 to 109, 74 to
+// 77); not rows whose parameters L1 does not hold, nor few columns, which stay in turns. Else rows that lie alike in
+// their pages evict each other from L1, and a load waits for the store to the row before: rows of 8 KB, 3 MB in L3: 92
+// us one by one, 107 by 4, 196 by 7, 74 by 2, half a row at a time; rows of 2 KB in L2 by 2 as well. Past the caches
+// one row, 5.6 ms for 98 MB by rows of 1 KB where 4 take 8.5, and 4.2 where they are dense (StreamRows); with
+// parameters that L1 does not hold (2048 columns) 4, 7.8 ms and 9.2.
 constexpr int64_t kTurns = 4, kManyTurns = 7;
 constexpr int64_t kAlike = 2048;  // bytes: rows a multiple of it apart
 constexpr size_t kFewColumns = 256, kColumns = 128;
 constexpr size_t kRowBytes = 5120;        // of a row's parameters of one kind, for rows one by one
-constexpr size_t kTwinBytes = 4096;       // ... for rows by twos
+constexpr size_t kPairBytes = 4096;       // ... for rows by twos
 constexpr int64_t kWorthCopy = 16;        // rows: their parameters are copied for so many, or more
 constexpr size_t kParametersInL1 = 1024;  // columns
 constexpr size_t kStreamedAtOnce = 4;     // vectors
@@ -156,8 +157,8 @@ HWY_INLINE void RowGroups(const AffineArgs& args, size_t n, const AffinePitches&
 
 // The parameters of up to kMost columns of rows whose results lie alike in their pages, or in halves of them. A load
 // waits for a store of some vectors before whose address has the same low bits; so parameters which results follow
-// closely, in the direction of the columns, are copied to elsewhere (Zen 4, 3 MB in L3, rows of 512: 90 to 93 us, 77 to
-// 82 so).
+// closely, in the direction of the columns, are copied to elsewhere (Zen 4, 3 MB in L3, rows of 512 by twos: 90 to 93
+// us, 77 to 82 so).
 template <typename W, int64_t kMost, bool kExact, bool kDown>
 class PlacedParameters {
  public:
@@ -185,7 +186,7 @@ class PlacedParameters {
   // Bytes. The copies lie around the middle between results, as far as halves of pages go.
   static constexpr uintptr_t kNear = 512, kApart = 704, kLine = 64;
   static constexpr int64_t kHalf = kAlike / static_cast<int64_t>(sizeof(W));
-  static constexpr int64_t kEach = (kMost + kHalf - 1) / kHalf * kHalf + 320 / static_cast<int64_t>(sizeof(W));
+  static constexpr int64_t kEach = RoundUp(kMost, kHalf) + 320 / static_cast<int64_t>(sizeof(W));
 
   // Whether results have just been where parameters are read from, or are in the same line or the one before, but for
   // whole halves of pages.
@@ -197,11 +198,12 @@ class PlacedParameters {
   HWY_ALIGN W copies_[3 * kEach + kHalf];
 };
 
-// Whether a result lies so little after its source in its page that columns are better done from the last one to the
-// first, so that no load waits for the stores before it (Zen 4, 3 MB in L3, rows of 2048 floats, the result 64 bytes
-// further on: 110 us upwards, 84 where two vectors are read ahead, 75 downwards; 192 bytes: 78, and 75; 512: 74, and
-// 76).
-HWY_INLINE bool IsBetterDown(const AffineArgs& args) { return AheadInPage(args.src, args.dst) - 1 < 256; }
+// Whether the first result lies so little after its source in its page that columns are better done from the last one
+// to the first, so that no load waits for the stores before it. Zen 4, 3 MB in L3, rows of 2048 floats by twos: 64
+// bytes further on 100 to 110 us upwards, 76 where two vectors are read ahead, 75 downwards; 192 bytes 78, 92 and 75;
+// 512 bytes 74 upwards and 76 downwards.
+constexpr uintptr_t kBetterDown = 256;
+HWY_INLINE bool IsBetterDown(const AffineArgs& args) { return AheadInPage(args.src, args.dst) - 1 < kBetterDown; }
 
 // Some columns, whole vectors of them, of `rows` rows, a multiple of kRows, as many at once. kDown: from the last
 // column to the first. A function of its own, so that registers hold all of it: what is loaded from the stack between
@@ -228,9 +230,10 @@ HWY_NOINLINE void MapColumns(const T* src, int64_t src_pitch, T* dst, int64_t ds
   }
 }
 
-// Rows [row, end) of n columns, kRows at a time and up to kMost columns, without an epilogue. kDown: as above.
+// Rows [row, end) of n columns, kRows at a time and up to kMost columns, without an epilogue. kDown: as above. A
+// function of its own for what it has on the stack.
 template <int64_t kRows, int64_t kMost, bool kDown, typename T, bool kExact>
-HWY_INLINE void FewRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
+HWY_NOINLINE void FewRows(const AffineArgs& args, size_t n, const AffinePitches& pitches, int64_t row, int64_t end) {
   using W = Wide<T>;
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<W>())), all = static_cast<int64_t>(n);
   const int64_t whole = all / lanes * lanes, last = (whole - 1) / kMost * kMost, left = (end - row) % kRows;
@@ -243,6 +246,7 @@ HWY_INLINE void FewRows(const AffineArgs& args, size_t n, const AffinePitches& p
     const PlacedParameters<W, kMost, kExact, kDown> of(args, first, columns, dst + row * pitches.dst,
                                                        alike ? end - row : 0);
     const auto map = [&](auto rows, int64_t i, int64_t count) HWY_ATTR {
+      if (count == 0) return;
       const int64_t from = kDown ? i + count - 1 : i, step = kDown ? -1 : 1;
       MapColumns<decltype(rows)::value, kDown, T, W, kExact>(src + from * pitches.src, step * pitches.src,
                                                              dst + from * pitches.dst, step * pitches.dst, of.scale,
@@ -369,7 +373,7 @@ HWY_INLINE void OrderedRows(const AffineArgs& args, size_t n, const AffinePitche
   } else if (args.past_l2 && n > kColumns && n % lanes == 0 && n * sizeof(Wide<T>) <= kRowBytes) {
     FewRowsOf<1, kRowBytes / sizeof(Wide<T>), T, kExact>(args, n, pitches, row, end);
   } else if (pitches.src * static_cast<int64_t>(sizeof(T)) % kAlike == 0) {
-    FewRowsOf<2, kTwinBytes / sizeof(Wide<T>), T, kExact>(args, n, pitches, row, end);
+    FewRowsOf<2, kPairBytes / sizeof(Wide<T>), T, kExact>(args, n, pitches, row, end);
   } else {
     const size_t block = n <= kFewColumns ? n : kColumns;
     pitches.src == pitches.dst ? groups(std::integral_constant<int64_t, kManyTurns>(), block) : groups(turns, block);

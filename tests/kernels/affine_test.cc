@@ -62,21 +62,23 @@ TEST(Affine, LargeTensorsOnThreads) {
 // The ways in which a kernel may be told to write.
 struct Writes {
   const char* name;
-  bool stream, fetch, fetch_source;
+  bool stream, fetch, fetch_source, past_l2;
   Walk walk;
   void To(AffineArgs& args) const {
     args.stream = stream;
     args.fetch = fetch;
     args.fetch_source = fetch_source;
+    args.past_l2 = past_l2;
     args.walk = walk;
   }
 };
-constexpr Writes kWrites[] = {{"plain", false, false, false, Walk::kOrder},
-                              {"fetched", false, true, true, Walk::kOrder},
-                              {"past the caches", true, true, true, Walk::kOrder},
-                              {"plain in pages", false, false, false, Walk::kPages},
-                              {"fetched in pages", false, true, true, Walk::kPages},
-                              {"past the caches in pages", true, true, true, Walk::kPages}};
+constexpr Writes kWrites[] = {{"plain", false, false, false, false, Walk::kOrder},
+                              {"past L2", false, false, false, true, Walk::kOrder},
+                              {"fetched", false, true, true, true, Walk::kOrder},
+                              {"past the caches", true, true, true, true, Walk::kOrder},
+                              {"plain in pages", false, false, false, false, Walk::kPages},
+                              {"fetched in pages", false, true, true, true, Walk::kPages},
+                              {"past the caches in pages", true, true, true, true, Walk::kPages}};
 
 // `count` random elements and parameters of `channels`, and storage for two results to compare, aligned as tensors are,
 // so that lines can be written past the caches. T: of the dtype's size.
@@ -201,7 +203,7 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pi
     const AffinePixels rows = find(dtype);
     const AffinePitches pitches = {pitch, pitch, dst_pitch};
     AffineArgs args;
-    // The last one's results are what the parameters, put elsewhere, are to give, and what is to come out in place.
+    // The last one's results are what is to come out in place.
     for (const int64_t ahead : {64, 128, 0, -1}) {
       args = buffers.ArgsTo(got, ahead);
       args.dst = want;
@@ -216,16 +218,19 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pi
             << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
             << " " << writes.name << ", " << ahead << " bytes ahead";
       }
-    }
-    for (const int64_t behind : {0, 64, 1000}) {
-      AffineArgs placed = args;
-      kWrites[0].To(placed);
-      buffers.PutParameters(behind, &placed);
-      std::fill_n(got, count, kUntouched);
-      rows(placed, channels, pitches, 1, kRows - 1);
-      ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
-          << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and " << dst_pitch
-          << ", parameters " << behind << " bytes before";
+      for (const int64_t behind : {0, 64, 1000, 3600, 4032}) {
+        for (const Writes* writes : {&kWrites[0], &kWrites[1]}) {
+          AffineArgs placed = args;
+          writes->To(placed);
+          buffers.PutParameters(behind, &placed);
+          std::fill_n(got, count, kUntouched);
+          rows(placed, channels, pitches, 1, kRows - 1);
+          ASSERT_EQ(std::memcmp(got, want, static_cast<size_t>(count) * sizeof(T)), 0)
+              << target << " " << Name(dtype) << " channels " << channels << " pitches " << pitch << " and "
+              << dst_pitch << " " << writes->name << ", " << ahead << " bytes ahead, parameters " << behind
+              << " bytes before";
+        }
+      }
     }
     if (pitch != dst_pitch) return;
     // In place; what lies around the rows is the source's there.
@@ -244,7 +249,7 @@ void CheckPixelRows(DType dtype, int64_t channels, int64_t pitch, int64_t dst_pi
 
 TEST(Affine, PixelsInEveryWay) {
   // Rows that lie alike in their pages, too.
-  for (const int64_t channels : {1, 3, 8, 15, 16, 17, 24, 64, 67, 512, 1100, 2048}) {
+  for (const int64_t channels : {1, 3, 8, 15, 16, 17, 24, 64, 67, 512, 640, 1100, 1280, 2048}) {
     for (const int64_t pitch : {channels, channels + 5, (channels + 31) / 16 * 16, (channels + 1023) / 1024 * 1024}) {
       for (const int64_t dst_pitch : {pitch, pitch + 16}) {
         CheckPixelRows<float>(DType::kFloat32, channels, pitch, dst_pitch);

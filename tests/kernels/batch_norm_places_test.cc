@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <vector>
-
-#include <hwy/base.h>
 
 #include "kernels/batch_norm.h"
 #include "kernels/cache_sizes.h"
@@ -22,7 +22,8 @@ constexpr int64_t kInPlace = -1;
 // Room for `count` floats from where a page begins, and for as many results.
 class Places {
  public:
-  explicit Places(size_t count) : bytes_(hwy::RoundUpTo(count * sizeof(float), kPage)), memory_(2 * (bytes_ + kPage)) {}
+  explicit Places(size_t count)
+      : bytes_((count * sizeof(float) + kPage - 1) / kPage * kPage), memory_(2 * (bytes_ + kPage)) {}
 
   float* src() { return reinterpret_cast<float*>(page()); }
   // So many bytes further on in its page than the source, less than a page; or in its place.
