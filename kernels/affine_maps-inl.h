@@ -198,13 +198,6 @@ class PlacedParameters {
   HWY_ALIGN W copies_[3 * kEach + kHalf];
 };
 
-// Whether the first result lies so little after its source in its page that columns are better done from the last one
-// to the first, so that no load waits for the stores before it. Zen 4, 3 MB in L3, rows of 2048 floats by twos: 64
-// bytes further on 100 to 110 us upwards, 76 where two vectors are read ahead, 75 downwards; 192 bytes 78, 92 and 75;
-// 512 bytes 74 upwards and 76 downwards.
-constexpr uintptr_t kBetterDown = 256;
-HWY_INLINE bool IsBetterDown(const AffineArgs& args) { return AheadInPage(args.src, args.dst) - 1 < kBetterDown; }
-
 // Some columns, whole vectors of them, of `rows` rows, a multiple of kRows, as many at once. kDown: from the last
 // column to the first. A function of its own, so that registers hold all of it: what is loaded from the stack between
 // rows may wait for results that have the same low bits of addresses (Zen 4, 3 MB in L3, rows of 512 floats: 77 us, 67
@@ -294,9 +287,10 @@ HWY_INLINE void StreamRows(const AffineArgs& args, size_t n, int64_t i, int64_t 
   }
 }
 
-// Elements [i, end) of dense rows whose parameters fill kVectors vectors, which stay in registers.
-template <size_t kVectors, Write kWrite, bool kAhead, typename T, bool kExact>
-HWY_INLINE void MapCycles(const AffineArgs& args, int64_t i, int64_t end) {
+// Elements [begin, end) of dense rows whose parameters fill kVectors vectors, which stay in registers. kDown: from the
+// last vector to the first.
+template <size_t kVectors, Write kWrite, bool kDown, typename T, bool kExact>
+HWY_INLINE void MapCycles(const AffineArgs& args, int64_t begin, int64_t end) {
   const hn::ScalableTag<Wide<T>> d;
   using V = hn::Vec<decltype(d)>;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -311,12 +305,17 @@ HWY_INLINE void MapCycles(const AffineArgs& args, int64_t i, int64_t end) {
     t[v] = of(args.shift);
     p[v] = kExact ? of(args.pivot) : s[v];
   }
-  Reader<T, kAhead> read(src, end - lanes);
-  read.Start(i);
-  while (i < end) {
-    for (size_t v = 0; v < kVectors; ++v, i += lanes) {
-      FetchSource<kWrite>(src + i);
-      WriteWide<kWrite>(Map<kExact>(read.Next(i), s[v], t[v], p[v]), d, dst + i);
+  const auto map = [&](size_t v, int64_t i) HWY_ATTR {
+    FetchSource<kWrite>(src + i);
+    WriteWide<kWrite>(Map<kExact>(LoadWide(d, src + i), s[v], t[v], p[v]), d, dst + i);
+  };
+  if constexpr (kDown) {
+    for (int64_t i = end; i > begin;) {
+      for (size_t v = kVectors; v-- > 0;) map(v, i -= lanes);
+    }
+  } else {
+    for (int64_t i = begin; i < end;) {
+      for (size_t v = 0; v < kVectors; ++v, i += lanes) map(v, i);
     }
   }
 }
@@ -328,7 +327,7 @@ HWY_INLINE void MapCyclesOf(size_t vectors, const AffineArgs& args, int64_t begi
     if (vectors < kVectors) return MapCyclesOf<kVectors - 1, kWrite, T, kExact>(vectors, args, begin, end);
   }
   if constexpr (kWrite == Write::kPlain) {
-    if (FollowsClosely<T>(args)) return MapCycles<kVectors, kWrite, true, T, kExact>(args, begin, end);
+    if (IsBetterDown(args)) return MapCycles<kVectors, kWrite, true, T, kExact>(args, begin, end);
   }
   MapCycles<kVectors, kWrite, false, T, kExact>(args, begin, end);
 }

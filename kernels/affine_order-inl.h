@@ -45,8 +45,8 @@ HWY_NOINLINE void MapElements(const AffineArgs& args, int64_t channels, int64_t 
   }
 }
 
-// For planes of at least one vector. kAhead: as for Reader.
-template <Write kWrite, bool kAhead, typename T, Activation A, Residual R, bool kExact>
+// For planes of at least one vector. kDown: from the last vector to the first.
+template <Write kWrite, bool kDown, typename T, Activation A, Residual R, bool kExact>
 class OrderedMap {
  public:
   using W = Wide<T>;
@@ -56,27 +56,19 @@ class OrderedMap {
   // Elements [begin, end). Nothing here has its address taken, so that stores, which the compiler believes may go
   // anywhere, leave it in registers.
   static HWY_INLINE void Run(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-    const auto lanes = static_cast<int64_t>(hn::Lanes(D()));
-    OrderedMap map(args, end - lanes);
-    const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(map.dst_ + begin) / sizeof(T)) % lanes;
-    int64_t i = past == 0 ? begin : std::min(end, begin + lanes - past);
-    if (i > begin) MapElements<T, A, R, kExact>(args, channels, plane, begin, i);
-    if (i + lanes <= end) map.read_.Start(i);
-    int64_t channel = i / plane % channels, stop = (i / plane + 1) * plane;
-    Channel own = map.At(channel);
-    while (stop + lanes <= end) {
-      i = map.Whole(own, i, stop);
-      if (++channel == channels) channel = 0;
-      const Channel next = map.At(channel);
-      if (i < stop) {
-        map.Border(own, next, i, stop - i);
-        i += lanes;
-      }
-      own = next;
-      stop += plane;
+    const OrderedMap map(args, channels, plane);
+    const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(map.dst_ + begin) / sizeof(T)) % kLanes;
+    const int64_t first = past == 0 ? begin : std::min(end, begin + kLanes - past);
+    const int64_t last = first + (end - first) / kLanes * kLanes;
+    if constexpr (kDown) {
+      MapElements<T, A, R, kExact>(args, channels, plane, last, end);
+      map.Down(first, last);
+      MapElements<T, A, R, kExact>(args, channels, plane, begin, first);
+    } else {
+      if (first > begin) MapElements<T, A, R, kExact>(args, channels, plane, begin, first);
+      map.Up(first, last);
+      MapElements<T, A, R, kExact>(args, channels, plane, last, end);
     }
-    i = map.Whole(own, i, std::min(stop, end));
-    MapElements<T, A, R, kExact>(args, channels, plane, i, end);
   }
 
  private:
@@ -84,8 +76,7 @@ class OrderedMap {
     V scale, shift, pivot;
   };
 
-  // `last`: where the last vector begins.
-  HWY_INLINE OrderedMap(const AffineArgs& args, int64_t last)
+  HWY_INLINE OrderedMap(const AffineArgs& args, int64_t channels, int64_t plane)
       : src_(static_cast<const T*>(args.src)),
         residual_(static_cast<const T*>(args.residual)),
         dst_(static_cast<T*>(args.dst)),
@@ -94,7 +85,45 @@ class OrderedMap {
         pivot_(static_cast<const W*>(args.pivot)),
         a_(args.a),
         b_(args.b),
-        read_(src_, last) {}
+        channels_(channels),
+        plane_(plane) {}
+
+  // Elements [i, end), whole vectors of them.
+  HWY_INLINE void Up(int64_t i, int64_t end) const {
+    int64_t channel = i / plane_ % channels_, stop = (i / plane_ + 1) * plane_;
+    Channel own = At(channel);
+    while (stop < end) {
+      i = Whole(own, i, stop);
+      if (++channel == channels_) channel = 0;
+      const Channel next = At(channel);
+      if (i < stop) {
+        Border(own, next, i, stop - i);
+        i += kLanes;
+      }
+      own = next;
+      stop += plane_;
+    }
+    Whole(own, i, end);
+  }
+
+  // Elements [begin, i), whole vectors of them, from the last one to the first.
+  HWY_INLINE void Down(int64_t begin, int64_t i) const {
+    if (i == begin) return;
+    int64_t channel = (i - 1) / plane_ % channels_, start = (i - 1) / plane_ * plane_;
+    Channel own = At(channel);
+    while (start > begin) {
+      i = WholeDown(own, start, i);
+      channel = (channel == 0 ? channels_ : channel) - 1;
+      const Channel before = At(channel);
+      if (i > start) {
+        i -= kLanes;
+        Border(before, own, i, start - i);
+      }
+      own = before;
+      start -= plane_;
+    }
+    WholeDown(own, begin, i);
+  }
 
   HWY_INLINE Channel At(int64_t channel) const {
     const D d;
@@ -102,10 +131,10 @@ class OrderedMap {
     return {scale, hn::Set(d, shift_[channel]), kExact ? hn::Set(d, pivot_[channel]) : scale};
   }
 
-  HWY_INLINE void Vector(const Channel& c, int64_t i) {
+  HWY_INLINE void Vector(const Channel& c, int64_t i) const {
     const D d;
     if constexpr (kVectorsOfLine<T> == 1) FetchSource<kWrite>(src_ + i);
-    V y = Map<kExact>(read_.Next(i), c.scale, c.shift, c.pivot);
+    V y = Map<kExact>(LoadWide(d, src_ + i), c.scale, c.shift, c.pivot);
     const V r = R == Residual::kNone ? y : LoadWide(d, residual_ + i);
     if constexpr (A != Activation::kNone || R != Residual::kNone) {
       y = ApplyEpilogue<A, R>(d, y, r, hn::Set(d, a_), hn::Set(d, b_));
@@ -115,21 +144,31 @@ class OrderedMap {
 
   // Vectors from i on that end by `stop`; where the last one ended. In pairs: a loop of vectors mispredicts its end
   // at nearly every small plane (188 KB in L2, planes of 49: 9.8 us; in pairs 8.5).
-  HWY_INLINE int64_t Whole(const Channel& c, int64_t i, int64_t stop) {
-    const auto lanes = static_cast<int64_t>(hn::Lanes(D()));
-    for (; i + 2 * lanes <= stop; i += 2 * lanes) {
+  HWY_INLINE int64_t Whole(const Channel& c, int64_t i, int64_t stop) const {
+    for (; i + 2 * kLanes <= stop; i += 2 * kLanes) {
       if constexpr (kVectorsOfLine<T> != 1) FetchSource<kWrite>(src_ + i);
       Vector(c, i);
-      Vector(c, i + lanes);
+      Vector(c, i + kLanes);
     }
-    if (i + lanes > stop) return i;
+    if (i + kLanes > stop) return i;
     if constexpr (kVectorsOfLine<T> != 1) FetchSource<kWrite>(src_ + i);
     Vector(c, i);
-    return i + lanes;
+    return i + kLanes;
+  }
+
+  // Vectors up to i that begin at `start` or after it; where the first one began.
+  HWY_INLINE int64_t WholeDown(const Channel& c, int64_t start, int64_t i) const {
+    for (; i - 2 * kLanes >= start; i -= 2 * kLanes) {
+      Vector(c, i - kLanes);
+      Vector(c, i - 2 * kLanes);
+    }
+    if (i - kLanes < start) return i;
+    Vector(c, i - kLanes);
+    return i - kLanes;
   }
 
   // The vector at i, whose first `count` elements are of channel `a`.
-  HWY_INLINE void Border(const Channel& a, const Channel& b, int64_t i, int64_t count) {
+  HWY_INLINE void Border(const Channel& a, const Channel& b, int64_t i, int64_t count) const {
     const D d;
     const auto first = hn::FirstN(d, static_cast<size_t>(count));
     const V scale = hn::IfThenElse(first, a.scale, b.scale);
@@ -137,12 +176,14 @@ class OrderedMap {
            i);
   }
 
+  static constexpr int64_t kLanes = HWY_MAX_LANES_D(D);
+
   const T* src_;
   const T* residual_;
   T* dst_;
   const W *scale_, *shift_, *pivot_;
   float a_, b_;
-  Reader<T, kAhead> read_;
+  int64_t channels_, plane_;
 };
 
 }  // namespace HWY_NAMESPACE

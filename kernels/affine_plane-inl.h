@@ -260,7 +260,7 @@ HWY_INLINE void MapOrdered(const AffineArgs& args, int64_t channels, int64_t pla
       return OrderedMap<Write::kStream, false, T, A, R, kExact>::Run(args, channels, plane, begin, end);
     }
     if constexpr (kKnowsPages) {
-      if (FollowsClosely<T>(args)) {
+      if (IsBetterDown(args)) {
         return OrderedMap<Write::kPlain, true, T, A, R, kExact>::Run(args, channels, plane, begin, end);
       }
     } else if (args.fetch_source) {

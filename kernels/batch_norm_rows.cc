@@ -122,14 +122,20 @@ struct ChannelRange {
   }
 };
 
-// One channel after the other: while one is mapped the next one is read, so that memory is never idle. Not where a load
-// of the map would wait for a store: there MapPlanes reads ahead (Zen 4, 3 MB in L3, 106 us for 130).
+// One channel after the other: while one is mapped the next one is read, so that memory is never idle. But long
+// channels that caches hold are mapped by themselves, from the last vector to the first, where that is better: of one
+// plane, whose end is still in L1 (Zen 4, 3 MB in L3: 256 of 56x56 105 us for 95, 64 of 112x112 105 for 101; but 256 of
+// 40x40 48 for 53), and where a load of the map would wait for a store (4 images, 64 of 56x56, 123 us for 108; 192
+// bytes further on 109 for 108, and 8 images, 256 of 28x28, 245 for 257).
+constexpr int64_t kLongChannel = 2500;      // values
+constexpr uintptr_t kMuchBetterDown = 128;  // as kBetterDown
 template <typename T, Write kWrite>
 void NormalizePlanes(const ChannelRange& range) {
   const hn::ScalableTag<Wide<T>> d;
   const NormTensor& t = range.tensor;
-  const bool in_turns = kKnowsPages && range.walk.from_memory && range.walk.walk == Walk::kOrder &&
-                        t.plane > static_cast<int64_t>(kMaxSmallPlane);
+  const bool in_order =
+      kKnowsPages && range.walk.walk == Walk::kOrder && t.plane > static_cast<int64_t>(kMaxSmallPlane);
+  const bool in_turns = in_order && range.walk.from_memory;
   const auto measure = [&](int64_t c, const auto& task) HWY_ATTR {
     const T* src = static_cast<const T*>(t.src) + c * t.plane;
     const Moments moments = ChannelMoments(t, src, in_turns, c + 1 < range.end ? src + t.plane : src, task);
@@ -139,7 +145,9 @@ void NormalizePlanes(const ChannelRange& range) {
   AffineArgs args{t.src, nullptr, t.dst};
   args.stream = kWrite == Write::kStream;
   args.walk = range.walk.walk;
-  const bool apart = kKnowsPages && kWrite == Write::kPlain && FollowsClosely<T>(args);
+  constexpr bool kMayBeApart = kKnowsPages && kWrite == Write::kPlain;
+  const bool apart = kMayBeApart && in_order && t.values_per_channel() >= kLongChannel &&
+                     (t.batch == 1 || IsBetterDown(args, kMuchBetterDown));
   const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));
   if (range.begin < range.end) measure(range.begin, NoTask<false>());
   for (int64_t c = range.begin; c < range.end; ++c) {
@@ -155,10 +163,16 @@ void NormalizePlanes(const ChannelRange& range) {
     args.scale = &scale;
     args.shift = &shift;
     args.pivot = &pivot;
-    for (int64_t n = 0; n < t.batch; ++n) {
+    for (int64_t n = t.batch - 1; n >= 0; --n) {
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;
+      if constexpr (kMayBeApart) {
+        if (apart) {
+          OrderedMap<kWrite, true, T, Activation::kNone, Residual::kNone, true>::Run(args, 1, t.plane, 0, t.plane);
+          continue;
+        }
+      }
       MapPlanes<T, Activation::kNone, Residual::kNone, true>(args, pattern, 1, t.plane, 0, t.plane);
     }
     if (more) measure(c + 1, NoTask<false>());

@@ -162,7 +162,7 @@ void CheckRanges(DType dtype, int64_t plane) {
   T *want = buffers.want(), *got = buffers.got();
   ForEachTarget([&](const char* target) {
     const AffinePlanes rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).planes;
-    for (const int64_t ahead : {-1, 0, 64, 128}) {
+    for (const int64_t ahead : {-1, 0, 64, 192}) {
       AffineArgs args = buffers.ArgsTo(got, ahead);
       args.dst = want;
       for (int64_t i = 0; i < count; i += plane) rows(args, kChannels, plane, i, i + plane);
@@ -273,7 +273,7 @@ void CheckCycles(DType dtype, int64_t cycle, int64_t period) {
   ForEachTarget([&](const char* target) {
     const AffinePixels rows = FindExactRows(dtype, Activation::kNone, Residual::kNone).pixels;
     const AffinePitches pitches = {period, period, period};
-    for (const int64_t ahead : {-1, 0, 64, 128}) {
+    for (const int64_t ahead : {-1, 0, 64, 192}) {
       AffineArgs args = buffers.ArgsTo(got, ahead);
       args.dst = want;
       rows(args, period, pitches, 0, kRows);
