@@ -145,7 +145,7 @@ void NormalizePlanes(const ChannelRange& range) {
   AffineArgs args{t.src, nullptr, t.dst};
   args.stream = kWrite == Write::kStream;
   args.walk = range.walk.walk;
-  constexpr bool kMayBeApart = kKnowsPages && kWrite == Write::kPlain;
+  constexpr bool kMayBeApart = kKnowsPages && kWrite == Write::kPlain && kIsWide<T>;
   const bool apart = kMayBeApart && in_order && t.values_per_channel() >= kLongChannel &&
                      (t.batch == 1 || IsBetterDown(args, kMuchBetterDown));
   const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));

@@ -320,6 +320,35 @@ TEST(Affine, RangesOfPlanesPastTheCaches) {
   }
 }
 
+// Every bfloat16, with what rounds it up, down and to even: as one rounding of the map in float32.
+TEST(Affine, BFloat16IsRoundedToTheNearest) {
+  constexpr int64_t kValues = 1 << 16;
+  std::vector<uint16_t> x(kValues), y(kValues);
+  std::iota(x.begin(), x.end(), uint16_t{0});
+  const float scale = 1, pivot = 0;
+  uint32_t ones = 0xFFFFFFFF;
+  float none;
+  std::memcpy(&none, &ones, sizeof(none));
+  ForEachTarget([&](const char* target) {
+    const AffinePlanes rows = FindExactRows(DType::kBFloat16, Activation::kNone, Residual::kNone).planes;
+    for (const float shift :
+         {0.0f, 0x1p-8f, 3 * 0x1p-8f, 0x1.000002p-8f, -0x1.7p-7f, 0x1p-133f, 3e38f, -INFINITY, none}) {
+      AffineArgs args;
+      args.src = x.data();
+      args.dst = y.data();
+      args.scale = &scale;
+      args.shift = &shift;
+      args.pivot = &pivot;
+      rows(args, 1, kValues, 0, kValues);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float want = BFloat16ToFloat(x[i]) + shift;
+        ASSERT_TRUE(std::isnan(want) ? std::isnan(BFloat16ToFloat(y[i])) : y[i] == FloatToBFloat16(want))
+            << target << ": " << BFloat16ToFloat(x[i]) << " + " << shift << " = " << BFloat16ToFloat(y[i]);
+      }
+    }
+  });
+}
+
 TEST(Affine, Refuses) {
   KernelCase c = BatchNorm({2, 4, 3, 3});
   c.constant[3] = false;
