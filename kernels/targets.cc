@@ -75,6 +75,11 @@ Result<void> CheckTargetCap() {
   return Error{ErrorCode::kInvalidArgument, std::move(message), ""};
 }
 
+const char* TargetCap() {
+  const Cap* cap = FindCap(WantedCap());
+  return cap != nullptr && cap->above >= 0 ? cap->name : nullptr;
+}
+
 bool MayUseAmx() {
   InitTargets();
   return may_use_amx && (usable_targets & HWY_AVX3) != 0;

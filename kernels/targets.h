@@ -24,6 +24,9 @@ void InitTargets();
 // An error (kInvalidArgument) where CREASE_TARGET is set to what is no target of this architecture. Thread-safe.
 Result<void> CheckTargetCap();
 
+// What CREASE_TARGET caps it at: "AVX3", "AVX2" or "SSE2"; null where it caps nothing.
+const char* TargetCap();
+
 // Whether kernels may use AMX, if the machine has it, beside AVX-512.
 bool MayUseAmx();
 

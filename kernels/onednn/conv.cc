@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conv and ConvTranspose on oneDNN: f32, channels-last (a pitch where an implementation takes it),
 // constant weights, any groups, 1 to 3 spatial axes.
+#include <string_view>
+
 #include "graph/ops/conv.h"
 #include "graph/ops/conv_transpose.h"
 #include "kernels/kernels.h"
@@ -84,15 +86,17 @@ Desc GivenWeights(const Shape& shape, int64_t groups, bool transposed, Dims* dim
   return {*dims, kF32, strides};
 }
 
+// Whether oneDNN 3.7.2's brg_conv_fwd does, with AVX-512: with one channel, and one output along a strided last axis.
+// It did with a stride of 1 along the axis before.
+bool ReadsWrongRows(const ops::ConvShape& shape, int64_t channels) {
+  const ops::WindowAxis& last = shape.axes.back();
+  return shape.axes.size() > 1 && channels == 1 && last.output == 1 && last.stride > 1;
+}
+
 Result<std::unique_ptr<Kernel>> MakeConv(const KernelRequest& request) {
   CREASE_RETURN_IF_ERROR(CheckOperands(request));
   CREASE_ASSIGN_OR_RETURN(const ops::ConvShape shape,
                           ops::ResolveConv(request.node, request.src[0].shape, request.src[1].shape));
-  // oneDNN 3.7.2 with AVX-512 reads the wrong rows there, at least where the axis before has a stride of 1.
-  if (const ops::WindowAxis& last = shape.axes.back();
-      shape.axes.size() > 1 && last.output == 1 && last.stride > 1 && request.src[0].shape[1] == 1) {
-    return Refuse("one channel, and one output along a strided axis");
-  }
   Window window;
   for (const ops::WindowAxis& axis : shape.axes) {
     window.strides.push_back(axis.stride);
@@ -107,10 +111,15 @@ Result<std::unique_ptr<Kernel>> MakeConv(const KernelRequest& request) {
   const Desc given = GivenWeights(request.src[1].shape, shape.group, false, &weight_dims);
   const Desc any(weight_dims, kF32, dnnl::memory::format_tag::any);
   const Desc bias = BiasOf(request) ? Desc({shape.output_channels}, kF32, dnnl::memory::format_tag::x) : Desc();
-  const dnnl::convolution_forward::primitive_desc desc(
+  dnnl::convolution_forward::primitive_desc desc(
       onednn::CpuEngine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
       onednn::DescOf(request.src[0]), any, bias, onednn::DescOf(request.dst[0]), window.strides, window.dilations,
       window.pad_begin, window.pad_end, post_ops.attributes);
+  if (ReadsWrongRows(shape, request.src[0].shape[1])) {
+    while (std::string_view(desc.impl_info_str()).starts_with("brg_conv")) {
+      if (!desc.next_impl()) return Refuse("oneDNN has but an implementation that is wrong here");
+    }
+  }
   return Finish(request, desc, post_ops, dnnl::convolution_forward(desc), given);
 }
 

@@ -4,8 +4,10 @@
 #include <array>
 #include <cstring>
 #include <new>
+#include <string_view>
 #include <utility>
 
+#include "kernels/targets.h"
 #include "kernels/weight_memory.h"
 
 #if CREASE_ONEDNN_THREADPOOL
@@ -133,10 +135,25 @@ Result<void> AddActivation(const Epilogue& epilogue, dnnl::post_ops& ops) {
   return Refuse("an activation that oneDNN does not have");
 }
 
+// oneDNN's instruction set as CREASE_TARGET caps it; below SSE4.1 it has none. It refuses where somebody has used it
+// before in this process.
+void CapInstructions() {
+  const char* cap = TargetCap();
+  if (cap == nullptr) return;
+  const std::string_view name = cap;
+  const auto isa = name == "AVX3"   ? dnnl::cpu_isa::avx512_core
+                   : name == "AVX2" ? dnnl::cpu_isa::avx2
+                                    : dnnl::cpu_isa::sse41;
+  static_cast<void>(dnnl::set_max_cpu_isa(isa));
+}
+
 }  // namespace
 
 const dnnl::engine& CpuEngine() {
-  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  static const dnnl::engine engine = [] {
+    CapInstructions();
+    return dnnl::engine(dnnl::engine::kind::cpu, 0);
+  }();
   return engine;
 }
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from helpers import (BAD_INPUT, DIGITS, FINDING, OK, USAGE, conv_bn_relu, count, judge, make_model, random_feeds, save,
-                     worst_error)
+                     tensor, worst_error)
 
 MODEL, TEST = f"{DIGITS}/digits.onnx", f"{DIGITS}/digits_test.npz"
 SUBCOMMANDS = ["fold", "run", "bench", "inspect", "lint"]
@@ -52,6 +52,17 @@ def test_a_cap_on_the_instruction_set(crease, monkeypatch, target):
     assert capped["target"] == min(best, target.upper(), key=order.index)
     widths = [int(width) for node in capped["profile"] for width in re.findall(r"(\d+) wide", node["kernel"])]
     assert widths and max(widths) <= 4 * {"SSE2": 4, "AVX2": 8, "AVX3": 16, "AMX": 16}[capped["target"]]
+
+
+@pytest.mark.parametrize("target, unwanted", [("avx2", "avx512"), ("sse2", "avx")])
+def test_a_cap_on_the_instruction_set_of_onednn(crease, monkeypatch, tmp_path, rng, target, unwanted):
+    """A convolution over volumes runs on oneDNN, whose instruction set the plan names."""
+    volume = make_model([onnx.helper.make_node("Conv", ["x", "w"], ["y"])], [tensor("w", rng.normal(size=(8, 2, 3, 3, 3)))],
+                        {"x": (1, 2, 9, 9, 9)}, {"y": None})
+    monkeypatch.setenv("CREASE_TARGET", target)
+    plan = crease("inspect", save(volume, tmp_path / "volume.onnx")).stdout
+    kernel = next(line for line in plan.splitlines() if "channels-last" in line).split()[-1]
+    assert ":" in kernel and unwanted not in kernel
 
 
 @pytest.mark.parametrize("target", ["avx512", "sse"])
