@@ -18,8 +18,7 @@ constexpr int64_t kMaxComputedFloats = 64;
 
 class Inference {
  public:
-  Inference(const Graph& graph, bool check_values)
-      : graph_(graph), opset_(graph.info().opset()), check_values_(check_values) {
+  Inference(const Graph& graph, bool strict) : graph_(graph), opset_(graph.info().opset()), strict_(strict) {
     const auto count = static_cast<size_t>(graph.value_count());
     known_.types.resize(count);
     known_.constants.resize(count);
@@ -30,10 +29,11 @@ class Inference {
     SetOrigins(overrides);
     for (const NodeId id : graph_.topological_order()) {
       const Node& node = graph_.node(id);
-      // The folding tool keeps operators that Crease does not know: nothing is known behind them.
+      // The folding tool keeps operators that Crease does not know, or does not know in this form: nothing is known
+      // behind them.
       if (!FindOp(node.domain, node.op_type, opset_)) continue;
       Result<void> inferred = InferNode(node);
-      if (inferred.ok()) continue;
+      if (inferred.ok() || (!strict_ && inferred.error().code == ErrorCode::kUnsupported)) continue;
       Error error = std::move(inferred).error();
       error.where = graph_.Describe(id);
       return error;
@@ -85,7 +85,7 @@ class Inference {
     CREASE_ASSIGN_OR_RETURN(const OpDef* op, ops::FindDefinition(node, opset_));
     const NodeInputs inputs = InputsOf(node);
     std::vector<TensorType> outputs(node.outputs.size());
-    InferContext context(node, opset_, inputs.types, inputs.constants, outputs, inputs.partial, check_values_);
+    InferContext context(node, opset_, inputs.types, inputs.constants, outputs, inputs.partial, strict_);
     CREASE_RETURN_IF_ERROR(op->infer(context));
     for (const TensorType& type : outputs) {
       if (type.is_static()) CREASE_RETURN_IF_ERROR(ElementCount(type.shape()));
@@ -140,15 +140,15 @@ class Inference {
 
   const Graph& graph_;
   const int opset_;
-  const bool check_values_;
+  const bool strict_;
   InferredTypes known_;
   std::vector<std::optional<ops::ShapeValue>> partial_;
 };
 
 }  // namespace
 
-Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides, bool check_values) {
-  return Inference(graph, check_values).Run(overrides);
+Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides, bool strict) {
+  return Inference(graph, strict).Run(overrides);
 }
 
 }  // namespace crease

@@ -110,8 +110,8 @@ struct InputOverride {
   ValueId value;
   TensorType type;
 };
-// Passes do not check values: a fold leaves a batch-norm with a bad variance as it is, and says so.
-Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides = {},
-                                 bool check_values = true);
+// Not strict, as passes are: a batch-norm with a bad variance, and an operator in a form that Crease has no
+// implementation for, are no errors. A fold leaves them as they are, and says so.
+Result<InferredTypes> InferTypes(const Graph& graph, std::span<const InputOverride> overrides = {}, bool strict = true);
 
 }  // namespace crease

@@ -47,6 +47,15 @@ Result<Tensor> Join(const std::vector<Tensor>& pieces) {
   return joined;
 }
 
+// What has another first axis than the batch may have the batch along another one, or none.
+Result<void> CheckJoins(const Tensor& piece, int64_t batch, const std::string& output) {
+  if (piece.rank() > 0 && piece.dim(0) == batch) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               "its shape " + ToString(piece.shape()) + " does not begin with the file's batch, " +
+                   std::to_string(batch) + ", so that a larger batch, run piece by piece, can't be joined",
+               "output '" + output + "'"};
+}
+
 // How many times the file's fixed batch fits into the given one; 1 where it is not fixed.
 int64_t PieceCount(const Session& session, const std::vector<Tensor>& inputs) {
   int64_t pieces = 0;
@@ -186,14 +195,14 @@ Result<NamedTensors> RunInPieces(const Session& session, const std::vector<Tenso
       part.push_back(std::move(slice));
     }
     CREASE_ASSIGN_OR_RETURN(NamedTensors outputs, RunOnce(session, part));
-    for (size_t i = 0; i < outputs.size(); ++i) by_output[i].push_back(std::move(outputs[i].second));
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      auto& [name, tensor] = outputs[i];
+      if (piece == 0) CREASE_RETURN_IF_ERROR(CheckJoins(tensor, part.front().dim(0), name));
+      by_output[i].push_back(std::move(tensor));
+    }
   }
   NamedTensors joined;
   for (size_t i = 0; i < by_output.size(); ++i) {
-    if (by_output[i].front().rank() == 0) {
-      return Error{ErrorCode::kInvalidArgument, "a scalar output can't be joined over several batches",
-                   "output '" + session.outputs()[i].name + "'"};
-    }
     CREASE_ASSIGN_OR_RETURN(Tensor whole, Join(by_output[i]));
     joined.emplace_back(session.outputs()[i].name, std::move(whole));
   }

@@ -11,14 +11,13 @@
 namespace crease::ops {
 namespace {
 
-Result<PadMode> ReadMode(const Node& node, int opset) {
+Result<PadMode> ReadMode(const Node& node) {
   CREASE_ASSIGN_OR_RETURN(const std::string mode, AttrString(node, "mode", "constant"));
   if (mode == "constant") return PadMode::kConstant;
   if (mode == "reflect") return PadMode::kReflect;
   if (mode == "edge") return PadMode::kEdge;
-  if (mode == "wrap" && opset >= 19) return PadMode::kWrap;
-  return InvalidModel("attribute 'mode' must be constant, reflect, edge or (from opset 19 on) wrap, it is '",
-                      Printable(mode), "'");
+  if (mode == "wrap") return PadMode::kWrap;  // from opset 19 on, but PyTorch writes it at 18, and ONNX Runtime runs it
+  return InvalidModel("attribute 'mode' must be constant, reflect, edge or wrap, it is '", Printable(mode), "'");
 }
 
 struct PadAmounts {
@@ -79,7 +78,7 @@ Result<void> InferPad(InferContext& context) {
   CREASE_RETURN_IF_ERROR(RequireDType(context, 1, DType::kInt64));
   CREASE_RETURN_IF_ERROR(RequireSameDType(context, 0, 2));
   CREASE_RETURN_IF_ERROR(RequireIndex(context, 3));
-  CREASE_ASSIGN_OR_RETURN(const PadMode mode, ReadMode(context.node, context.opset));
+  CREASE_ASSIGN_OR_RETURN(const PadMode mode, ReadMode(context.node));
   TensorType type = input;
   const bool known = context.opset < 11 ||
                      (context.constant(1) && (context.opset < 18 || !context.has_input(3) || context.constant(3)));
@@ -148,7 +147,7 @@ Result<std::vector<Tensor>> EvalPad(const EvalContext& context) {
 Result<PadPlan> ResolvePad(const Node& node, int opset, const Shape& input, const Tensor* pads, const Tensor* value,
                            const Tensor* axes) {
   PadPlan plan;
-  CREASE_ASSIGN_OR_RETURN(plan.mode, ReadMode(node, opset));
+  CREASE_ASSIGN_OR_RETURN(plan.mode, ReadMode(node));
   CREASE_ASSIGN_OR_RETURN(PadAmounts amounts, ReadAmounts(node, opset, input.size(), pads, axes));
   for (size_t i = 0; i < input.size(); ++i) {
     CREASE_ASSIGN_OR_RETURN(const int64_t size, PaddedSize(plan.mode, input[i], amounts.begin[i], amounts.end[i], i));

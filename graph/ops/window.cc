@@ -129,15 +129,15 @@ Result<WindowAxis> ResolveAxis(const WindowAttributes& attributes, int axis, int
   }
   window.pad_begin = attributes.pads[i];
   window.pad_end = attributes.pads[i + static_cast<size_t>(attributes.rank())];
-  const int64_t padded = input + window.pad_begin + window.pad_end;
-  if (padded < window.extent()) {
+  const int64_t padded = input + window.pad_begin + window.pad_end, room = padded - window.extent();
+  // Rounded up, a window may lack up to a stride, the first one as well.
+  const bool ceil = attributes.ceil_mode && attributes.auto_pad == AutoPad::kNotSet;
+  if (room < 0 && !(ceil && padded > 0 && room > -window.stride)) {
     return InvalidModel("the dilated kernel must fit the padded input along spatial axis ", axis, ": kernel ",
                         window.kernel, ", dilation ", window.dilation, " cover ", window.extent(), ", input ", input,
                         " with pads ", window.pad_begin, " and ", window.pad_end, " has ", padded);
   }
-  const int64_t room = padded - window.extent();
-  const bool ceil = attributes.ceil_mode && attributes.auto_pad == AutoPad::kNotSet;
-  window.output = (ceil ? CeilDiv(room, window.stride) : room / window.stride) + 1;
+  window.output = 1 + (room < 0 ? 0 : ceil ? CeilDiv(room, window.stride) : room / window.stride);
   if (ceil && (window.output - 1) * window.stride >= input + window.pad_begin) --window.output;
   return window;
 }

@@ -47,7 +47,7 @@ Result<WindowAttributes> ParseWindow(const Node& node, int spatial_rank, std::sp
 // The window along spatial axis `axis` over `input` elements; attributes.kernel must be known.
 // Formulas: ONNX Conv and MaxPool (output sizes, auto_pad), with PyTorch's rule that under
 // ceil_mode no window starts in the end padding. Errors: the dilated kernel exceeds the padded
-// input.
+// input, with ceil_mode by a stride or more.
 Result<WindowAxis> ResolveAxis(const WindowAttributes& attributes, int axis, int64_t input);
 
 // For output pixel `dst` (row-major over the axes' outputs): the input pixel that every tap (row-major

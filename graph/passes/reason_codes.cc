@@ -24,7 +24,8 @@ constexpr ReasonCode kCodes[] = {
     {"axis-mismatch", false, "the channels of the map are not those of the operator's weights",
      "normalise along the axis that the weights make, or along the one that they sum over"},
     {"bad-variance", false, "var + epsilon is not positive and finite in some channel",
-     "repair the statistics of the named channel; the network gives NaN there"},
+     "repair the statistics of the named channel; the network gives NaN there, or, with an infinite variance, the "
+     "bias"},
     {"bias-not-constant", false, "the bias is computed at run time", "make the bias an initializer"},
     {"captured-by-subgraph", false, "a subgraph (If, Loop, Scan) reads the value by its name",
      "compute the subgraph's condition before export, so that the branch is inlined"},

@@ -123,7 +123,7 @@ TEST(OpsPad, Modes) {
   ExpectFailure(pad("constant", {-2, -2}), {"at 0 or more"});
   ExpectFailure(pad("constant", {1}), {"2 values", "has 1"});
   ExpectFailure(pad("constant", {INT64_MAX, INT64_MAX}), {"pads must leave axis 0"});
-  ExpectFailure({"Pad", 18, {x, Ints({1, 1})}, {MakeAttr("mode", "wrap")}}, {"mode", "wrap"});
+  ExpectFailure({"Pad", 18, {x, Ints({1, 1})}, {MakeAttr("mode", "circular")}}, {"mode", "circular"});
 }
 
 TEST(OpsDepthToSpace, BothOrders) {

@@ -68,6 +68,10 @@ TEST(OpsPool, CeilModeAddsAPartialWindowThatStartsInside) {
   const std::vector<Attribute> ceil = {MakeAttr("ceil_mode", int64_t{1}), MakeAttr("strides", IntList({2}))};
   ExpectValues(Pool("MaxPool", Counting({1, 1, 4}), {3}, ceil), {1, 1, 2}, {2, 3});
   ExpectValues(Pool("AveragePool", Counting({1, 1, 4}), {3}, ceil), {1, 1, 2}, {1, 2.5});
+  // So may the first one.
+  ExpectValues(Pool("MaxPool", Counting({1, 1, 2}), {3}, ceil), {1, 1, 1}, {1});
+  ExpectValues(Pool("AveragePool", Counting({1, 1, 2}), {3}, ceil), {1, 1, 1}, {0.5});
+  ExpectFailure(Pool("MaxPool", Counting({1, 1, 2}), {4}, ceil), {"fit the padded input"});
   // A third window would start in the end padding.
   std::vector<Attribute> padded = ceil;
   padded.push_back(MakeAttr("pads", IntList({0, 1})));

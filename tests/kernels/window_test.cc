@@ -47,6 +47,9 @@ TEST(Pool, PadsStridesDilationsCeil) {
   }
   CheckPools({1, 5, 9, 9}, {MakeAttr("kernel_shape", Ints64{3, 3}), MakeAttr("strides", Ints64{2, 2}),
                             MakeAttr("auto_pad", "SAME_UPPER")});
+  // Windows larger than the input.
+  CheckPools({2, 19, 2, 5}, {MakeAttr("kernel_shape", Ints64{3, 7}), MakeAttr("strides", Ints64{2, 3}),
+                             MakeAttr("ceil_mode", int64_t{1})});
 }
 
 TEST(Pool, OneAndThreeSpatialAxes) {

@@ -217,3 +217,24 @@ def test_control_characters_in_names_do_not_reach_the_terminal(crease, rng, tmp_
     for arguments in (["inspect", source], ["fold", source, "-o", tmp_path / "f.onnx", "--explain"], ["lint", source]):
         done = crease(*arguments, expect=(OK, FINDING))
         assert "\x1b" not in done.stdout + done.stderr and "\x07" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("first_axis", [0, 1, 2])
+def test_a_larger_batch_than_the_files(crease, rng, tmp_path, first_axis):
+    """It runs in pieces, whose outputs can be joined where they begin with the batch."""
+    perm = [first_axis, *(axis for axis in range(4) if axis != first_axis)]
+    model = make_model([onnx.helper.make_node("Conv", ["x", "w"], ["c"]),
+                        onnx.helper.make_node("Transpose", ["c"], ["y"], perm=perm)],
+                       [tensor("w", rng.normal(size=(4, 3, 3, 3)))], {"x": (2, 3, 8, 8)}, {"y": None})
+    path, out = save(model, tmp_path / "model.onnx"), tmp_path / "out.npz"
+    x = rng.normal(size=(6, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "in.npz", x=x)
+    arguments = ["run", path, "--input", tmp_path / "in.npz", "--output", out]
+    if first_axis == 0:
+        crease(*map(str, arguments))
+        pieces = [judge(model, {"x": x[i:i + 2]})["y"] for i in range(0, 6, 2)]
+        assert worst_error(np.load(out), {"y": np.concatenate(pieces)}) <= 1e-5
+    else:
+        done = crease(*map(str, arguments), expect=BAD_INPUT)
+        assert "output 'y'" in done.stderr and "does not begin with the file's batch, 2" in done.stderr
+        assert not out.exists()

@@ -126,6 +126,35 @@ def test_nodes_of_another_domain_are_kept(crease, rng, tmp_path):
     assert "org.example" in done.stderr and "Custom" in done.stderr
 
 
+@pytest.mark.parametrize("node, extra", [
+    (helper.make_node("Resize", ["y", "", "k"], ["z"], mode="linear", antialias=1), tensor("k", [1, 1, 0.5, 0.5])),
+    (helper.make_node("Pad", ["y", "k"], ["z"], mode="wrap"), tensor("k", [0, 0, 1, 1, 0, 0, 1, 1], np.int64)),
+    (helper.make_node("MaxPool", ["y"], ["z"], kernel_shape=[9, 10], strides=[3, 3], ceil_mode=1), None)],
+    ids=["antialias", "wrap", "window larger than the map"])
+def test_nodes_in_forms_that_are_rare_are_kept(crease, rng, tmp_path, node, extra):
+    """What Crease has no kernel for in this form is no reason to leave the rest of the network as it is."""
+    model = conv_bn_relu(rng, opset=18)
+    model.graph.node.append(node)
+    if extra is not None:
+        model.graph.initializer.append(extra)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", 5, "h", "w"]))
+    out = folded(crease, model, tmp_path)
+    assert [n.op_type for n in out.graph.node] == ["Conv", "Relu", node.op_type]
+    assert_same_function(model, out)
+
+
+def test_statistics_of_every_element_are_kept(crease, rng, tmp_path):
+    model = conv_bn_relu(rng, opset=7)
+    names = ("scale", "shift", "mean", "var")
+    model.graph.node.append(helper.make_node("BatchNormalization", ["y", *names], ["z"], spatial=0))
+    model.graph.initializer.extend(tensor(n, rng.uniform(0.5, 1.5, (5, 9, 8))) for n in names)
+    model.graph.output[0].name = "z"
+    out = folded(crease, model, tmp_path)
+    assert [n.op_type for n in out.graph.node] == ["Conv", "Relu", "BatchNormalization"]
+    assert_same_function(model, out)
+
+
 def test_a_model_without_batchnorm(crease, rng, tmp_path):
     model = make_model([helper.make_node("Relu", ["x"], ["y"], name="relu")], [], {"x": ["N", 3]}, {"y": ["N", 3]})
     out = folded(crease, model, tmp_path)
