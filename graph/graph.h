@@ -77,7 +77,7 @@ struct Value {
 struct Node {
   std::string op_type;
   std::string domain;             // "" is ai.onnx
-  std::string name;               // may be empty, need not be unique
+  std::string name;               // may be empty; a file's need not be unique, a patch's are
   std::vector<ValueId> inputs;    // kNone where an optional one is absent
   std::vector<ValueId> outputs;   // likewise
   std::vector<ValueId> captured;  // outer values that its subgraphs use

@@ -3,19 +3,40 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace crease {
 
 Patch::Patch(const Graph& graph) : graph_(graph), touched_(static_cast<size_t>(graph.node_count()), false) {}
 
-std::string Patch::UniqueName(std::string_view hint) {
-  std::string name(hint.empty() ? "crease" : hint);
-  const std::string base = name;
-  for (int suffix = 1; graph_.FindValue(name) != kNone || new_names_.count(name) > 0; ++suffix) {
-    name = base + "_" + std::to_string(suffix);
+// Many equal hints take no quadratic time: each goes on from the suffix of the one before.
+template <typename IsTaken>
+std::string Patch::UniqueName(const std::string& hint, const IsTaken& is_taken, Names& given) {
+  const auto taken = [&](const std::string& name) { return given.contains(name) || is_taken(name); };
+  std::string name = hint;
+  if (taken(name)) {
+    int& suffix = given[hint];
+    do {
+      name = hint + "_" + std::to_string(++suffix);
+    } while (taken(name));
   }
-  new_names_.emplace(name, 0);
+  given.emplace(name, 0);
   return name;
+}
+
+// onnxruntime refuses a graph with two nodes of one name.
+void Patch::NameNewNodes(Graph& graph) const {
+  const NodeId first_new = graph.node_count() - static_cast<NodeId>(new_nodes_.size());
+  std::unordered_set<std::string_view> kept;
+  for (NodeId id = 0; id < first_new; ++id) {
+    if (graph.alive(id)) kept.insert(graph.node(id).name);
+  }
+  const auto is_kept = [&](const std::string& name) { return kept.contains(name); };
+  Names given;
+  for (NodeId id = first_new; id < graph.node_count(); ++id) {
+    std::string& name = graph.nodes_[static_cast<size_t>(id)].name;
+    if (!name.empty()) name = UniqueName(name, is_kept, given);
+  }
 }
 
 void Patch::Touch(NodeId id) {
@@ -24,8 +45,9 @@ void Patch::Touch(NodeId id) {
 }
 
 ValueId Patch::AddValue(std::string_view name_hint, TensorType type) {
+  const auto is_taken = [&](const std::string& name) { return graph_.FindValue(name) != kNone; };
   Value value;
-  value.name = UniqueName(name_hint);
+  value.name = UniqueName(std::string(name_hint.empty() ? "crease" : name_hint), is_taken, new_names_);
   value.type = std::move(type);
   new_values_.push_back(std::move(value));
   return graph_.value_count() + static_cast<ValueId>(new_values_.size()) - 1;
@@ -97,6 +119,7 @@ Result<void> Patch::ApplyTo(Graph& graph) && {
   }
   for (auto& [id, type] : types_) graph.values_[static_cast<size_t>(id)].type = std::move(type);
   for (NodeId id : removed_) graph.alive_[static_cast<size_t>(id)] = false;
+  if (!new_nodes_.empty()) NameNewNodes(graph);
 
   // Uses are replaced in the nodes that had them when the patch was made; chains a->b, b->c follow.
   std::unordered_map<ValueId, ValueId> replaced(replaced_uses_.begin(), replaced_uses_.end());

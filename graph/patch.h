@@ -3,6 +3,7 @@
 // and validates the result.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,6 +24,8 @@ class Patch {
   // The same graph and the same calls give the same names.
   ValueId AddValue(std::string_view name_hint, TensorType type = {});
   ValueId AddConstant(std::string_view name_hint, Tensor tensor);
+  // ApplyTo makes its name unique by a suffix among the nodes that stay: it may take that of one that the
+  // patch removes. No name stays none.
   NodeId AddNode(Node node);
   void RemoveNode(NodeId id);
   // Every node input and captured use of `from` becomes `to`. Graph outputs do not change: use
@@ -52,13 +55,17 @@ class Patch {
     Attribute attribute;
     bool remove;
   };
-  std::string UniqueName(std::string_view hint);
+  // Names given so far, and those that got a suffix, with their last one.
+  using Names = std::map<std::string, int, std::less<>>;
+  template <typename IsTaken>
+  static std::string UniqueName(const std::string& hint, const IsTaken& is_taken, Names& given);
+  void NameNewNodes(Graph& graph) const;
   void Touch(NodeId id);
 
   const Graph& graph_;
   int edits_ = 0;
   std::vector<Value> new_values_;
-  std::map<std::string, int, std::less<>> new_names_;
+  Names new_names_;
   std::vector<Node> new_nodes_;
   std::vector<NodeId> removed_;
   std::vector<std::pair<ValueId, ValueId>> replaced_uses_;

@@ -136,6 +136,37 @@ TEST(Patch, LeavesTheGraphAloneWhenTheResultIsInvalid) {
   EXPECT_EQ(graph.topological_order().size(), 3u);
 }
 
+Node Abs(std::string name, ValueId src, ValueId dst) {
+  Node node;
+  node.op_type = "Abs";
+  node.name = std::move(name);
+  node.inputs = {src};
+  node.outputs = {dst};
+  return node;
+}
+
+TEST(Patch, GivesNewNodesNamesOfTheirOwn) {
+  Graph graph = ChainOfRelus(3);
+  const ValueId x = graph.FindValue("x");
+  Patch patch(graph);
+  // Named like a node that stays, like one that goes (added before and after that), like one another, not at all.
+  for (const char* name : {"r2", "r0", "new", "new", "r2", "", ""}) patch.AddNode(Abs(name, x, patch.AddValue("a")));
+  const ValueId made = patch.AddValue("r1");
+  for (const char* gone : {"r0", "r1"}) patch.RemoveNode(graph.producer(graph.FindValue(gone)));
+  patch.AddNode(Abs("r1", x, made));
+  patch.ReplaceUses(graph.FindValue("r1"), made);
+  ASSERT_TRUE(std::move(patch).ApplyTo(graph).ok());
+  std::vector<std::string> names;
+  for (NodeId id = 2; id < graph.node_count(); ++id) names.push_back(graph.node(id).name);
+  EXPECT_EQ(names, (std::vector<std::string>{"r2", "r2_1", "r0", "new", "new_1", "r2_2", "", "", "r1"}));
+
+  // The names of one patch are taken for the next one.
+  Patch next(graph);
+  next.AddNode(Abs("new", x, next.AddValue("a")));
+  ASSERT_TRUE(std::move(next).ApplyTo(graph).ok());
+  EXPECT_EQ(graph.node(graph.node_count() - 1).name, "new_2");
+}
+
 TEST(Patch, FollowsChainsOfReplacements) {
   Graph graph = ChainOfRelus(3);
   const ValueId x = graph.FindValue("x");

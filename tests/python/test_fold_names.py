@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of what `crease fold` adds: no two nodes may have one."""
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from helpers import judge, random_feeds, save, worst_error
+
+
+def parsed(text, constants, opset=17):
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> g {text}')
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return model
+
+
+def weights(rng, *shape):
+    return rng.normal(0, 0.5, shape).astype(np.float32)
+
+
+def batchnorm(rng, channels):
+    positive = {name: rng.uniform(0.5, 2, channels).astype(np.float32) for name in "sv"}
+    return {**positive, "b": weights(rng, channels), "m": weights(rng, channels)}
+
+
+def quantized(rng):
+    integers = {name: rng.integers(-127, 127, (3, 3, 1, 1)).astype(np.int8) for name in ("q1", "q2")}
+    return {**integers, "qs": rng.uniform(0.001, 0.01, 3).astype(np.float32), **batchnorm(rng, 3)}
+
+
+def two_quantized_convs(rng):
+    return parsed("""(float[2,3,6,6] x) => (float[2,3,6,6] z) {
+        d1 = DequantizeLinear<axis: int = 0>(q1, qs)  y1 = Conv(x, d1)  n1 = BatchNormalization(y1, s, b, m, v)  r = Relu(n1)
+        d2 = DequantizeLinear<axis: int = 0>(q2, qs)  y2 = Conv(r, d2)  z = BatchNormalization(y2, s, b, m, v) }""",
+                  quantized(rng))
+
+
+def shared_quantized_weights(rng):
+    constants = quantized(rng)
+    del constants["q2"]
+    return parsed("""(float[2,3,6,6] x) => (float[2,3,6,6] z) {
+        d = DequantizeLinear<axis: int = 0>(q1, qs)  y1 = Conv(x, d)  n1 = BatchNormalization(y1, s, b, m, v)  r = Relu(n1)
+        y2 = Conv(r, d)  z = BatchNormalization(y2, s, b, m, v) }""", constants)
+
+
+def two_inception_blocks(rng):
+    block = """{0} = Conv({1}, w{2})  q{2} = MaxPool<kernel_shape = [3, 3]>({1})  u{2} = Concat<axis = 1>({0}, q{2})
+        r{2} = BatchNormalization(u{2}, s, b, m, v)  {3} = Relu(r{2}) """
+    body = block.format("y1", "x", 1, "h") + "h1 = Conv(h, w3) " + block.format("y2", "h1", 2, "z")
+    return parsed("(float[2,4,9,9] x) => (float[N,12,H,W] z) {" + body + "}",
+                  {"w1": weights(rng, 8, 4, 3, 3), "w2": weights(rng, 8, 4, 3, 3), "w3": weights(rng, 4, 12, 1, 1),
+                   **batchnorm(rng, 12)})
+
+
+def maps_over_the_last_axis(rng):
+    return parsed("""(float[2,5,4] x) => (float[2,5,4] z) {
+        a = Sigmoid(x)  b = Mul(a, s)  c = Add(b, t)  d = Mul(c, s)  e = Add(d, t)
+        f = Sigmoid(e)  h = Mul(f, s)  i = Add(h, t)  j = Mul(i, s)  k = Add(j, t)  z = Sigmoid(k) }""",
+                  {"s": weights(rng, 4), "t": weights(rng, 4)})
+
+
+def one_linear_twice(rng):
+    return parsed("""(float[2,5,4] x) => (float[2,4,5] z) {
+        y1 = MatMul(x, w)  t1 = Transpose<perm = [0, 2, 1]>(y1)  n1 = BatchNormalization(t1, s, b, m, v)  r = Relu(n1)
+        t = Transpose<perm = [0, 2, 1]>(r)  y2 = MatMul(t, w)  t2 = Transpose<perm = [0, 2, 1]>(y2)
+        z = BatchNormalization(t2, s, b, m, v) }""", {"w": weights(rng, 4, 4), **batchnorm(rng, 4)})
+
+
+NETWORKS = [two_quantized_convs, shared_quantized_weights, two_inception_blocks, maps_over_the_last_axis, one_linear_twice]
+
+
+def check(crease, model, folder):
+    """Folds; what comes out is valid, loads in onnxruntime, and computes the same."""
+    feeds = random_feeds(model, np.random.default_rng(1))
+    path = crease.fold(save(model, folder / "in.onnx"), str(folder / "out.onnx"))
+    onnx.checker.check_model(path, full_check=True)
+    assert worst_error(judge(path, feeds), judge(model, feeds)) <= 1e-4
+    return onnx.load(path)
+
+
+@pytest.mark.parametrize("named", ["all", "none", "like what folding adds"])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+def test_nodes(crease, rng, tmp_path, network, named):
+    model = network(rng)
+    suffixes = ["", "_folded", "_add", "_branch1", "_1"]
+    for i, node in enumerate(model.graph.node):
+        if named == "all":
+            node.name = f"{node.op_type}_{i}"
+        elif named != "none":
+            node.name = f"n{i // len(suffixes)}{suffixes[i % len(suffixes)]}"
+    out = check(crease, model, tmp_path)
+    names = [node.name for node in out.graph.node if node.name]
+    assert len(set(names)) == len(names), names
+    kept = [[n.name for n in graph.node if n.op_type in ("Relu", "Sigmoid", "MaxPool", "Concat", "MatMul")]
+            for graph in (out.graph, model.graph)]
+    assert kept[0] == kept[1]
