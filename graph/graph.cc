@@ -184,6 +184,11 @@ ValueId GraphBuilder::GetOrAddValue(std::string_view name) {
   return id;
 }
 
+size_t GraphBuilder::ReserveName(std::string name) {
+  graph_.reserved_names_.insert(std::move(name));
+  return graph_.reserved_names_.size();
+}
+
 ValueId GraphBuilder::AddInput(std::string_view name, TensorType type) {
   const ValueId id = GetOrAddValue(name);
   value(id).type = std::move(type);

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -128,6 +129,8 @@ class Graph {
   const Tensor* constant(ValueId id) const;
 
   ValueId FindValue(std::string_view name) const;  // or kNone
+  // Whether no new value may have the name: a value has it, or it is reserved.
+  bool IsTaken(std::string_view name) const { return by_name_.contains(name) || reserved_names_.contains(name); }
 
   // Alive nodes, producers before consumers; ties in the file's order.
   const std::vector<NodeId>& topological_order() const { return order_; }
@@ -149,6 +152,7 @@ class Graph {
   std::vector<std::vector<NodeId>> consumers_;
   std::vector<NodeId> order_;
   std::map<std::string, ValueId, std::less<>> by_name_;
+  std::set<std::string, std::less<>> reserved_names_;
 };
 
 // Makes a Graph: the ONNX importer, and tests. Names must be unique; Build checks the whole.
@@ -160,6 +164,9 @@ class GraphBuilder {
   ValueId GetOrAddValue(std::string_view name);
   bool HasValue(std::string_view name) const { return graph_.FindValue(name) != kNone; }
   Value& value(ValueId id) { return graph_.values_[static_cast<size_t>(id)]; }
+  // Keeps a name from new values: one that a subgraph makes, or that the file says something else of. Returns
+  // how many are reserved.
+  size_t ReserveName(std::string name);
   ValueId AddInput(std::string_view name, TensorType type);
   ValueId AddConstant(std::string_view name, Tensor tensor);
   void AddOutput(ValueId id);

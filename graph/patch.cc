@@ -45,7 +45,7 @@ void Patch::Touch(NodeId id) {
 }
 
 ValueId Patch::AddValue(std::string_view name_hint, TensorType type) {
-  const auto is_taken = [&](const std::string& name) { return graph_.FindValue(name) != kNone; };
+  const auto is_taken = [&](const std::string& name) { return graph_.IsTaken(name); };
   Value value;
   value.name = UniqueName(std::string(name_hint.empty() ? "crease" : name_hint), is_taken, new_names_);
   value.type = std::move(type);

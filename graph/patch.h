@@ -20,8 +20,8 @@ class Patch {
   bool empty() const { return edits_ == 0; }
   int edits() const { return edits_; }
 
-  // New values get ids that are valid once the patch is applied; names are made unique by a suffix.
-  // The same graph and the same calls give the same names.
+  // New values get ids that are valid once the patch is applied; names are made unique by a suffix, also
+  // among those in subgraphs. The same graph and the same calls give the same names.
   ValueId AddValue(std::string_view name_hint, TensorType type = {});
   ValueId AddConstant(std::string_view name_hint, Tensor tensor);
   // ApplyTo makes its name unique by a suffix among the nodes that stay: it may take that of one that the

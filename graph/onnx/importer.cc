@@ -90,17 +90,24 @@ class Importer {
     const auto index = static_cast<size_t>(id);
     if (index == has_type_.size()) {
       has_type_.push_back(false);
-      const int64_t allowed = options_.limits.max_nodes < kMaxProtobufBytes / kMaxValuesPerNode
-                                  ? std::max(options_.limits.max_nodes, int64_t{1}) * kMaxValuesPerNode
-                                  : kMaxProtobufBytes;
-      if (id >= allowed) {
-        return Error{ErrorCode::kLimitExceeded,
-                     "the graph has more than " + std::to_string(allowed) + " values (" +
-                         std::to_string(kMaxValuesPerNode) + " x max_nodes)",
-                     ""};
-      }
+      CREASE_RETURN_IF_ERROR(CheckValueCount("the graph has", has_type_.size()));
     }
     return id;
+  }
+
+  Result<void> CheckValueCount(std::string_view who, size_t count) const {
+    const int64_t allowed = options_.limits.max_nodes < kMaxProtobufBytes / kMaxValuesPerNode
+                                ? std::max(options_.limits.max_nodes, int64_t{1}) * kMaxValuesPerNode
+                                : kMaxProtobufBytes;
+    if (count <= static_cast<size_t>(allowed)) return {};
+    return Error{ErrorCode::kLimitExceeded,
+                 std::string(who) + " more than " + std::to_string(allowed) + " values (" +
+                     std::to_string(kMaxValuesPerNode) + " x max_nodes)",
+                 ""};
+  }
+
+  Result<void> Reserve(std::string name) {
+    return CheckValueCount("subgraphs and value_info name", builder_.ReserveName(std::move(name)));
   }
 
   Result<void> AddInput(ByteSpan message) {
@@ -159,6 +166,7 @@ class Importer {
     for (std::string_view name : read.inputs) CREASE_RETURN_IF_ERROR(AppendValue(name, &node.inputs));
     for (std::string_view name : read.outputs) CREASE_RETURN_IF_ERROR(AppendValue(name, &node.outputs));
     for (const std::string& name : read.captures) CREASE_RETURN_IF_ERROR(AppendValue(name, &node.captured));
+    for (std::string& name : read.inner_names) CREASE_RETURN_IF_ERROR(Reserve(std::move(name)));
     builder_.AddNode(std::move(node));
     return {};
   }
@@ -185,8 +193,8 @@ class Importer {
 
   Result<void> AddHint(ByteSpan message) {
     CREASE_ASSIGN_OR_RETURN(ReadValueInfoResult info, ReadValueInfo(message, context_));
-    // Other tools leave entries of values that are gone; they make no value here.
-    if (!builder_.HasValue(info.name)) return {};
+    // Other tools leave entries of values that are gone; they make no value here, and a new one would not fit them.
+    if (!builder_.HasValue(info.name)) return Reserve(std::string(info.name));
     SetHint(builder_.GetOrAddValue(info.name), std::move(info.type));
     return {};
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <iterator>
 #include <unordered_set>
 
 #include "graph/onnx/reader.h"
@@ -136,21 +137,25 @@ Result<int64_t> KindOf(const AttributeFields& fields) {
   return kind;
 }
 
-// Subgraphs of a GRAPHS attribute, which Crease keeps without reading more than their captures.
-Result<void> CaptureGraphs(ByteSpan message, const ReadContext& context, int depth, int64_t* nodes,
-                           std::vector<std::string>* captures) {
+struct NodeState {
+  ReadNodeResult result;
+  int64_t nested_nodes = 0;  // counted against limits.max_nodes
+};
+
+// Appends the names that a GraphProto uses and does not make itself to `captures`, each once, in order of
+// first use, and those that it makes to the node's inner names.
+Result<void> ReadSubgraphNames(ByteSpan graph, const ReadContext& context, int depth, NodeState* state,
+                               std::vector<std::string>* captures);
+
+// Subgraphs of a GRAPHS attribute, which Crease keeps without reading more than their names.
+Result<void> ReadGraphs(ByteSpan message, const ReadContext& context, int depth, NodeState* state) {
   WireReader reader(message, context.origin);
   for (Field field; reader.Next(&field);) {
     if (field.number != kAttributeGraphs) continue;
-    CREASE_RETURN_IF_ERROR(CollectCaptures(reader.Bytes(field), context, depth, nodes, captures));
+    CREASE_RETURN_IF_ERROR(ReadSubgraphNames(reader.Bytes(field), context, depth, state, &state->result.captures));
   }
   return {};
 }
-
-struct NodeState {
-  ReadNodeResult result;
-  int64_t nested_nodes = 0;
-};
 
 Result<Attribute> ReadAttribute(ByteSpan message, const ReadContext& context, int depth, NodeState* state) {
   CREASE_ASSIGN_OR_RETURN(AttributeFields fields, ReadFields(message, context));
@@ -184,14 +189,13 @@ Result<Attribute> ReadAttribute(ByteSpan message, const ReadContext& context, in
     }
     case kKindGraph: {
       Subgraph subgraph{context.Raw(fields.message), {}};
-      CREASE_RETURN_IF_ERROR(
-          CollectCaptures(fields.message, context, depth + 1, &state->nested_nodes, &subgraph.captures));
+      CREASE_RETURN_IF_ERROR(ReadSubgraphNames(fields.message, context, depth + 1, state, &subgraph.captures));
       for (const std::string& name : subgraph.captures) state->result.captures.push_back(name);
       attribute.data = std::move(subgraph);
       break;
     }
     case kKindGraphs:
-      CREASE_RETURN_IF_ERROR(CaptureGraphs(message, context, depth + 1, &state->nested_nodes, &state->result.captures));
+      CREASE_RETURN_IF_ERROR(ReadGraphs(message, context, depth + 1, state));
       break;
     default:
       break;  // kept as bytes
@@ -295,7 +299,8 @@ void KeepFirstOfEach(std::vector<std::string>* names) {
 // What a subgraph's fields say about names.
 struct SubgraphNames {
   std::unordered_set<std::string> made;
-  std::vector<std::string> used;  // by its nodes, their subgraphs and its outputs, in the file's order
+  std::vector<std::string> used;   // by its nodes, their subgraphs and its outputs, in the file's order
+  std::vector<std::string> inner;  // made by the subgraphs of its nodes
 };
 
 Error WithinSubgraph(Error error) {
@@ -322,13 +327,14 @@ Result<void> ReadSubgraphNode(ByteSpan message, const ReadContext& context, int 
   }
   ReadContext without_files = context;
   without_files.external = nullptr;
-  CREASE_ASSIGN_OR_RETURN(const ReadNodeResult node, ReadNode(message, without_files, depth));
+  CREASE_ASSIGN_OR_RETURN(ReadNodeResult node, ReadNode(message, without_files, depth));
   if (node.has_external_data) {
     return Error{ErrorCode::kUnsupported, "a subgraph's node '" + Printable(node.name) + "' has external data", ""};
   }
   for (std::string_view name : node.inputs) names->used.emplace_back(name);
   for (const std::string& name : node.captures) names->used.push_back(name);
   for (std::string_view name : node.outputs) names->made.emplace(name);
+  std::move(node.inner_names.begin(), node.inner_names.end(), std::back_inserter(names->inner));
   return {};
 }
 
@@ -343,10 +349,8 @@ Result<void> ReadSubgraphSparse(ByteSpan message, const ReadContext& context, Su
   return {};
 }
 
-}  // namespace
-
-Result<void> CollectCaptures(ByteSpan graph, const ReadContext& context, int depth, int64_t* nodes,
-                             std::vector<std::string>* captures) {
+Result<void> ReadSubgraphNames(ByteSpan graph, const ReadContext& context, int depth, NodeState* state,
+                               std::vector<std::string>* captures) {
   const int limit = std::min(context.limits.max_nesting, kHardestNesting);
   if (depth > limit) {
     return Error{ErrorCode::kLimitExceeded, "subgraphs nest deeper than max_nesting, " + std::to_string(limit), ""};
@@ -355,7 +359,9 @@ Result<void> CollectCaptures(ByteSpan graph, const ReadContext& context, int dep
   WireReader reader(graph, context.origin);
   for (Field field; reader.Next(&field);) {
     Result<void> read;
-    if (field.number == kGraphNode) read = ReadSubgraphNode(reader.Bytes(field), context, depth, nodes, &names);
+    if (field.number == kGraphNode) {
+      read = ReadSubgraphNode(reader.Bytes(field), context, depth, &state->nested_nodes, &names);
+    }
     if (field.number == kGraphInitializer) read = ReadSubgraphTensor(reader.Bytes(field), context, &names);
     if (field.number == kGraphSparseInitializer) read = ReadSubgraphSparse(reader.Bytes(field), context, &names);
     if (field.number == kGraphInput || field.number == kGraphOutput) {
@@ -371,8 +377,13 @@ Result<void> CollectCaptures(ByteSpan graph, const ReadContext& context, int dep
     if (!name.empty() && !names.made.contains(name)) captures->push_back(std::move(name));
   }
   KeepFirstOfEach(captures);
+  std::vector<std::string>& inner = state->result.inner_names;
+  std::copy(names.made.begin(), names.made.end(), std::back_inserter(inner));
+  std::move(names.inner.begin(), names.inner.end(), std::back_inserter(inner));
   return {};
 }
+
+}  // namespace
 
 Result<ReadNodeResult> ReadNode(ByteSpan message, const ReadContext& context, int depth) {
   NodeState state;

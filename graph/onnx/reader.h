@@ -52,17 +52,13 @@ struct ReadNodeResult {
   std::vector<std::string_view> inputs, outputs;
   std::string_view name, op_type, domain;  // domain "ai.onnx" is read as ""
   std::vector<Attribute> attributes;
-  std::vector<std::string> captures;  // outer values that its subgraphs use, each once
-  bool has_external_data = false;     // in one of its tensors
+  std::vector<std::string> captures;     // outer values that its subgraphs use, each once
+  std::vector<std::string> inner_names;  // of values that its subgraphs make, at any depth
+  bool has_external_data = false;        // in one of its tensors
 };
 // `depth`: how many graphs the node lies in, 0 for the main graph's.
 // Errors name the node and the attribute.
 Result<ReadNodeResult> ReadNode(ByteSpan message, const ReadContext& context, int depth = 0);
-
-// Names that a GraphProto uses and does not make itself, each once, in order of first use; appended.
-// `nodes` counts nodes of all depths against limits.max_nodes.
-Result<void> CollectCaptures(ByteSpan graph, const ReadContext& context, int depth, int64_t* nodes,
-                             std::vector<std::string>* captures);
 
 // A StringStringEntryProto.
 Result<std::pair<std::string_view, std::string_view>> ReadStringEntry(ByteSpan message, const ReadContext& context);

@@ -167,6 +167,22 @@ TEST(Patch, GivesNewNodesNamesOfTheirOwn) {
   EXPECT_EQ(graph.node(graph.node_count() - 1).name, "new_2");
 }
 
+TEST(Patch, GivesNewValuesNamesOfTheirOwn) {
+  GraphBuilder builder;
+  builder.AddOutput(builder.Add("Relu", {builder.AddInput("x", Image())}, "y"));
+  builder.ReserveName("w_folded");
+  builder.ReserveName("w_folded_2");
+  Graph graph = std::move(builder).Build().value();
+  EXPECT_EQ(graph.FindValue("w_folded"), kNone);
+  const ValueId first = graph.value_count();
+  Patch patch(graph);
+  for (const char* hint : {"w_folded", "w_folded", "y", "", "w_folded_1", ""}) patch.AddValue(hint);
+  ASSERT_TRUE(std::move(patch).ApplyTo(graph).ok());
+  std::vector<std::string> names;
+  for (ValueId id = first; id < graph.value_count(); ++id) names.push_back(graph.value(id).name);
+  EXPECT_EQ(names, (std::vector<std::string>{"w_folded_1", "w_folded_3", "y_1", "crease", "w_folded_1_1", "crease_1"}));
+}
+
 TEST(Patch, FollowsChainsOfReplacements) {
   Graph graph = ChainOfRelus(3);
   const ValueId x = graph.FindValue("x");

@@ -415,6 +415,20 @@ TEST(OnnxSubgraph, CapturesOfNestedOnesAndOfOutputs) {
   EXPECT_EQ(graph->node(0).captured, (std::vector<ValueId>{graph->FindValue("x"), graph->FindValue("cond")}));
 }
 
+TEST(OnnxSubgraph, NamesInsideAreTaken) {
+  Proto inner;
+  inner.Message(1, NodeProto("Relu", {"x"}, {"deep"})).Message(11, ValueInfo("state", {1}));
+  const Proto graphs = Proto().String(1, "more").Message(11, inner).Int(20, 10);
+  Proto outer;
+  outer.Message(1, NodeProto("Relu", {"local"}, {"mid"})).Message(5, FloatTensor("local", {1}, {1}));
+  outer.Message(1, NodeProto("Custom", {"x"}, {"v"}, "", {graphs}));
+  Result<Graph> graph = Load(IfModel(outer), AllowUnknown());
+  ASSERT_TRUE(graph.ok()) << graph.error().ToString();
+  for (const char* name : {"x", "mid", "local", "v", "deep", "state"}) EXPECT_TRUE(graph->IsTaken(name)) << name;
+  EXPECT_FALSE(graph->IsTaken("w"));
+  EXPECT_EQ(graph->FindValue("deep"), kNone);
+}
+
 TEST(OnnxSubgraph, CaptureOfNothing) {
   ExpectRejected(IfModel(Proto().Message(1, NodeProto("Relu", {"nowhere"}, {"t"}))), kInvalid,
                  {"'nowhere'", "undefined"}, AllowUnknown());
@@ -445,6 +459,10 @@ TEST(OnnxSubgraph, ManyNodesInside) {
   ImportOptions options = AllowUnknown();
   options.limits.max_nodes = 20;
   ExpectRejected(IfModel(branch), kLimit, {"max_nodes, 20"}, options);
+  std::vector<std::string> names;
+  for (int i = 0; i < 161; ++i) names.push_back("t" + std::to_string(i));
+  ExpectRejected(IfModel(Proto().Message(1, NodeProto("Custom", {"x"}, {names.begin(), names.end()}))), kLimit,
+                 {"subgraphs", "more than 160 values"}, options);
 }
 
 TEST(OnnxSubgraph, DamageInsideIsFound) {

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of what `crease fold` adds: no two nodes may have one."""
+"""Names of what `crease fold` adds: no two nodes may have one, and no two values, those in subgraphs included."""
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from helpers import judge, random_feeds, save, worst_error
+from helpers import conv_bn_relu, judge, random_feeds, save, worst_error
 
 
 def parsed(text, constants, opset=17):
@@ -95,3 +95,39 @@ def test_nodes(crease, rng, tmp_path, network, named):
     kept = [[n.name for n in graph.node if n.op_type in ("Relu", "Sigmoid", "MaxPool", "Concat", "MatMul")]
             for graph in (out.graph, model.graph)]
     assert kept[0] == kept[1]
+
+
+IF = """(float[2,3,6,6] x, bool c) => (float[2,4,6,6] z) {
+    y = Conv(x, w)  n = BatchNormalization(y, s, b, m, v)
+    z = If(c)<then_branch = then () => (float[2,4,6,6] o) { %s },
+              else_branch = other () => (float[2,4,6,6] e) { e = Neg(n) }> }"""
+BRANCHES = {
+    "nodes": "w_folded = Neg(n)  w_bias = Neg(w_folded)  o = Neg(w_bias)",
+    "initializers": "o = Mul(n, w_folded)",
+    "nested": """o = If(c)<then_branch = inner () => (float[2,4,6,6] i) { w_folded = Neg(n)  i = Neg(w_folded) },
+        else_branch = last () => (float[2,4,6,6] l) { w_bias = Neg(n)  l = Neg(w_bias) }>""",
+}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_values_in_subgraphs(crease, rng, tmp_path, branch):
+    model = parsed(IF % BRANCHES[branch], {"w": weights(rng, 4, 3, 1, 1), **batchnorm(rng, 4)})
+    if branch == "initializers":
+        then = model.graph.node[-1].attribute[0].g
+        then.initializer.append(numpy_helper.from_array(np.float32(2), "w_folded"))
+    source = save(model, tmp_path / "in.onnx")
+    onnx.checker.check_model(source, full_check=True)
+    path = crease.fold(source, str(tmp_path / "out.onnx"))
+    onnx.checker.check_model(path, full_check=True)
+    assert [node.op_type for node in onnx.load(path).graph.node] == ["Conv", "If"]
+    x = rng.standard_normal((2, 3, 6, 6)).astype(np.float32)
+    for condition in (False, True):
+        feeds = {"x": x, "c": np.array(condition)}
+        assert worst_error(judge(path, feeds), judge(source, feeds)) <= 1e-5
+
+
+def test_values_of_stale_types(crease, rng, tmp_path):
+    model = conv_bn_relu(rng)
+    model.graph.value_info.append(helper.make_tensor_value_info("w_folded", TensorProto.FLOAT, [1, 2]))
+    out = check(crease, model, tmp_path)
+    assert [node.op_type for node in out.graph.node] == ["Conv", "Relu"]
