@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "graph/onnx/exporter.h"
+#include "graph/onnx/file_bytes.h"
 #include "graph/onnx/importer.h"
 #include "graph/passes/passes.h"
 #include "graph/passes/reason_codes.h"
@@ -76,7 +77,9 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   CREASE_ASSIGN_OR_RETURN(const MappedModel mapped, ImportMapped(input, options));
   const Graph& original = mapped.graph;
   Graph folded = original;
-  CREASE_ASSIGN_OR_RETURN(report.log, RunPasses(folded, FoldingPasses()));
+  Result<PassLog> log = RunPasses(folded, FoldingPasses());
+  if (!log.ok()) return onnx::InFile(input, std::move(log).error());
+  report.log = std::move(log).value();
   CREASE_RETURN_IF_ERROR(WriteOnnxFile(folded, output));
   report.seconds = Since(start);
   report.before = SizeOf(original);

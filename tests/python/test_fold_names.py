@@ -6,7 +6,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers import conv_bn_relu, judge, random_feeds, save, worst_error
+from helpers import BAD_INPUT, conv_bn_relu, judge, random_feeds, save, worst_error
 
 
 def parsed(text, constants, opset=17):
@@ -131,3 +131,16 @@ def test_values_of_stale_types(crease, rng, tmp_path):
     model.graph.value_info.append(helper.make_tensor_value_info("w_folded", TensorProto.FLOAT, [1, 2]))
     out = check(crease, model, tmp_path)
     assert [node.op_type for node in out.graph.node] == ["Conv", "Relu"]
+
+
+def test_errors_name_the_file(crease, rng, tmp_path):
+    (tmp_path / "models").mkdir()
+    save(conv_bn_relu(rng), tmp_path / "models" / "good.onnx")
+    bad = parsed("(float[1,3] x) => (float[1,5] y) { y = Pad<mode = \"round\">(x, pads) }",
+                 {"pads": np.array([0, 1, 0, 1], np.int64)})
+    save(bad, tmp_path / "models" / "bad.onnx")
+    done = crease("fold", tmp_path / "models", "-o", tmp_path / "out", expect=BAD_INPUT)
+    assert f"crease: error: {tmp_path}/models/bad.onnx: Pad (makes 'y'): attribute 'mode'" in done.stderr
+    assert (tmp_path / "out" / "good.onnx").exists()
+    one = crease("fold", tmp_path / "models" / "bad.onnx", "-o", tmp_path / "one.onnx", expect=BAD_INPUT)
+    assert one.stderr == done.stderr
