@@ -23,6 +23,7 @@ struct Through {
   int output_slot;
   const Affine& map;
   Direction direction;
+  DType rounded_to;
 
   const Node& node() const { return context.graph.node(id); }
   ValueId input() const { return node().inputs[0]; }
@@ -44,11 +45,6 @@ bool OneOf(std::string_view name, std::initializer_list<std::string_view> list) 
 }
 
 Outcome<Affine> ThroughCopy(const Through& t) {
-  if (t.node().op_type == "Cast") {
-    if (!IsFloat(t.context.type(t.input()).dtype) || !IsFloat(t.context.type(t.output()).dtype)) {
-      return t.Refuse("nonlinear", "it casts between other types than floats");
-    }
-  }
   if (t.node().op_type == "Dropout") {
     if (t.node().outputs.size() > 1 && t.node().outputs[1] != kNone)
       return t.Refuse("unsupported-producer", "its mask is used");
@@ -59,6 +55,19 @@ Outcome<Affine> ThroughCopy(const Through& t) {
       }
     }
   }
+  return t.map;
+}
+
+// Where a Cast narrows, the map would change which value it rounds. Where it widens it rounds nothing: a
+// map may go forward into the wider type, and backward only if its result is rounded to the narrower
+// type anyway.
+Outcome<Affine> ThroughCast(const Through& t) {
+  const DType in = t.context.type(t.input()).dtype, out = t.context.type(t.output()).dtype;
+  if (!IsFloat(in) || !IsFloat(out)) return t.Refuse("nonlinear", "it casts between other types than floats");
+  if (!HoldsEvery(out, in))
+    return t.Refuse("cast-rounds", StrCat("it rounds ", Name(in), " to ", Name(out), ": another value with the map"));
+  if (t.backward() && in != out && !HoldsEvery(in, t.rounded_to))
+    return t.Refuse("cast-rounds", StrCat("before it the map's result would be rounded to ", Name(in)));
   return t.map;
 }
 
@@ -327,7 +336,7 @@ struct Rule {
 };
 constexpr Rule kRules[] = {
     {"AveragePool", ThroughAveragePool},
-    {"Cast", ThroughCopy},
+    {"Cast", ThroughCast},
     {"DepthToSpace", ThroughDepth},
     {"Dropout", ThroughCopy},
     {"Flatten", ThroughReshape},
@@ -389,10 +398,17 @@ bool IsNonlinear(std::string_view op) {
 
 }  // namespace
 
+bool HoldsEvery(DType wide, DType narrow) {
+  const bool half = narrow == DType::kFloat16 || narrow == DType::kBFloat16;
+  return wide == narrow || (wide == DType::kFloat32 && half) ||
+         (wide == DType::kFloat64 && (half || narrow == DType::kFloat32));
+}
+
 bool HasCommuteRule(const Node& node) { return FindRule(node) != nullptr; }
 
-Outcome<Affine> Commute(const FoldContext& context, NodeId node, int output, const Affine& map, Direction direction) {
-  const Through through{context, node, output, map, direction};
+Outcome<Affine> Commute(const FoldContext& context, NodeId node, int output, const Affine& map, Direction direction,
+                        DType rounded_to) {
+  const Through through{context, node, output, map, direction, rounded_to};
   const Node& n = context.graph.node(node);
   const Rule* rule = FindRule(n);
   if (rule == nullptr || n.inputs.empty() || n.inputs[0] == kNone || through.output() == kNone) {

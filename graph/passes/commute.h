@@ -17,8 +17,13 @@ enum class Direction {
 // `output` (Split has several). Exact in real arithmetic; refuses where it is not. Handles operators
 // with one data input: activations that are positively homogeneous, pools, Resize, Upsample, Pad,
 // Slice, Split, Transpose, the reshaping family, DepthToSpace, SpaceToDepth, ReduceMean, Identity,
-// Dropout, Cast. The refusal's code is "unsupported-producer" for others.
-Outcome<Affine> Commute(const FoldContext& context, NodeId node, int output, const Affine& map, Direction direction);
+// Dropout, Cast. The refusal's code is "unsupported-producer" for others. `rounded_to`: where `node` makes
+// the map's input, the type that the map's result is cast to at once, if any; a Cast asks for it.
+Outcome<Affine> Commute(const FoldContext& context, NodeId node, int output, const Affine& map, Direction direction,
+                        DType rounded_to = DType::kUndefined);
+
+// Whether every value of float type `narrow` is one of `wide`: its precision and its range.
+bool HoldsEvery(DType wide, DType narrow);
 
 // Whether Commute has a rule for the operator: its data input is input 0 then.
 bool HasCommuteRule(const Node& node);

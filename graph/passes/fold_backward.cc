@@ -215,7 +215,8 @@ Outcome<Done> PushBackward(const FoldContext& context, NodeId user, int slot, co
   }
   int output = 0;
   while (node.outputs[static_cast<size_t>(output)] != value) ++output;
-  Outcome<Affine> through = Commute(context, id, output, map, Direction::kBackward);
+  const DType rounded_to = depth == 0 ? plan.rounded_to : DType::kUndefined;
+  Outcome<Affine> through = Commute(context, id, output, map, Direction::kBackward, rounded_to);
   if (!through.ok()) return through.refusal();
   return PushBackward(context, id, 0, *through, plan, depth + 1);
 }

@@ -40,6 +40,7 @@ class Folder {
  private:
   Outcome<FoldPlan> PlanBackward(const Chain& chain, size_t end) const;
   Outcome<FoldPlan> PlanForward(const Chain& chain, size_t begin) const;
+  DType RoundedTo(ValueId value) const;
   bool Free(const Chain& chain, size_t begin, size_t end, const FoldPlan& plan) const;
   void Commit(const Chain& chain, size_t begin, size_t end, const FoldPlan& plan, bool forward);
   void Log(NodeId node, std::string_view code, bool applied, std::string target, std::string message);
@@ -75,9 +76,24 @@ int64_t Folder::Elements(ValueId value) const {
   return count.ok() ? *count : 0;
 }
 
+// The type that all readers of the value cast it to; none if it is an output or has other readers.
+DType Folder::RoundedTo(ValueId value) const {
+  DType result = DType::kUndefined;
+  if (graph_.is_output(value)) return result;
+  for (NodeId reader : graph_.consumers(value)) {
+    const Node& node = graph_.node(reader);
+    if (node.op_type != "Cast" || !node.domain.empty()) return DType::kUndefined;
+    const DType dtype = context_.type(node.outputs[0]).dtype;
+    if (result != DType::kUndefined && dtype != result) return DType::kUndefined;
+    result = dtype;
+  }
+  return result;
+}
+
 Outcome<FoldPlan> Folder::PlanBackward(const Chain& chain, size_t end) const {
   const AffineNode& first = chain.links.front();
   FoldPlan plan;
+  plan.rounded_to = RoundedTo(chain.links[end - 1].out);
   const Affine map = chain.Composed(0, end);
   Outcome<Done> pushed = PushBackward(context_, first.node, first.slot, map, plan);
   if (!pushed.ok()) return pushed.refusal();

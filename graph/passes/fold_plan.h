@@ -61,6 +61,7 @@ class FoldPlan {
   int64_t added_bytes = 0;                        // of constants, new minus those that nothing else uses
   int dead_channels = 0;                          // scale zero
   int64_t left_channels = 0, total_channels = 0;  // of Concat branches that keep a node
+  DType rounded_to = DType::kUndefined;           // what every reader casts the map's result to, if they do
 
  private:
   int steps_ = 0;  // of the search, given up ones included: nested sums could take 2^depth

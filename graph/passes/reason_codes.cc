@@ -29,6 +29,8 @@ constexpr ReasonCode kCodes[] = {
     {"bias-not-constant", false, "the bias is computed at run time", "make the bias an initializer"},
     {"captured-by-subgraph", false, "a subgraph (If, Loop, Scan) reads the value by its name",
      "compute the subgraph's condition before export, so that the branch is inlined"},
+    {"cast-rounds", false, "a Cast between float types would round another value, or a result not rounded before",
+     "none exact; put map and weights on the same side of the Cast"},
     {"cost", false, "folding is exact here, but would leave as many passes over memory as it removes",
      "nothing to gain"},
     {"denormal-weight", false, "a whole channel of weights would become denormal or zero",
