@@ -8,6 +8,7 @@
 #include <set>
 
 #include "graph/interpreter.h"
+#include "graph/op.h"
 
 namespace crease {
 namespace {
@@ -28,6 +29,42 @@ class Normal {
   double Uniform() { return (static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53; }
   std::mt19937_64 engine_;
 };
+
+// A network's rounding in half types.
+struct HalfRounding {
+  double unit = 0;  // unit roundoff of the coarsest half type that it computes in; 0: none
+  int depth = 0;    // values of half types on the longest way through it
+};
+
+double HalfUnit(DType dtype) {
+  if (dtype == DType::kFloat16) return 0x1p-11;
+  return dtype == DType::kBFloat16 ? 0x1p-8 : 0.0;
+}
+
+// What constants are made of does not count: they are computed once, and in double.
+HalfRounding HalfRoundingOf(const Graph& graph) {
+  HalfRounding result;
+  const Result<InferredTypes> types = InferTypes(graph, {}, false);
+  if (!types.ok()) return result;
+  std::vector<int> depth(static_cast<size_t>(graph.value_count()), -1);  // -1: made of constants alone
+  for (ValueId input : graph.inputs()) depth[static_cast<size_t>(input)] = graph.constant(input) == nullptr ? 0 : -1;
+  for (NodeId id : graph.topological_order()) {
+    int before = -1;
+    for (ValueId input : graph.node(id).inputs) {
+      if (input != kNone) before = std::max(before, depth[static_cast<size_t>(input)]);
+    }
+    if (before < 0) continue;
+    for (ValueId output : graph.node(id).outputs) {
+      if (output == kNone) continue;
+      const double unit = HalfUnit(types->types[static_cast<size_t>(output)].dtype);
+      const int here = before + (unit > 0 ? 1 : 0);
+      depth[static_cast<size_t>(output)] = here;
+      result.unit = std::max(result.unit, unit);
+      result.depth = std::max(result.depth, here);
+    }
+  }
+  return result;
+}
 
 struct Moments {
   double deviation = 0, largest = 0;
@@ -107,7 +144,19 @@ Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& opt
   return inputs;
 }
 
-double DifferenceInDeviations(const Tensor& want, const Tensor& got) {
+VerifyLimits LimitsOf(const Graph& a, const Graph& b) {
+  // Measured: errors grow by the root of the depth, and past some size no error would be found.
+  constexpr double kPerRounding = 24, kMost = 0.5, kHalfLeastUnit = 0.125;
+  const HalfRounding x = HalfRoundingOf(a), y = HalfRoundingOf(b);
+  const double unit = std::max(x.unit, y.unit);
+  VerifyLimits limits;
+  if (unit == 0) return limits;
+  limits.tolerance = std::min(kMost, kPerRounding * unit * std::sqrt(std::max(x.depth, y.depth)));
+  limits.least_unit = kHalfLeastUnit;
+  return limits;
+}
+
+double DifferenceInDeviations(const Tensor& want, const Tensor& got, double least_unit) {
   if (want.shape() != got.shape()) return kInfinity;
   double worst = 0;
   for (int64_t i = 0; i < want.size(); ++i) {
@@ -119,8 +168,9 @@ double DifferenceInDeviations(const Tensor& want, const Tensor& got) {
   }
   if (worst == 0) return 0;
   const Moments moments = MomentsOf(want);
-  const double unit = moments.deviation > 0 ? moments.deviation : moments.largest > 0 ? moments.largest : 1.0;
-  return worst / unit;
+  const double least = want.size() == 1 ? moments.largest : least_unit * moments.largest;
+  const double unit = std::max(moments.deviation, least);
+  return worst / (unit > 0 ? unit : 1.0);
 }
 
 double Comparison::worst() const {
@@ -129,7 +179,8 @@ double Comparison::worst() const {
   return error;
 }
 
-Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs, double tolerance) {
+Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs,
+                                   const VerifyLimits& limits) {
   if (a.outputs().size() != b.outputs().size()) {
     return Error{ErrorCode::kInvalidArgument,
                  "the models have " + std::to_string(a.outputs().size()) + " and " +
@@ -150,7 +201,7 @@ Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorM
   compare.on_value = [&](ValueId id, const Tensor& tensor) {
     const auto found = values.find(b.value(id).name);
     if (found == values.end() || tensor.dtype() != DType::kFloat64) return;
-    errors[a.FindValue(found->first)] = DifferenceInDeviations(found->second, tensor);
+    errors[a.FindValue(found->first)] = DifferenceInDeviations(found->second, tensor, limits.least_unit);
     values.erase(found);
   };
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> got, Interpret(b, inputs, compare));
@@ -160,8 +211,8 @@ Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorM
   for (size_t i = 0; i < want.size(); ++i) {
     const ValueId id = a.outputs()[i];
     const NodeId producer = a.producer(id);
-    result.outputs.push_back(
-        {a.value(id).name, producer == kNone ? "" : a.Describe(producer), DifferenceInDeviations(want[i], got[i])});
+    result.outputs.push_back({a.value(id).name, producer == kNone ? "" : a.Describe(producer),
+                              DifferenceInDeviations(want[i], got[i], limits.least_unit)});
     if (result.outputs[i].error > result.outputs[worst].error) worst = i;
   }
   for (NodeId id : a.topological_order()) {
@@ -170,8 +221,8 @@ Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorM
       if (found != errors.end()) result.layers.push_back({a.value(value).name, a.Describe(id), found->second});
     }
   }
-  if (!result.outputs.empty() && result.outputs[worst].error > tolerance) {
-    result.first = FirstDivergence(a, a.outputs()[worst], result.outputs[worst].error, errors, tolerance);
+  if (!result.outputs.empty() && result.outputs[worst].error > limits.tolerance) {
+    result.first = FirstDivergence(a, a.outputs()[worst], result.outputs[worst].error, errors, limits.tolerance);
   }
   return result;
 }

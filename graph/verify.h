@@ -23,9 +23,21 @@ struct RandomInputOptions {
 // The same seed gives the same values. Errors: an input of unknown rank or type.
 Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& options);
 
-// `got` against `want`: the largest difference, in units of want's standard deviation (of its largest
-// magnitude where that is 0, else of 1). NaN equals NaN, an infinity itself. Infinite where shapes differ.
-double DifferenceInDeviations(const Tensor& want, const Tensor& got);
+// What two networks of one function may differ by.
+struct VerifyLimits {
+  double tolerance = 1e-3;  // in units of an output's standard deviation
+  // The unit is at least this part of the output's largest magnitude: what varies less may vary by rounding alone.
+  double least_unit = 0.01;
+};
+
+// Limits that rounding keeps: those above, wider where either network computes in float16 or bfloat16.
+// docs/folding.md has the figures.
+VerifyLimits LimitsOf(const Graph& a, const Graph& b);
+
+// `got` against `want`: the largest difference, in units of want's standard deviation, or of `least_unit` of
+// its largest magnitude if that is more; of the magnitude itself for one element, of 1 for zeros. NaN equals
+// NaN, an infinity itself. Infinite where shapes differ.
+double DifferenceInDeviations(const Tensor& want, const Tensor& got, double least_unit = VerifyLimits{}.least_unit);
 
 struct ValueDifference {
   std::string name;  // of the value in `a`
@@ -46,6 +58,6 @@ struct Comparison {
 };
 
 // Outputs are matched by position, layers by name. Errors: those of Interpret; counts that differ.
-Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs, double tolerance);
+Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorMap& inputs, const VerifyLimits& limits);
 
 }  // namespace crease

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "graph/onnx/importer.h"
 #include "tools/fold_report.h"
@@ -15,7 +16,7 @@ struct Arguments {
   std::string a, b;
   std::vector<std::string> inputs;
   int samples = 1;
-  double tolerance = 1e-3;
+  std::optional<double> tolerance;
   bool json = false, structure_only = false;
 };
 
@@ -138,8 +139,8 @@ Action AddDiff(CLI::App& app) {
   app.add_option("--samples", arguments->samples, "random inputs to compare on (seeds 1 to N)")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--tolerance", arguments->tolerance, "largest difference, in standard deviations of each output")
-      ->capture_default_str();
+  app.add_option("--tolerance", arguments->tolerance,
+                 "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)");
   app.add_flag("--structure", arguments->structure_only, "compare without running");
   app.add_flag("--json", arguments->json, "the comparison as JSON");
   AddQuiet(app);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "graph/onnx/exporter.h"
 #include "graph/onnx/file_bytes.h"
@@ -26,7 +27,7 @@ struct Arguments {
   std::string output, html;
   std::vector<std::string> inputs, fail_on;
   int verify = 0;
-  double tolerance = 1e-3;
+  std::optional<double> tolerance;
   bool explain = false, json = false;
 };
 
@@ -165,8 +166,8 @@ Action AddFold(CLI::App& app) {
   app.add_option("-o,--output", arguments->output, "what to write: a file, or a folder for several models")->required();
   app.add_flag("--verify{1}", arguments->verify,
                "compare with the original in float64 and float32; --verify=N: on N random inputs (seeds 1 to N)");
-  app.add_option("--tolerance", arguments->tolerance, "largest difference, in standard deviations of each output")
-      ->capture_default_str();
+  app.add_option("--tolerance", arguments->tolerance,
+                 "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)");
   app.add_option("--input", arguments->inputs, "verify on these: FILE.npz, or NAME=FILE.npy (may be repeated)");
   app.add_flag("--explain", arguments->explain, "a line for every node, folded ones too");
   app.add_flag("--json", arguments->json, "the report as JSON");

@@ -28,10 +28,10 @@ Result<TensorMap> GivenInputs(const Graph& graph, const NamedTensors& given) {
 
 NamedTensors Listed(const TensorMap& inputs) { return NamedTensors(inputs.begin(), inputs.end()); }
 
-Result<Verification> InFloat(const Session& a, const Session& b, const TensorMap& inputs, double tolerance) {
+Result<Verification> InFloat(const Session& a, const Session& b, const TensorMap& inputs, const VerifyLimits& limits) {
   Verification result;
   result.precision = "float32";
-  result.tolerance = tolerance;
+  result.tolerance = limits.tolerance;
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> a_inputs, MatchInputs(a, Listed(inputs)));
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> b_inputs, MatchInputs(b, Listed(inputs)));
   CREASE_ASSIGN_OR_RETURN(const NamedTensors want, RunOnce(a, a_inputs));
@@ -39,7 +39,8 @@ Result<Verification> InFloat(const Session& a, const Session& b, const TensorMap
   if (want.size() != got.size())
     return Error{ErrorCode::kInvalidArgument, "the models have different numbers of outputs", ""};
   for (size_t i = 0; i < want.size(); ++i) {
-    result.outputs.push_back({want[i].first, "", DifferenceInDeviations(want[i].second, got[i].second)});
+    const double error = DifferenceInDeviations(want[i].second, got[i].second, limits.least_unit);
+    result.outputs.push_back({want[i].first, "", error});
   }
   return result;
 }
@@ -69,6 +70,8 @@ Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const s
     CREASE_ASSIGN_OR_RETURN(TensorMap inputs, RandomInputs(a, {.seed = static_cast<uint64_t>(i) + 1}));
     sets.emplace_back(fmt::format("seed {}", i + 1), std::move(inputs));
   }
+  VerifyLimits limits = LimitsOf(a, b);
+  limits.tolerance = request.tolerance.value_or(limits.tolerance);
   std::vector<Verification> results;
   Progress progress("verifying", static_cast<int64_t>(sets.size()) * 2);
   int64_t done = 0;
@@ -81,13 +84,13 @@ Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const s
   for (const auto& [name, inputs] : sets) {
     if (request.in_double) {
       progress.Update(done++, name + " in float64");
-      CREASE_ASSIGN_OR_RETURN(Comparison comparison, CompareInDouble(a, b, inputs, request.tolerance));
-      results.push_back({name, "float64", request.tolerance, std::move(comparison.outputs),
-                         std::move(comparison.layers), std::move(comparison.first)});
+      CREASE_ASSIGN_OR_RETURN(Comparison comparison, CompareInDouble(a, b, inputs, limits));
+      results.push_back({name, "float64", limits.tolerance, std::move(comparison.outputs), std::move(comparison.layers),
+                         std::move(comparison.first)});
     }
     if (request.in_float) {
       progress.Update(done++, name + " in float32");
-      CREASE_ASSIGN_OR_RETURN(Verification in_float, InFloat(sessions[0], sessions[1], inputs, request.tolerance));
+      CREASE_ASSIGN_OR_RETURN(Verification in_float, InFloat(sessions[0], sessions[1], inputs, limits));
       in_float.inputs = name;
       results.push_back(std::move(in_float));
     }
@@ -99,7 +102,7 @@ std::string VerificationText(const std::vector<Verification>& verifications) {
   std::string text;
   for (const Verification& v : verifications) {
     for (const ValueDifference& output : v.outputs) {
-      text += fmt::format("  {:4s} {} {}: output '{}' differs by {:.1e} of its standard deviation (at most {:.0e})\n",
+      text += fmt::format("  {:4s} {} {}: output '{}' differs by {:.1e} of its standard deviation (at most {:.1e})\n",
                           output.error <= v.tolerance ? "ok" : "FAIL", v.precision, v.inputs, Printable(output.name),
                           output.error, v.tolerance);
     }

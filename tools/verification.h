@@ -2,6 +2,7 @@
 // Original against folded: in double by the operators' definitions, in float32 by sessions.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,9 @@ struct Verification {
 };
 
 struct VerifyRequest {
-  int samples = 1;     // random ones, seeds 1 to N
-  NamedTensors given;  // the user's inputs instead, if any
-  double tolerance = 1e-3;
+  int samples = 1;                  // random ones, seeds 1 to N
+  NamedTensors given;               // the user's inputs instead, if any
+  std::optional<double> tolerance;  // in place of LimitsOf
   bool in_double = true, in_float = true;
 };
 

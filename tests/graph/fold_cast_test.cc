@@ -69,7 +69,7 @@ int BatchNormsLeft(const std::function<std::vector<ValueId>(CastNet&)>& build) {
     EXPECT_NE((entry.code + entry.message).find("cast-rounds"), std::string::npos) << entry.code << entry.message;
   }
   const TensorMap inputs = *RandomInputs(after, {});
-  EXPECT_LT(CompareInDouble(*before, after, inputs, 0.1)->worst(), 0.1);
+  EXPECT_LT(CompareInDouble(*before, after, inputs, {.tolerance = 0.1})->worst(), 0.1);
   return Count(after, "BatchNormalization");
 }
 

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`crease fold --verify` and `crease diff`: rounding passes in every type, an error in none."""
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from helpers import FINDING, make_model, save, tensor
+
+TYPES = {"f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+
+
+def constant(name, values, dtype):
+    values = np.asarray(values)
+    return helper.make_tensor(name, dtype, values.shape, values.ravel().tolist())
+
+
+def residual_network(rng, layers, dtype, wrong=None):
+    """Convolution, batch-norm, addition of what was before, rectifier; `wrong` adds that to one beta of the last layer."""
+    channels, nodes, weights = 8, [], []
+    for i in range(layers):
+        put = lambda name, values: weights.append(constant(f"{name}{i}", values, dtype))
+        put("w", rng.normal(0, 0.12, (channels, channels, 3, 3)))
+        beta = rng.normal(0, 0.2, channels)
+        if wrong is not None and i + 1 == layers:
+            beta[0] += wrong
+        put("s", rng.uniform(0.2, 0.4, channels))
+        put("b", beta)
+        put("m", rng.normal(0, 0.5, channels))
+        put("v", rng.uniform(0.5, 2, channels))
+        x = f"r{i - 1}" if i else "x"
+        nodes += [helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], pads=[1, 1, 1, 1]),
+                  helper.make_node("BatchNormalization", [f"c{i}", *(f"{p}{i}" for p in "sbmv")], [f"n{i}"]),
+                  helper.make_node("Add", [f"n{i}", x], [f"a{i}"]), helper.make_node("Relu", [f"a{i}"], [f"r{i}"])]
+    value = lambda name: helper.make_tensor_value_info(name, dtype, [1, channels, 12, 12])
+    graph = helper.make_graph(nodes, "g", [value("x")], [value(f"r{layers - 1}")], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("layers", [1, 3, 9])
+def test_half_types(crease, tmp_path, dtype, layers):
+    for seed in range(5):
+        make = lambda wrong=None: residual_network(np.random.default_rng(seed), layers, TYPES[dtype], wrong)
+        source, folded = save(make(), tmp_path / "in.onnx"), str(tmp_path / "out.onnx")
+        found = crease.json("fold", source, "-o", folded, "--verify")
+        assert found["batchnorms_left"] == 0
+        assert all(v["outputs"][0]["max_error_std"] > 0 for v in found["verify"])
+        wrong = crease.fold(save(make(3.0), tmp_path / "wrong.onnx"), str(tmp_path / "wrong_folded.onnx"))
+        crease("diff", source, folded)
+        crease("diff", source, wrong, expect=FINDING)
+        crease("fold", source, "-o", folded, "--verify", "--tolerance", "1e-6", expect=FINDING)
+
+
+def one_number(weight):
+    """An output that is the same number everywhere, whatever the input."""
+    nodes = [helper.make_node("Clip", ["x", "zero", "zero"], ["r"]), helper.make_node("Conv", ["r", "w"], ["c"]),
+             helper.make_node("BatchNormalization", ["c", *"sbmv"], ["z"])]
+    values = {"w": [[[[0.3]]]], "s": [0.9], "b": [weight], "m": [0.456], "v": [1.3], "zero": 0.0}
+    weights = [tensor(name, value) for name, value in values.items()]
+    return make_model(nodes, weights, {"x": [3, 1, 3, 3]}, {"z": None})
+
+
+def test_an_output_of_one_number(crease, tmp_path):
+    source, folded = save(one_number(0.41), tmp_path / "in.onnx"), str(tmp_path / "out.onnx")
+    crease("fold", source, "-o", folded, "--verify", "--fail-on", "unfolded")
+    crease("diff", source, folded)
+    crease("diff", source, save(one_number(0.42), tmp_path / "other.onnx"), expect=FINDING)
