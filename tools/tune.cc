@@ -7,12 +7,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <set>
 
+#include "graph/verify.h"
 #include "kernels/kernels.h"
 #include "runtime/cpu_count.h"
 #include "runtime/session_impl.h"
@@ -209,21 +209,11 @@ class Tuner {
   static Result<void> CheckOutputs(const Candidate& expected, const Candidate& found, const std::string& kernel) {
     for (size_t i = 0; i < expected.outputs.size(); ++i) {
       if (expected.outputs[i].dtype() != DType::kFloat32) continue;
-      const float* a = expected.outputs[i].data<float>();
-      const float* b = found.outputs[i].data<float>();
-      double sum = 0, squares = 0, worst = 0;
-      const auto count = static_cast<double>(expected.outputs[i].size());
-      for (int64_t k = 0; k < expected.outputs[i].size(); ++k) {
-        sum += a[k];
-        squares += static_cast<double>(a[k]) * a[k];
-        const double error = std::abs(static_cast<double>(a[k]) - b[k]);
-        if (!(error <= worst) && !(std::isnan(a[k]) && std::isnan(b[k]))) worst = error;
-      }
-      const double deviation = std::sqrt(std::max(squares / count - sum / count * (sum / count), 0.0));
-      if (worst > kTolerance * std::max(deviation, 1e-6)) {
+      const double error = DifferenceInDeviations(expected.outputs[i], found.outputs[i]);
+      if (error > kTolerance) {
         return Error{ErrorCode::kInternal,
-                     fmt::format("with kernel '{}' output '{}' differs by {:.2g}, {:.2g} of its standard deviation",
-                                 kernel, Printable(expected.session->outputs()[i].name), worst, worst / deviation),
+                     fmt::format("with kernel '{}' output '{}' differs by {:.2g} of its standard deviation", kernel,
+                                 Printable(expected.session->outputs()[i].name), error),
                      ""};
       }
     }
