@@ -53,7 +53,8 @@ struct Layers {
   double beta = 0.3;  // of the last batch-norm's first channel
 };
 
-// Convolutions with a batch-norm and a rectifier each; weights are cast where they are stored otherwise.
+// Convolutions with a batch-norm and a rectifier each. Weights that are stored in another type are made float32 by
+// nodes.
 Graph Network(const Layers& layers) {
   constexpr int64_t kChannels = 8;
   GraphBuilder builder;
@@ -66,7 +67,8 @@ Graph Network(const Layers& layers) {
     const Tensor tensor = *Tensor::From<double>(shape, std::span<const double>(values)).ConvertedTo(layers.stored);
     const ValueId stored = builder.AddConstant("c" + std::to_string(++names), tensor);
     if (layers.stored == layers.computes) return stored;
-    return builder.Add("Cast", {stored}, "d" + std::to_string(names), {MakeAttr("to", int64_t{1})});
+    const ValueId negative = builder.Add("Neg", {stored}, "n" + std::to_string(names));
+    return builder.Add("Cast", {negative}, "d" + std::to_string(names), {MakeAttr("to", int64_t{1})});
   };
   ValueId x = builder.AddInput("x", TensorType::Of(layers.computes, {1, kChannels, 8, 8}));
   for (int i = 0; i < layers.count; ++i) {
