@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "graph/onnx/exporter.h"
+#include "graph/onnx/file_bytes.h"
 #include "graph/onnx/importer.h"
 #include "tools/command.h"
 #include "tools/lint_checks.h"
@@ -27,7 +28,9 @@ Result<int> Run(const Arguments& arguments) {
   ImportOptions options;
   options.allow_unknown_ops = true;
   CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(arguments.model, options));
-  CREASE_ASSIGN_OR_RETURN(const std::vector<Finding> findings, Lint(graph));
+  const Result<std::vector<Finding>> found = Lint(graph);
+  if (!found.ok()) return onnx::InFile(arguments.model, found.error());
+  const std::vector<Finding>& findings = *found;
   if (arguments.fix) {
     CREASE_RETURN_IF_ERROR(FixLint(graph, findings));
     CREASE_RETURN_IF_ERROR(WriteOnnxFile(graph, arguments.output));

@@ -56,7 +56,9 @@ Outcome<AffineNode> MatchBatchNorm(const FoldContext& context, NodeId id) {
       ops::ResolveBatchNorm(*attributes, *parameters[0], *parameters[1], *parameters[2], *parameters[3]);
   if (!map.ok()) return Refusal{"bad-variance", self, map.error().message};
   match.affine = {1, std::move(map->scale), std::move(map->shift)};
-  match.dtype = context.constants.dtype(node.inputs[1]);
+  // From opset 15 on the parameters may be of another type.
+  const DType of_data = context.type(match.data).dtype;
+  match.dtype = IsFloat(of_data) ? of_data : context.constants.dtype(node.inputs[1]);
   if (!match.affine.finite()) return Refusal{"not-finite", self, "scale or shift is not finite"};
   return match;
 }

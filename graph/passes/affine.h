@@ -77,7 +77,7 @@ struct AffineNode {
   int slot = 0;  // of the data input
   ValueId data = kNone, out = kNone;
   Affine affine;
-  DType dtype = DType::kUndefined;  // of the parameters
+  DType dtype = DType::kUndefined;  // of the data: what parameters of a node in its place must be of
   int64_t parameter_bytes = 0;
 };
 

@@ -144,6 +144,23 @@ def test_nodes_in_forms_that_are_rare_are_kept(crease, rng, tmp_path, node, extr
     assert_same_function(model, out)
 
 
+def test_parameters_of_another_type_than_the_data(crease, rng, tmp_path):
+    """A float16 batch-norm with float32 parameters, which opset 15 allows, merged with what follows it."""
+    zeros, ones = np.zeros(5), np.ones(5)
+    half = helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["N", 5, 4, 4])
+    graph = helper.make_graph(
+        [helper.make_node("Abs", ["x"], ["a"]), helper.make_node("BatchNormalization", ["a", "s", "b", "m", "v"], ["n"]),
+         helper.make_node("Mul", ["n", "k"], ["c"]), helper.make_node("Abs", ["c"], ["y"])], "mixed",
+        [half], [helper.make_tensor_value_info("y", TensorProto.FLOAT16, ["N", 5, 4, 4])],
+        [tensor("s", rng.uniform(0.5, 2, 5)), tensor("b", zeros), tensor("m", zeros), tensor("v", ones),
+         tensor("k", rng.uniform(0.5, 2, (1, 5, 1, 1)), np.float16)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    out = folded(crease, model, tmp_path)
+    assert [n.op_type for n in out.graph.node] == ["Abs", "Mul", "Abs"]
+    feeds = {"x": rng.normal(size=(2, 5, 4, 4)).astype(np.float16)}
+    assert worst_error(judge(out, feeds), judge(model, feeds)) <= 4e-3
+
+
 def test_statistics_of_every_element_are_kept(crease, rng, tmp_path):
     model = conv_bn_relu(rng, opset=7)
     names = ("scale", "shift", "mean", "var")

@@ -144,3 +144,4 @@ def test_errors_name_the_file(crease, rng, tmp_path):
     assert (tmp_path / "out" / "good.onnx").exists()
     one = crease("fold", tmp_path / "models" / "bad.onnx", "-o", tmp_path / "one.onnx", expect=BAD_INPUT)
     assert one.stderr == done.stderr
+    assert crease("lint", tmp_path / "models" / "bad.onnx", expect=BAD_INPUT).stderr == done.stderr
