@@ -173,6 +173,12 @@ double DifferenceInDeviations(const Tensor& want, const Tensor& got, double leas
   return worst / (unit > 0 ? unit : 1.0);
 }
 
+int64_t CountNotFinite(const Tensor& tensor) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < tensor.size(); ++i) count += std::isfinite(tensor.AsDouble(i)) ? 0 : 1;
+  return count;
+}
+
 double Comparison::worst() const {
   double error = 0;
   for (const ValueDifference& output : outputs) error = std::max(error, output.error);
@@ -212,7 +218,7 @@ Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorM
     const ValueId id = a.outputs()[i];
     const NodeId producer = a.producer(id);
     result.outputs.push_back({a.value(id).name, producer == kNone ? "" : a.Describe(producer),
-                              DifferenceInDeviations(want[i], got[i], limits.least_unit)});
+                              DifferenceInDeviations(want[i], got[i], limits.least_unit), CountNotFinite(want[i])});
     if (result.outputs[i].error > result.outputs[worst].error) worst = i;
   }
   for (NodeId id : a.topological_order()) {

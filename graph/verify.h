@@ -39,10 +39,14 @@ VerifyLimits LimitsOf(const Graph& a, const Graph& b);
 // NaN, an infinity itself. Infinite where shapes differ.
 double DifferenceInDeviations(const Tensor& want, const Tensor& got, double least_unit = VerifyLimits{}.least_unit);
 
+// Elements that are NaN or infinite.
+int64_t CountNotFinite(const Tensor& tensor);
+
 struct ValueDifference {
-  std::string name;  // of the value in `a`
-  std::string node;  // that makes it there, described
-  double error = 0;  // as DifferenceInDeviations
+  std::string name;        // of the value in `a`
+  std::string node;        // that makes it there, described
+  double error = 0;        // as DifferenceInDeviations
+  int64_t not_finite = 0;  // of the elements in `a`: NaN or infinite; of outputs only
 };
 
 struct Comparison {

@@ -147,9 +147,9 @@ std::string VerificationTable(const FoldReport& report) {
   for (const Verification& v : report.verifications) {
     for (const ValueDifference& output : v.outputs) {
       html += fmt::format(
-          "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"num {}\">{:.1e}</td><td class=num>{:.0e}</td></tr>",
+          "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"num {}\">{:.1e}{}</td><td class=num>{:.1e}</td></tr>",
           Escape(v.inputs), v.precision, Escape(Printable(output.name)), output.error <= v.tolerance ? "ok" : "bad",
-          output.error, v.tolerance);
+          output.error, NotFiniteText(output.not_finite), v.tolerance);
     }
     if (!v.first.name.empty()) {
       html += fmt::format("<tr><td colspan=5 class=bad>begins at {} ({}): {:.1e}</td></tr>",

@@ -40,7 +40,7 @@ Result<Verification> InFloat(const Session& a, const Session& b, const TensorMap
     return Error{ErrorCode::kInvalidArgument, "the models have different numbers of outputs", ""};
   for (size_t i = 0; i < want.size(); ++i) {
     const double error = DifferenceInDeviations(want[i].second, got[i].second, limits.least_unit);
-    result.outputs.push_back({want[i].first, "", error});
+    result.outputs.push_back({want[i].first, "", error, CountNotFinite(want[i].second)});
   }
   return result;
 }
@@ -98,13 +98,17 @@ Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const s
   return results;
 }
 
+std::string NotFiniteText(int64_t count) {
+  return count == 0 ? "" : fmt::format("; {} {} NaN or infinite", count, count == 1 ? "value is" : "values are");
+}
+
 std::string VerificationText(const std::vector<Verification>& verifications) {
   std::string text;
   for (const Verification& v : verifications) {
     for (const ValueDifference& output : v.outputs) {
-      text += fmt::format("  {:4s} {} {}: output '{}' differs by {:.1e} of its standard deviation (at most {:.1e})\n",
+      text += fmt::format("  {:4s} {} {}: output '{}' differs by {:.1e} of its standard deviation (at most {:.1e}){}\n",
                           output.error <= v.tolerance ? "ok" : "FAIL", v.precision, v.inputs, Printable(output.name),
-                          output.error, v.tolerance);
+                          output.error, v.tolerance, NotFiniteText(output.not_finite));
     }
     if (!v.first.name.empty()) {
       text += fmt::format("       first at '{}', {}: {:.1e}\n", Printable(v.first.name), v.first.node, v.first.error);
@@ -118,7 +122,8 @@ Json VerificationJson(const std::vector<Verification>& verifications) {
   for (const Verification& v : verifications) {
     Json outputs = Json::array();
     for (const ValueDifference& output : v.outputs)
-      outputs.push_back({{"name", Printable(output.name)}, {"max_error_std", output.error}});
+      outputs.push_back(
+          {{"name", Printable(output.name)}, {"max_error_std", output.error}, {"not_finite", output.not_finite}});
     Json entry = {{"inputs", v.inputs},
                   {"precision", v.precision},
                   {"ok", v.ok()},

@@ -36,6 +36,8 @@ struct VerifyRequest {
 Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const std::string& a_path,
                                          const std::string& b_path, const VerifyRequest& request);
 
+// "; 3 values are NaN or infinite", or nothing for 0: equal ones are no difference, but they hide others.
+std::string NotFiniteText(int64_t count);
 std::string VerificationText(const std::vector<Verification>& verifications);
 Json VerificationJson(const std::vector<Verification>& verifications);
 

@@ -65,3 +65,15 @@ def test_an_output_of_one_number(crease, tmp_path):
     crease("fold", source, "-o", folded, "--verify", "--fail-on", "unfolded")
     crease("diff", source, folded)
     crease("diff", source, save(one_number(0.42), tmp_path / "other.onnx"), expect=FINDING)
+
+
+def test_values_that_are_not_finite_are_counted(crease, rng, tmp_path):
+    """Equal in both networks they are no error, but nothing was compared there."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("BatchNormalization", ["c", *"sbmv"], ["n"]),
+             helper.make_node("Sqrt", ["n"], ["z"])]
+    weights = [tensor("w", rng.normal(size=(4, 3, 1, 1))), *(tensor(n, rng.uniform(0.5, 1.5, 4)) for n in "sbmv")]
+    source = save(make_model(nodes, weights, {"x": [1, 3, 8, 8]}, {"z": None}), tmp_path / "in.onnx")
+    found = crease.json("fold", source, "-o", str(tmp_path / "out.onnx"), "--verify")
+    counts = {v["outputs"][0]["not_finite"] for v in found["verify"]}
+    assert len(counts) == 1 and 0 < counts.pop() < 4 * 8 * 8
+    assert "values are NaN or infinite" in crease("fold", source, "-o", str(tmp_path / "out.onnx"), "--verify").stdout
