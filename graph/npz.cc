@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <string_view>
 
 #include "graph/graph.h"
 
@@ -206,11 +208,21 @@ Result<Tensor> ReadNpy(const std::string& path, const NpzOptions& options) {
   return ReadArray(read, options, Printable(path));
 }
 
+// An archive of no arrays is but a record of its end, which minizip does not take for one.
+bool IsEmptyArchive(const std::string& path) {
+  constexpr std::string_view kEnd = "PK\5\6";
+  std::array<char, 23> bytes{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(bytes.data(), bytes.size());
+  return file.gcount() == 22 && std::string_view(bytes.data(), kEnd.size()) == kEnd;
+}
+
 Result<NamedTensors> ReadNpz(const std::string& path, const NpzOptions& options) {
   if (::access(path.c_str(), R_OK) != 0) return Error{ErrorCode::kIo, "cannot open the file", Printable(path)};
   const std::unique_ptr<void, CloseUnzip> zip(unzOpen64(path.c_str()));
-  if (zip == nullptr) return Bad("not a .npz file (no zip archive)", Printable(path));
   NamedTensors tensors;
+  if (zip == nullptr && IsEmptyArchive(path)) return tensors;
+  if (zip == nullptr) return Bad("not a .npz file (no zip archive)", Printable(path));
   for (int at = unzGoToFirstFile(zip.get()); at == UNZ_OK; at = unzGoToNextFile(zip.get())) {
     char buffer[1024];
     if (unzGetCurrentFileInfo64(zip.get(), nullptr, buffer, sizeof(buffer), nullptr, 0, nullptr, 0) != UNZ_OK ||

@@ -56,16 +56,28 @@ HWY_INLINE hn::Vec<hn::Rebind<hwy::bfloat16_t, D>> ToUpperHalves(D d, hn::Vec<D>
   return hn::BitCast(to, hn::LowerHalf(hn::TableLookupLanes(rounded, uppers)));
 }
 
+// D: the tag of Wide<T>, T: a narrower type.
+template <class D, typename T>
+HWY_INLINE hn::Vec<D> Widen(D d, hn::Vec<hn::Rebind<T, D>> v) {
+  if constexpr (kOwnConversion<T>) {
+    return FromUpperHalves(d, v);
+  } else if constexpr (std::is_same_v<T, hwy::float16_t> && HWY_TARGET > HWY_AVX2) {
+    // Where Highway 1.2 has no instruction for it, it makes numbers past 65504 of infinity and NaN.
+    const auto wide = hn::PromoteTo(d, v);
+    const auto exponent = hn::BitCast(d, hn::Set(hn::RebindToUnsigned<D>(), 0x7F800000u));
+    return hn::IfThenElse(hn::Ge(hn::Abs(wide), hn::Set(d, 65536.0f)), hn::Or(wide, exponent), wide);
+  } else {
+    return hn::PromoteTo(d, v);
+  }
+}
+
 // D: the tag of Wide<T>.
 template <class D, typename T>
 HWY_INLINE hn::Vec<D> LoadWide(D d, const T* src) {
-  const hn::Rebind<T, D> from;
   if constexpr (kIsWide<T>) {
     return hn::LoadU(d, src);
-  } else if constexpr (kOwnConversion<T>) {
-    return FromUpperHalves(d, hn::LoadU(from, src));
   } else {
-    return hn::PromoteTo(d, hn::LoadU(from, src));
+    return Widen<D, T>(d, hn::LoadU(hn::Rebind<T, D>(), src));
   }
 }
 
@@ -75,7 +87,7 @@ HWY_INLINE hn::Vec<D> LoadWideN(D d, const T* src, size_t n) {
   if constexpr (kIsWide<T>) {
     return hn::LoadN(d, src, n);
   } else {
-    return hn::PromoteTo(d, hn::LoadN(hn::Rebind<T, D>(), src, n));
+    return Widen<D, T>(d, hn::LoadN(hn::Rebind<T, D>(), src, n));
   }
 }
 

@@ -48,7 +48,7 @@ HWY_INLINE V RoundPivot(D d, V v) {
   if constexpr (kIsWide<T>) {
     return v;
   } else {
-    return hn::PromoteTo(d, hn::DemoteTo(hn::Rebind<T, D>(), v));
+    return Widen<D, T>(d, hn::DemoteTo(hn::Rebind<T, D>(), v));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -52,17 +53,18 @@ bool IsPlain(const Placement& p) {
 // The distance of pixels if they are evenly spaced with adjacent channels, else 0.
 int64_t PixelPitch(const Placement& p) {
   if (p.shape[1] != 1 && p.strides[1] != 1) return 0;
-  int64_t pitch = 0, step = 0;
+  int64_t pitch = p.shape[1], step = 0;
+  bool one_pixel = true;
   for (size_t i = p.rank; i-- > 0;) {
     if (i == 1 || p.shape[i] == 1) continue;
-    if (pitch == 0) {
+    if (one_pixel) {
       pitch = step = p.strides[i];
+      one_pixel = false;
     } else if (p.strides[i] != step) {
       return 0;
     }
     step *= p.shape[i];
   }
-  if (pitch == 0) pitch = p.shape[1];
   return pitch >= p.shape[1] ? pitch : 0;
 }
 
@@ -89,6 +91,16 @@ Result<Placement> Place(const Shape& shape, const Shape& strides, bool add_batch
   p.pitch = PixelPitch(p);
   p.channels_last = p.pitch > 0;
   return p;
+}
+
+// What is written has a place of its own for every element.
+Result<void> CheckNotExpanded(const Placement& p) {
+  for (size_t i = 0; i < p.rank; ++i) {
+    if (p.shape[i] > 1 && p.strides[i] == 0) {
+      return Invalid(ops::StrCat("y: expected strides > 0, got ", ToString(p.Steps()), " for ", ToString(p.Dims())));
+    }
+  }
+  return {};
 }
 
 NormTensor TensorOf(const Placement& p, DType dtype) {
@@ -288,6 +300,7 @@ Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y, const
   const Result<Placement> of_y = y.strides == x.strides ? from : Place(y.shape, y.strides, unbatched, "y");
   CREASE_RETURN_IF_ERROR(of_y);
   const Placement& to = *of_y;
+  CREASE_RETURN_IF_ERROR(CheckNotExpanded(to));
   const Epilogue wanted = KernelEpilogue(epilogue);
   Placement added;
   if (wanted.residual != Residual::kNone) {
@@ -379,7 +392,13 @@ Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
   auto impl = std::make_shared<Impl>();
   impl->options = options;
   impl->spatial_rank = spatial_rank;
-  impl->state = BatchNormState(static_cast<size_t>(options.num_features), options.affine, options.track_running_stats);
+  try {
+    impl->state =
+        BatchNormState(static_cast<size_t>(options.num_features), options.affine, options.track_running_stats);
+  } catch (const std::exception&) {  // std::bad_alloc, std::length_error
+    return Error{ErrorCode::kOutOfMemory, ops::StrCat("no memory for ", options.num_features, " channels"),
+                 "BatchNorm"};
+  }
   if (options.executor.parallel_for) {
     impl->host = std::make_unique<HostExecutorAdapter>(options.executor);
   } else {

@@ -81,7 +81,16 @@ Result<void> LoadState(const std::string& path, const std::string& prefix, Batch
     *values = Doubles(*tensor);
   }
   const Tensor* batches = FindTensor(tensors, prefix + std::string(kBatches));
-  if (batches != nullptr && batches->size() == 1) loaded.num_batches_tracked = batches->AsInt64(0);
+  if (batches != nullptr) {
+    if (IsFloat(batches->dtype()) || batches->size() != 1 || batches->AsInt64(0) < 0) {
+      return Error{ErrorCode::kInvalidArgument,
+                   prefix + std::string(kBatches) + ": expected one integer >= 0, got " + Name(batches->dtype()) + " " +
+                       ToString(batches->shape()) +
+                       (batches->size() == 1 ? " of " + std::to_string(batches->AsDouble(0)) : ""),
+                   path};
+    }
+    loaded.num_batches_tracked = batches->AsInt64(0);
+  }
   *state = std::move(loaded);
   return {};
 }
@@ -119,6 +128,11 @@ Result<NodeState> ReadNodeState(const std::string& path, const std::string& node
       const Tensor* constant = node.inputs.size() > i + 1 ? graph.constant(node.inputs[i + 1]) : nullptr;
       if (constant == nullptr || constant->size() == 0) {
         return Error{ErrorCode::kInvalidArgument, std::string(kNames[i]) + " is not constant", graph.Describe(id)};
+      }
+      if (constant->rank() != 1) {
+        return Error{ErrorCode::kInvalidArgument,
+                     std::string(kNames[i]) + ": expected one value a channel, got " + ToString(constant->shape()),
+                     graph.Describe(id)};
       }
       *targets[i] = Doubles(*constant);
       if (targets[i]->size() != targets[0]->size()) {

@@ -19,8 +19,8 @@
 namespace crease {
 
 // A tensor in the caller's memory. Strides are in elements, one an axis, none negative; empty: dense,
-// row-major. Axes are (N, C, spatial...) whatever lies where: NHWC memory is shape (N, C, H, W) with
-// strides (H*W*C, 1, W*C, C).
+// row-major. A stride of 0 repeats the elements along its axis, in what is read. Axes are (N, C, spatial...) whatever
+// lies where: NHWC memory is shape (N, C, H, W) with strides (H*W*C, 1, W*C, C).
 struct ConstArray {
   const void* data = nullptr;
   DType dtype = DType::kFloat32;

@@ -320,33 +320,42 @@ TEST(Affine, RangesOfPlanesPastTheCaches) {
   }
 }
 
-// Every bfloat16, with what rounds it up, down and to even: as one rounding of the map in float32.
-TEST(Affine, BFloat16IsRoundedToTheNearest) {
+// Every value of a 16-bit type, with what rounds it up, down and to even: as one rounding of the map in float32.
+TEST(Affine, HalvesAreRoundedToTheNearest) {
   constexpr int64_t kValues = 1 << 16;
-  std::vector<uint16_t> x(kValues), y(kValues);
+  std::vector<uint16_t> x(kValues);
   std::iota(x.begin(), x.end(), uint16_t{0});
   const float scale = 1, pivot = 0;
-  uint32_t ones = 0xFFFFFFFF;
+  const uint32_t ones = 0xFFFFFFFF;
   float none;
   std::memcpy(&none, &ones, sizeof(none));
-  ForEachTarget([&](const char* target) {
-    const AffinePlanes rows = FindExactRows(DType::kBFloat16, Activation::kNone, Residual::kNone).planes;
-    for (const float shift :
-         {0.0f, 0x1p-8f, 3 * 0x1p-8f, 0x1.000002p-8f, -0x1.7p-7f, 0x1p-133f, 3e38f, -INFINITY, none}) {
-      AffineArgs args;
-      args.src = x.data();
-      args.dst = y.data();
-      args.scale = &scale;
-      args.shift = &shift;
-      args.pivot = &pivot;
-      rows(args, 1, kValues, 0, kValues);
-      for (size_t i = 0; i < x.size(); ++i) {
-        const float want = BFloat16ToFloat(x[i]) + shift;
-        ASSERT_TRUE(std::isnan(want) ? std::isnan(BFloat16ToFloat(y[i])) : y[i] == FloatToBFloat16(want))
-            << target << ": " << BFloat16ToFloat(x[i]) << " + " << shift << " = " << BFloat16ToFloat(y[i]);
-      }
+  for (const DType dtype : {DType::kBFloat16, DType::kFloat16}) {
+    Tensor from = Tensor::Allocate(dtype, {kValues}).value(), to = Tensor::Allocate(dtype, {kValues}).value();
+    std::memcpy(from.mutable_data<std::byte>(), x.data(), from.byte_size());
+    const Tensor wide = from.ConvertedTo(DType::kFloat32).value();
+    for (const float shift : {0.0f, 0x1p-8f, 3 * 0x1p-8f, 0x1.000002p-8f, -0x1.7p-7f, 0x1p-11f, 3 * 0x1p-11f, 0x1p-25f,
+                              0x1p-133f, 15.99f, 3e38f, -INFINITY, none}) {
+      Tensor sums = Tensor::Allocate(DType::kFloat32, {kValues}).value();
+      std::transform(wide.data<float>(), wide.data<float>() + kValues, sums.mutable_data<float>(),
+                     [&](float value) { return value + shift; });
+      const Tensor want = sums.ConvertedTo(dtype).value();
+      ForEachTarget([&](const char* target) {
+        AffineArgs args;
+        args.src = from.bytes();
+        args.dst = to.mutable_data<std::byte>();
+        args.scale = &scale;
+        args.shift = &shift;
+        args.pivot = &pivot;
+        FindExactRows(dtype, Activation::kNone, Residual::kNone).planes(args, 1, kValues, 0, kValues);
+        for (int64_t i = 0; i < kValues; ++i) {
+          const double found = to.AsDouble(i), expected = want.AsDouble(i);
+          ASSERT_TRUE(std::isnan(expected) ? std::isnan(found) : found == expected)
+              << target << " " << Name(dtype) << ": " << wide.data<float>()[i] << " + " << shift << " = " << found
+              << ", expected " << expected;
+        }
+      });
     }
-  });
+  }
 }
 
 TEST(Affine, Refuses) {
