@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -140,7 +141,8 @@ Action AddDiff(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   app.add_option("--tolerance", arguments->tolerance,
-                 "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)");
+                 "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)")
+      ->check(CheckTolerance);
   app.add_flag("--structure", arguments->structure_only, "compare without running");
   app.add_flag("--json", arguments->json, "the comparison as JSON");
   AddQuiet(app);

@@ -167,7 +167,8 @@ Action AddFold(CLI::App& app) {
   app.add_flag("--verify{1}", arguments->verify,
                "compare with the original in float64 and float32; --verify=N: on N random inputs (seeds 1 to N)");
   app.add_option("--tolerance", arguments->tolerance,
-                 "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)");
+                 "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)")
+      ->check(CheckTolerance);
   app.add_option("--input", arguments->inputs, "verify on these: FILE.npz, or NAME=FILE.npy (may be repeated)");
   app.add_flag("--explain", arguments->explain, "a line for every node, folded ones too");
   app.add_flag("--json", arguments->json, "the report as JSON");

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 
 #include "graph/onnx/exporter.h"
@@ -28,34 +29,36 @@ Result<int> Run(const Arguments& arguments) {
   ImportOptions options;
   options.allow_unknown_ops = true;
   CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(arguments.model, options));
-  const Result<std::vector<Finding>> found = Lint(graph);
+  Result<std::vector<Finding>> found = Lint(graph);
   if (!found.ok()) return onnx::InFile(arguments.model, found.error());
-  const std::vector<Finding>& findings = *found;
+  std::vector<Finding> fixed, left = *std::move(found);
   if (arguments.fix) {
-    CREASE_RETURN_IF_ERROR(FixLint(graph, findings));
+    CREASE_RETURN_IF_ERROR(FixLint(graph, left));
     CREASE_RETURN_IF_ERROR(WriteOnnxFile(graph, arguments.output));
+    std::copy_if(left.begin(), left.end(), std::back_inserter(fixed),
+                 [](const Finding& f) { return !FixOf(f).empty(); });
+    CREASE_ASSIGN_OR_RETURN(left, Lint(graph));  // a repair may mend more than what it was for
   }
   Json list = Json::array();
-  size_t left = 0;
-  for (const Finding& finding : findings) {
+  const auto show = [&](const Finding& finding, bool is_fixed) {
     const std::string_view fix = FixOf(finding);
-    const bool fixed = arguments.fix && !fix.empty();
-    left += !fixed;
     if (arguments.json) {
       list.push_back({{"code", finding.code},
                       {"node", Printable(finding.node)},
                       {"message", finding.message},
                       {"fixable", !fix.empty()},
-                      {"fixed", fixed}});
-    } else {
-      fmt::print("{}: {} '{}': {}", arguments.model, finding.code, Printable(finding.node), finding.message);
-      if (!fix.empty()) fmt::print(" [{}: {}]", fixed ? "fixed" : "--fix", fix);
-      fmt::print("\n");
+                      {"fixed", is_fixed}});
+      return;
     }
-  }
+    fmt::print("{}: {} '{}': {}", arguments.model, finding.code, Printable(finding.node), finding.message);
+    if (!fix.empty()) fmt::print(" [{}: {}]", is_fixed ? "fixed" : "--fix", fix);
+    fmt::print("\n");
+  };
+  for (const Finding& finding : fixed) show(finding, true);
+  for (const Finding& finding : left) show(finding, false);
   if (arguments.json) fmt::print("{}\n", Json{{"model", arguments.model}, {"findings", std::move(list)}}.dump(2));
-  if (!arguments.json && findings.empty()) fmt::print("{}: nothing found\n", arguments.model);
-  return left == 0 ? kOk : kFinding;
+  if (!arguments.json && fixed.empty() && left.empty()) fmt::print("{}: nothing found\n", arguments.model);
+  return left.empty() ? kOk : kFinding;
 }
 
 }  // namespace

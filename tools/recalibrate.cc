@@ -183,7 +183,8 @@ Action AddRecalibrate(CLI::App& app) {
   app.add_option("--mean", arguments->data.mean, "of integer images: (x / 255 - mean) / std, by channel")
       ->delimiter(',');
   app.add_option("--std", arguments->data.std, "likewise (default: the file's arrays `mean` and `std`)")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
   app.add_option("--threads", arguments->threads, "Threads (default: what cpuset and cgroup allow)")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--json", arguments->json, "the report as JSON");

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "tools/feed.h"
 
@@ -19,6 +20,11 @@ Result<TensorMap> GivenInputs(const Graph& graph, const NamedTensors& given) {
         std::find_if(given.rbegin(), given.rend(), [&](const auto& pair) { return pair.first == value.name; });
     if (found == given.rend()) {
       return Error{ErrorCode::kInvalidArgument, "--input has no array of that name",
+                   "input '" + Printable(value.name) + "'"};
+    }
+    if (found->second.size() == 0) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "expected elements to compare on, got " + ToString(found->second.shape()),
                    "input '" + Printable(value.name) + "'"};
     }
     inputs[value.name] = found->second;
@@ -52,6 +58,12 @@ Result<Session> LoadPlain(const std::string& path) {
 }
 
 }  // namespace
+
+std::string CheckTolerance(const std::string& text) {
+  double value = 0;
+  const bool good = CLI::detail::lexical_cast(text, value) && value >= 0 && std::isfinite(value);
+  return good ? "" : "expected a finite number >= 0, got " + text;
+}
 
 double Verification::worst() const {
   double error = 0;

@@ -84,3 +84,12 @@ def test_enough_samples(crease, tmp_path):
     few = [f["code"] for f in lint(crease, save(batch_statistics([1, 3, 1, 2]), tmp_path / "few.onnx"), FINDING)]
     many = [f["code"] for f in lint(crease, save(batch_statistics([8, 3, 4, 4]), tmp_path / "many.onnx"), FINDING)]
     assert set(many) < set(few), "training mode is one finding, too few samples another"
+
+
+def test_what_a_repair_mends_besides(crease, rng, tmp_path):
+    """A batch-norm in training mode does not fold; in inference mode it does, and nothing is left to find."""
+    path, fixed = save(conv_bn_relu(rng, bias=False, training_mode=1), tmp_path / "m.onnx"), str(tmp_path / "fixed.onnx")
+    assert {f["code"] for f in lint(crease, path, FINDING)} == {"training-mode", "unfolded"}
+    done = crease.json("lint", path, "--fix", "-o", fixed)
+    assert [(f["code"], f["fixed"]) for f in done["findings"]] == [("training-mode", True)]
+    assert lint(crease, fixed, OK) == []

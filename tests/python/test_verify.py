@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from helpers import FINDING, make_model, save, tensor
+from helpers import BAD_INPUT, FINDING, USAGE, conv_bn_relu, make_model, save, tensor
 
 TYPES = {"f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
@@ -77,3 +77,20 @@ def test_values_that_are_not_finite_are_counted(crease, rng, tmp_path):
     counts = {v["outputs"][0]["not_finite"] for v in found["verify"]}
     assert len(counts) == 1 and 0 < counts.pop() < 4 * 8 * 8
     assert "values are NaN or infinite" in crease("fold", source, "-o", str(tmp_path / "out.onnx"), "--verify").stdout
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1", "much"])
+@pytest.mark.parametrize("command", ["fold", "diff"])
+def test_tolerances_that_are_none(crease, rng, tmp_path, command, tolerance):
+    source = save(conv_bn_relu(rng), tmp_path / "in.onnx")
+    arguments = ["-o", str(tmp_path / "out.onnx"), "--verify"] if command == "fold" else [source]
+    assert "finite number" in crease(command, source, *arguments, "--tolerance", tolerance, expect=USAGE).stderr
+
+
+@pytest.mark.parametrize("command", ["fold", "diff"])
+def test_nothing_to_compare_on(crease, rng, tmp_path, command):
+    source = save(conv_bn_relu(rng), tmp_path / "in.onnx")
+    np.savez(tmp_path / "x.npz", x=np.zeros((0, 3, 9, 8), np.float32))
+    arguments = ["-o", str(tmp_path / "out.onnx"), "--verify"] if command == "fold" else [source]
+    done = crease(command, source, *arguments, "--input", str(tmp_path / "x.npz"), expect=BAD_INPUT)
+    assert "input 'x'" in done.stderr and "(0, 3, 9, 8)" in done.stderr
