@@ -126,7 +126,10 @@ Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& opt
       return Error{ErrorCode::kUnsupported, "its rank or type is unknown; give it by --input", where};
     }
     Shape shape = value.type.shape();
+    const ValueId same = options.other != nullptr ? options.other->FindValue(value.name) : kNone;
+    const bool known = same != kNone && options.other->value(same).type.rank() == value.type.rank();
     for (size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] < 0 && known) shape[i] = options.other->value(same).type.shape()[i];
       if (shape[i] < 0) shape[i] = i == 0 ? options.batch : options.extent;
     }
     const DType dtype = value.type.dtype;

@@ -17,6 +17,8 @@ struct RandomInputOptions {
   uint64_t seed = 1;
   int64_t batch = 1;    // of a first axis that the file leaves open
   int64_t extent = 64;  // of other axes that it leaves open
+  // Where another network's input of that name has such an axis, its size is that. It must outlive the call.
+  const Graph* other = nullptr;
 };
 
 // Values for every input that has no constant: standard normal floats, integers 0 or 1, random bools.

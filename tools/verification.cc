@@ -79,7 +79,7 @@ Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const s
     sets.emplace_back("--input", std::move(inputs));
   }
   for (int i = 0; request.given.empty() && i < request.samples; ++i) {
-    CREASE_ASSIGN_OR_RETURN(TensorMap inputs, RandomInputs(a, {.seed = static_cast<uint64_t>(i) + 1}));
+    CREASE_ASSIGN_OR_RETURN(TensorMap inputs, RandomInputs(a, {.seed = static_cast<uint64_t>(i) + 1, .other = &b}));
     sets.emplace_back(fmt::format("seed {}", i + 1), std::move(inputs));
   }
   VerifyLimits limits = LimitsOf(a, b);

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`crease fold --verify` and `crease diff`: rounding passes in every type, an error in none."""
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from helpers import BAD_INPUT, FINDING, USAGE, conv_bn_relu, make_model, save, tensor
+from helpers import BAD_INPUT, FINDING, OK, USAGE, conv_bn_relu, make_model, save, tensor
 
 TYPES = {"f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
@@ -94,3 +95,16 @@ def test_nothing_to_compare_on(crease, rng, tmp_path, command):
     arguments = ["-o", str(tmp_path / "out.onnx"), "--verify"] if command == "fold" else [source]
     done = crease(command, source, *arguments, "--input", str(tmp_path / "x.npz"), expect=BAD_INPUT)
     assert "input 'x'" in done.stderr and "(0, 3, 9, 8)" in done.stderr
+
+
+@pytest.mark.parametrize("first", ["free", "fixed"])
+def test_sizes_that_one_of_two_fixes(crease, rng, tmp_path, first):
+    free = conv_bn_relu(rng)
+    free.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
+    free.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "H"
+    fixed = onnx.ModelProto.FromString(free.SerializeToString())
+    for value in (fixed.graph.input[0], fixed.graph.output[0]):
+        for axis, size in ((0, 2), (2, 9)):
+            value.type.tensor_type.shape.dim[axis].dim_value = size
+    paths = [save(free, tmp_path / "free.onnx"), save(fixed, tmp_path / "fixed.onnx")]
+    crease("diff", *(paths if first == "free" else reversed(paths)), expect=(OK, FINDING))
