@@ -66,18 +66,14 @@ HalfRounding HalfRoundingOf(const Graph& graph) {
   return result;
 }
 
-struct Moments {
-  double deviation = 0, largest = 0;
-};
-
-Moments MomentsOf(const Tensor& tensor) {
-  double sum = 0, squares = 0, largest = 0;
+// Of the finite values.
+double DeviationOf(const Tensor& tensor) {
+  double sum = 0, squares = 0;
   int64_t count = 0;
   for (int64_t i = 0; i < tensor.size(); ++i) {
     const double v = tensor.AsDouble(i);
     if (!std::isfinite(v)) continue;
     sum += v;
-    largest = std::max(largest, std::abs(v));
     ++count;
   }
   const double mean = count > 0 ? sum / static_cast<double>(count) : 0;
@@ -85,7 +81,7 @@ Moments MomentsOf(const Tensor& tensor) {
     const double d = tensor.AsDouble(i) - mean;
     if (std::isfinite(d)) squares += d * d;
   }
-  return {count > 0 ? std::sqrt(squares / static_cast<double>(count)) : 0, largest};
+  return count > 0 ? std::sqrt(squares / static_cast<double>(count)) : 0;
 }
 
 // The first value past the tolerance on the way to `output` whose makers' inputs are all within it.
@@ -161,19 +157,18 @@ VerifyLimits LimitsOf(const Graph& a, const Graph& b) {
 
 double DifferenceInDeviations(const Tensor& want, const Tensor& got, double least_unit) {
   if (want.shape() != got.shape()) return kInfinity;
-  double worst = 0;
+  const double least = want.size() == 1 ? 1 : least_unit;
+  double deviation = -1, worst = 0;
   for (int64_t i = 0; i < want.size(); ++i) {
     const double a = want.AsDouble(i), b = got.AsDouble(i);
     if (a == b || (std::isnan(a) && std::isnan(b))) continue;
     const double difference = std::abs(a - b);
     if (!std::isfinite(difference)) return kInfinity;
-    worst = std::max(worst, difference);
+    if (deviation < 0) deviation = DeviationOf(want);
+    const double unit = std::max(deviation, least * std::abs(a));
+    worst = std::max(worst, difference / (unit > 0 ? unit : 1.0));
   }
-  if (worst == 0) return 0;
-  const Moments moments = MomentsOf(want);
-  const double least = want.size() == 1 ? moments.largest : least_unit * moments.largest;
-  const double unit = std::max(moments.deviation, least);
-  return worst / (unit > 0 ? unit : 1.0);
+  return worst;
 }
 
 int64_t CountNotFinite(const Tensor& tensor) {
@@ -205,6 +200,10 @@ Result<Comparison> CompareInDouble(const Graph& a, const Graph& b, const TensorM
     }
   };
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> want, Interpret(a, inputs, keep));
+  if (std::all_of(want.begin(), want.end(), [](const Tensor& output) { return output.size() == 0; })) {
+    return Error{ErrorCode::kInvalidArgument, "no output has elements on these inputs, so that nothing is compared",
+                 ""};
+  }
   std::map<ValueId, double> errors;  // by a's ids
   InterpretOptions compare;
   compare.on_value = [&](ValueId id, const Tensor& tensor) {

@@ -28,7 +28,7 @@ Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& opt
 // What two networks of one function may differ by.
 struct VerifyLimits {
   double tolerance = 1e-3;  // in units of an output's standard deviation
-  // The unit is at least this part of the output's largest magnitude: what varies less may vary by rounding alone.
+  // The unit is at least this part of an element's magnitude: what varies less may vary by rounding alone.
   double least_unit = 0.01;
 };
 
@@ -37,7 +37,7 @@ struct VerifyLimits {
 VerifyLimits LimitsOf(const Graph& a, const Graph& b);
 
 // `got` against `want`: the largest difference, in units of want's standard deviation, or of `least_unit` of
-// its largest magnitude if that is more; of the magnitude itself for one element, of 1 for zeros. NaN equals
+// the element's magnitude if that is more; of the magnitude itself where it is alone, of 1 for zeros. NaN equals
 // NaN, an infinity itself. Infinite where shapes differ.
 double DifferenceInDeviations(const Tensor& want, const Tensor& got, double least_unit = VerifyLimits{}.least_unit);
 

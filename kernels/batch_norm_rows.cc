@@ -147,7 +147,7 @@ void NormalizePlanes(const ChannelRange& range) {
   args.walk = range.walk.walk;
   constexpr bool kMayBeApart = kKnowsPages && kWrite == Write::kPlain && kIsWide<T>;
   const bool apart = kMayBeApart && in_order && t.values_per_channel() >= kLongChannel &&
-                     (t.batch == 1 || IsBetterDown(args, kMuchBetterDown));
+                     ((t.batch == 1 && !range.walk.from_memory) || IsBetterDown(args, kMuchBetterDown));
   const PlanePattern<Wide<T>> pattern(t.plane, t.plane, InPages(args));
   if (range.begin < range.end) measure(range.begin, NoTask<false>());
   for (int64_t c = range.begin; c < range.end; ++c) {
@@ -163,7 +163,7 @@ void NormalizePlanes(const ChannelRange& range) {
     args.scale = &scale;
     args.shift = &shift;
     args.pivot = &pivot;
-    for (int64_t n = t.batch - 1; n >= 0; --n) {
+    for (int64_t n = t.batch - 1; n >= 0; --n) {  // the last one was read last
       const int64_t at = n * t.channels * t.plane;
       args.src = src + at;
       args.dst = dst + at;

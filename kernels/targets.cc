@@ -44,6 +44,8 @@ const Cap* FindCap(const char* name) {
   return found == std::end(kCaps) ? nullptr : found;
 }
 
+// Null where nothing is capped.
+const Cap* cap_in_use = nullptr;
 // What is compiled and runs here, under the cap.
 int64_t usable_targets = 0;
 // Of ForEachTarget; else 0.
@@ -56,6 +58,7 @@ void InitTargets() {
   std::call_once(once, [] {
     const Cap* cap = FindCap(WantedCap());
     if (cap != nullptr && cap->above >= 0) {
+      cap_in_use = cap;
       hwy::DisableTargets(cap->above);
       may_use_amx = false;
     }
@@ -76,8 +79,8 @@ Result<void> CheckTargetCap() {
 }
 
 const char* TargetCap() {
-  const Cap* cap = FindCap(WantedCap());
-  return cap != nullptr && cap->above >= 0 ? cap->name : nullptr;
+  InitTargets();
+  return cap_in_use != nullptr ? cap_in_use->name : nullptr;
 }
 
 bool MayUseAmx() {

@@ -25,20 +25,34 @@ std::string_view FixOf(const Finding& finding) {
   return finding.fixable && row != std::end(kLintCodes) ? row->fix : "";
 }
 
+struct Found {
+  std::vector<Finding> fixed, left;
+};
+
+// With `fix` repaired in `graph` as long as something can be: one finding may come up once another is repaired.
+Result<Found> FindAndFix(Graph& graph, bool fix) {
+  constexpr int kMaxRounds = 4;
+  Found found;
+  CREASE_ASSIGN_OR_RETURN(found.left, Lint(graph));
+  for (int round = 0; fix && round < kMaxRounds; ++round) {
+    const size_t before = found.fixed.size();
+    std::copy_if(found.left.begin(), found.left.end(), std::back_inserter(found.fixed),
+                 [](const Finding& f) { return !FixOf(f).empty(); });
+    if (found.fixed.size() == before) break;
+    CREASE_RETURN_IF_ERROR(FixLint(graph, found.left));
+    CREASE_ASSIGN_OR_RETURN(found.left, Lint(graph));
+  }
+  return found;
+}
+
 Result<int> Run(const Arguments& arguments) {
   ImportOptions options;
   options.allow_unknown_ops = true;
   CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(arguments.model, options));
-  Result<std::vector<Finding>> found = Lint(graph);
+  const Result<Found> found = FindAndFix(graph, arguments.fix);
   if (!found.ok()) return onnx::InFile(arguments.model, found.error());
-  std::vector<Finding> fixed, left = *std::move(found);
-  if (arguments.fix) {
-    CREASE_RETURN_IF_ERROR(FixLint(graph, left));
-    CREASE_RETURN_IF_ERROR(WriteOnnxFile(graph, arguments.output));
-    std::copy_if(left.begin(), left.end(), std::back_inserter(fixed),
-                 [](const Finding& f) { return !FixOf(f).empty(); });
-    CREASE_ASSIGN_OR_RETURN(left, Lint(graph));  // a repair may mend more than what it was for
-  }
+  const auto& [fixed, left] = *found;
+  if (arguments.fix) CREASE_RETURN_IF_ERROR(WriteOnnxFile(graph, arguments.output));
   Json list = Json::array();
   const auto show = [&](const Finding& finding, bool is_fixed) {
     const std::string_view fix = FixOf(finding);

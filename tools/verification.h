@@ -35,8 +35,7 @@ struct VerifyRequest {
 // For CLI11: what is wrong with the text as a tolerance, or nothing.
 std::string CheckTolerance(const std::string& text);
 
-// `a` and `b` as graphs; the files are what sessions load. Errors: what running them says; given inputs without
-// elements.
+// `a` and `b` as graphs; the files are what sessions load. Errors: what running them says; outputs without elements.
 Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const std::string& a_path,
                                          const std::string& b_path, const VerifyRequest& request);
 

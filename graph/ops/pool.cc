@@ -174,6 +174,8 @@ Shape PoolShape::output() const {
 Result<PoolAttributes> ParsePool(const Node& node, int spatial_rank) {
   PoolAttributes attributes;
   CREASE_ASSIGN_OR_RETURN(attributes.window, ParseWindow(node, spatial_rank));
+  CREASE_ASSIGN_OR_RETURN(const int64_t ceil_mode, AttrInt(node, "ceil_mode", 0));
+  attributes.window.ceil_mode = ceil_mode != 0;
   const WindowAttributes& window = attributes.window;
   if (window.kernel.empty()) return InvalidModel("attribute 'kernel_shape' is missing");
   for (size_t i = 0; i < window.pads.size(); ++i) {

@@ -67,8 +67,6 @@ Result<WindowAttributes> ParseWindow(const Node& node, int spatial_rank, std::sp
   CREASE_ASSIGN_OR_RETURN(window.dilations, ReadValues(node, "dilations", rank, 1, 1));
   CREASE_ASSIGN_OR_RETURN(window.pads, ReadValues(node, "pads", 2 * rank, 0, 0));
   CREASE_ASSIGN_OR_RETURN(window.auto_pad, ReadAutoPad(node));
-  CREASE_ASSIGN_OR_RETURN(const int64_t ceil_mode, AttrInt(node, "ceil_mode", 0));
-  window.ceil_mode = ceil_mode != 0;
   if (window.auto_pad != AutoPad::kNotSet &&
       std::any_of(window.pads.begin(), window.pads.end(), [](int64_t pad) { return pad != 0; })) {
     return InvalidModel("attributes 'pads' and 'auto_pad' exclude each other, found pads ", ToString(window.pads));

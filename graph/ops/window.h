@@ -38,7 +38,7 @@ struct WindowAxis {
   friend bool operator==(const WindowAxis&, const WindowAxis&) = default;
 };
 
-// Reads kernel_shape, strides, dilations, pads, auto_pad and ceil_mode. `weight_kernel` is the
+// Reads kernel_shape, strides, dilations, pads and auto_pad; ceil_mode is for pools. `weight_kernel` is the
 // kernel as the weights have it; empty for pools and while unknown; kernel_shape must agree with
 // it. Errors: lengths that differ from spatial_rank, strides, dilations or kernel < 1, pads < 0, a
 // value past kMaxWindowValue, non-zero pads with an auto_pad, an unknown auto_pad.

@@ -83,8 +83,8 @@ DType Folder::RoundedTo(ValueId value) const {
   for (NodeId reader : graph_.consumers(value)) {
     const Node& node = graph_.node(reader);
     if (node.op_type != "Cast" || !node.domain.empty()) return DType::kUndefined;
-    const DType dtype = context_.type(node.outputs[0]).dtype;
-    if (result != DType::kUndefined && dtype != result) return DType::kUndefined;
+    const DType dtype = node.outputs[0] == kNone ? DType::kUndefined : context_.type(node.outputs[0]).dtype;
+    if (dtype == DType::kUndefined || (result != DType::kUndefined && dtype != result)) return DType::kUndefined;
     result = dtype;
   }
   return result;

@@ -116,7 +116,7 @@ Result<std::unique_ptr<Kernel>> MakeConv(const KernelRequest& request) {
       onednn::DescOf(request.src[0]), any, bias, onednn::DescOf(request.dst[0]), window.strides, window.dilations,
       window.pad_begin, window.pad_end, post_ops.attributes);
   if (ReadsWrongRows(shape, request.src[0].shape[1])) {
-    while (std::string_view(desc.impl_info_str()).starts_with("brg_conv")) {
+    while (std::string_view(desc.impl_info_str()).starts_with("brg_conv_fwd:avx512")) {
       if (!desc.next_impl()) return Refuse("oneDNN has but an implementation that is wrong here");
     }
   }

@@ -3,6 +3,7 @@
 // rms for sums of up to 600 terms.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -98,9 +99,9 @@ double Activate(const Epilogue& e, double v) {
   return v;
 }
 
-// same_bits: at any number of workers.
+// other_bits: counts the cases whose bits differ from one number of workers to another, which are failures without it.
 void Check(KernelResult (*make)(const KernelRequest&), Case c, uint32_t seed, bool may_refuse = false,
-           bool same_bits = true) {
+           int* other_bits = nullptr) {
   const OpDef* op = FindOp("", c.node.op_type, 13);
   ASSERT_TRUE(op);
   c.node.inputs = {0, 1, c.bias.defined() ? 2 : kNone};
@@ -163,10 +164,15 @@ void Check(KernelResult (*make)(const KernelRequest&), Case c, uint32_t seed, bo
     }
     results.push_back(std::move(out.memory));
   }
-  for (size_t i = 1; same_bits && i < results.size(); ++i) {
-    EXPECT_EQ(std::memcmp(results[0].data(), results[i].data(), results[0].size() * sizeof(float)), 0)
-        << "other bits with " << i + 1 << " workers";
+  const auto same = [&](const std::vector<float>& other) {
+    return std::memcmp(results[0].data(), other.data(), other.size() * sizeof(float)) == 0;
+  };
+  if (other_bits != nullptr) {
+    *other_bits += std::all_of(results.begin(), results.end(), same) ? 0 : 1;
+    return;
   }
+  for (size_t i = 1; i < results.size(); ++i)
+    EXPECT_TRUE(same(results[i])) << "other bits with " << i + 1 << " workers";
 }
 
 Node Window(const char* type, std::vector<int64_t> kernel, int64_t stride, int64_t pad, int64_t groups) {
@@ -228,7 +234,9 @@ TEST(OneDnn, ConvOfManyShapes) {
   const auto one_of = [&](std::initializer_list<int64_t> values) {
     return *(values.begin() + std::uniform_int_distribution<size_t>(0, values.size() - 1)(random));
   };
-  for (int i = 0; i < 500; ++i) {
+  constexpr int kCases = 500;
+  int other_bits = 0;
+  for (int i = 0; i < kCases; ++i) {
     const int64_t channels = one_of({1, 1, 2, 3, 16}), group = one_of({1, 1, channels}),
                   filters = group * one_of({1, 2, 8, 17});
     Shape x = {one_of({1, 2}), channels}, w = {filters, channels / group};
@@ -249,8 +257,9 @@ TEST(OneDnn, ConvOfManyShapes) {
                        MakeAttr("group", group)};
     SCOPED_TRACE("case " + std::to_string(i));
     Check(MakeOneDnnConv, {node, Random(random, x), Random(random, w), Random(random, {filters}), {}, 0, false}, 2,
-          false, false);
+          false, &other_bits);
   }
+  EXPECT_LE(other_bits, kCases / 50);
 }
 
 TEST(OneDnn, ConvTranspose) {

@@ -86,10 +86,12 @@ def test_enough_samples(crease, tmp_path):
     assert set(many) < set(few), "training mode is one finding, too few samples another"
 
 
-def test_what_a_repair_mends_besides(crease, rng, tmp_path):
-    """A batch-norm in training mode does not fold; in inference mode it does, and nothing is left to find."""
-    path, fixed = save(conv_bn_relu(rng, bias=False, training_mode=1), tmp_path / "m.onnx"), str(tmp_path / "fixed.onnx")
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_what_a_repair_mends_and_shows(crease, rng, tmp_path, bias):
+    """A batch-norm in training mode does not fold; in inference mode it does, and makes a bias redundant."""
+    path, fixed = save(conv_bn_relu(rng, bias=bias, training_mode=1), tmp_path / "m.onnx"), str(tmp_path / "fixed.onnx")
     assert {f["code"] for f in lint(crease, path, FINDING)} == {"training-mode", "unfolded"}
     done = crease.json("lint", path, "--fix", "-o", fixed)
-    assert [(f["code"], f["fixed"]) for f in done["findings"]] == [("training-mode", True)]
+    wanted = ["training-mode"] + (["redundant-bias"] if bias else [])
+    assert [(f["code"], f["fixed"]) for f in done["findings"]] == [(code, True) for code in wanted]
     assert lint(crease, fixed, OK) == []
