@@ -29,7 +29,7 @@ struct VerifyRequest {
   int samples = 1;                  // random ones, seeds 1 to N
   NamedTensors given;               // the user's inputs instead, if any
   std::optional<double> tolerance;  // in place of LimitsOf
-  bool in_double = true, in_float = true;
+  bool in_float = true;             // besides float64
 };
 
 // For CLI11: what is wrong with the text as a tolerance, or nothing.
