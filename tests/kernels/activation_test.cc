@@ -46,6 +46,8 @@ HWY_AFTER_NAMESPACE();
 #include <cmath>
 #include <limits>
 
+#include "tests/reference/epilogue.h"
+
 namespace crease {
 namespace {
 
@@ -54,36 +56,6 @@ HWY_EXPORT(ExpAndErf);
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-double Define(Activation activation, double a, double b, double x) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kRelu:
-      return x < 0 ? 0 : x;
-    case Activation::kClip:
-      return std::fmin(std::fmax(x, a), b);
-    case Activation::kLeakyRelu:
-      return x < 0 ? a * x : x;
-    case Activation::kHardSwish:
-      return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
-    case Activation::kHardSigmoid:
-      return std::fmin(std::fmax(a * x + b, 0), 1);
-    case Activation::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
-    case Activation::kTanh:
-      return std::tanh(x);
-    case Activation::kElu:
-      return x < 0 ? a * std::expm1(x) : x;
-    case Activation::kGelu:
-      return x * std::erfc(-x / std::sqrt(2.0)) / 2;
-    case Activation::kMish:
-      return x * std::tanh(std::log1p(std::exp(x)));
-  }
-  return 0;
-}
 
 // relative: of the result; absolute: of |x|, for what rounds before a cancellation.
 struct Case {
@@ -136,7 +108,7 @@ TEST(Activation, MatchesDefinition) {
       double worst = 0;
       float worst_x = 0;
       for (size_t i = 0; i < x.size(); ++i) {
-        const double want = Define(c.activation, c.a, c.b, x[i]);
+        const double want = test::Activate(c.activation, c.a, c.b, x[i]);
         const double smallest = c.activation == Activation::kSilu ? kSmallestSilu : kSmallest;
         const double bound = c.relative * std::fabs(want) + c.absolute * std::fmin(1.0, std::fabs(x[i])) + smallest;
         const double error = std::fabs(y[i] - want) / bound;
@@ -189,7 +161,7 @@ TEST(Activation, LargeMagnitudesSaturate) {
         x[1] = -magnitude;
         HWY_DYNAMIC_DISPATCH(Activate)(c.activation, c.a, c.b, x.data(), y.data(), 16);
         for (size_t i = 0; i < 2; ++i) {
-          const double want = Define(c.activation, c.a, c.b, x[i]);
+          const double want = test::Activate(c.activation, c.a, c.b, x[i]);
           EXPECT_NEAR(y[i], want, 1e-6 * std::fabs(want) + 1e-7)
               << Name(c.activation) << " of " << x[i] << " on " << target;
         }

@@ -10,7 +10,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -138,4 +138,4 @@ TEST_F(Amx, NothingButZeros) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

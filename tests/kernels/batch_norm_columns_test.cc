@@ -11,6 +11,7 @@
 
 #include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
+#include "tests/reference/batch_norm.h"
 
 namespace crease::test {
 namespace {
@@ -18,20 +19,6 @@ namespace {
 // Rows of 3 elements more than there are channels, in memory of kPadding: it may neither be read as values nor written.
 constexpr int64_t kExtra = 3;
 constexpr double kPadding = -3e4;
-
-struct Wanted {
-  double mean = 0, var = 0;
-};
-
-Wanted MomentsOf(const Tensor& x, int64_t rows, int64_t pitch, int64_t channel) {
-  Wanted want;
-  for (int64_t r = 0; r < rows; ++r) want.mean += x.AsDouble(r * pitch + channel) / static_cast<double>(rows);
-  for (int64_t r = 0; r < rows; ++r) {
-    const double apart = x.AsDouble(r * pitch + channel) - want.mean;
-    want.var += apart * apart / static_cast<double>(rows);
-  }
-  return want;
-}
 
 // In place or not, dealt out to one worker, to two, or one unit a call: the same bits, as double precision has them.
 // `far`: the rows whose mean is the first pivot are so far from the rest, in every third channel. `drift`: rows are so
@@ -49,8 +36,10 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0, fl
     value += drift * static_cast<float>(i / pitch / 49);
   }
   const Tensor x = values.ConvertedTo(dtype).value();
-  std::vector<Wanted> wanted;
-  for (int64_t c = 0; c < channels; ++c) wanted.push_back(MomentsOf(x, rows, pitch, c));
+  std::vector<ChannelMoments> wanted;
+  for (int64_t c = 0; c < channels; ++c) {
+    wanted.push_back(MomentsOf(rows, [&](int64_t row) { return x.AsDouble(row * pitch + c); }));
+  }
   std::vector<double> weight, bias;
   for (int64_t c = 0; c < channels; ++c) {
     weight.push_back(0.5 + 0.125 * static_cast<double>(c % 9));
@@ -86,11 +75,11 @@ void CheckColumns(DType dtype, int64_t rows, int64_t channels, float far = 0, fl
               ASSERT_EQ(y.AsDouble(i), x.AsDouble(i)) << what << " between rows";
               continue;
             }
-            const auto [middle, spread] = wanted[static_cast<size_t>(c)];
-            ASSERT_NEAR(mean[static_cast<size_t>(c)], middle, 1e-6 * std::sqrt(spread)) << what;
-            ASSERT_NEAR(var[static_cast<size_t>(c)], spread, of_var * spread) << what;
             const auto k = static_cast<size_t>(c);
-            const double want = (x.AsDouble(i) - middle) / std::sqrt(spread + 1e-5) * weight[k] + bias[k];
+            const ChannelMoments& exact = wanted[k];
+            ASSERT_NEAR(mean[k], exact.mean, 1e-6 * std::sqrt(exact.var)) << what;
+            ASSERT_NEAR(var[k], exact.var, of_var * exact.var) << what;
+            const double want = ChannelMap{exact.mean, exact.var, weight[k], bias[k]}(x.AsDouble(i));
             ASSERT_NEAR(y.AsDouble(i), want, (1.5e-6 + rounding) * (1 + std::fabs(want))) << what << " at " << i;
           }
           first = std::move(y);

@@ -72,7 +72,7 @@ TEST(BatchNormPlaces, WideRows) {
       for (const int workers : {1, 2, 3, 4}) {
         for (const int64_t ahead : std::initializer_list<int64_t>{kInPlace, 0, 64, 256, 2048}) {
           std::copy_n(x.data<float>(), kCount, places.src());
-          ThreadsOf executor(workers);
+          ThreadsExecutor executor(workers);
           std::vector<double> mean(kChannels), var(kChannels);
           const NormTensor t{places.src(),   nullptr, places.dst(ahead), DType::kFloat32,
                              Layout::kPlain, rows,    kChannels,         1};
@@ -119,7 +119,7 @@ TEST(BatchNormPlaces, RowsPastL2) {
       for (const int workers : {1, kWorkers}) {
         for (const int64_t ahead : std::initializer_list<int64_t>{kInPlace, 0, 64, 192, 320, 2048, 4032}) {
           std::copy_n(x.data<float>(), count, places.src());
-          ThreadsOf executor(workers);
+          ThreadsExecutor executor(workers);
           map.Apply({executor},
                     {places.src(), nullptr, places.dst(ahead), DType::kFloat32, Layout::kPlain, rows, channels, 1});
           ASSERT_EQ(std::memcmp(places.dst(ahead), want.data(), want.size() * sizeof(float)), 0)

@@ -11,6 +11,7 @@
 
 #include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
+#include "tests/reference/batch_norm.h"
 
 namespace crease::test {
 namespace {
@@ -84,14 +85,8 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
       }
     }
     for (int64_t c = 0; c < channels; ++c) {
-      double sum = 0, squares = 0;
-      const auto each = [&](const auto& add) {
-        for (int64_t i = 0; i < batch * plane; ++i) add(x.AsDouble((i / plane * channels + c) * plane + i % plane));
-      };
-      each([&](double v) { sum += v; });
-      const double middle = sum / static_cast<double>(batch * plane);
-      each([&](double v) { squares += (v - middle) * (v - middle); });
-      const double spread = squares / static_cast<double>(batch * plane);
+      const ChannelMoments exact = MomentsOf(
+          batch * plane, [&](int64_t i) { return x.AsDouble((i / plane * channels + c) * plane + i % plane); });
       for (const Wanted* got : {&in_order, &in_turns, &in_units}) {
         if (got->mean.empty()) continue;
         const std::string what = std::string(target) + " batch " + std::to_string(batch) + " plane " +
@@ -99,8 +94,8 @@ void CheckChannels(DType dtype, int64_t batch, int64_t channels, int64_t plane) 
                                  (got == &in_units   ? ", several channels at once"
                                   : got == &in_turns ? ", in turns"
                                                      : ", in order");
-        ASSERT_NEAR(got->mean[static_cast<size_t>(c)], middle, 1.5e-6 * std::sqrt(spread)) << what;
-        ASSERT_NEAR(got->var[static_cast<size_t>(c)], spread, 5e-6 * spread) << what;
+        ASSERT_NEAR(got->mean[static_cast<size_t>(c)], exact.mean, 1.5e-6 * std::sqrt(exact.var)) << what;
+        ASSERT_NEAR(got->var[static_cast<size_t>(c)], exact.var, 5e-6 * exact.var) << what;
       }
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -169,17 +164,10 @@ TEST(BatchNormRows, PlanesOf49AboutPivotsThatAreFarOff) {
     FindChannelNorm(t.dtype).run(t, {ones, zeros, 1e-5}, {false, false, Walk::kOrder}, 0, kChannels, mean.data(),
                                  var.data());
     for (int64_t c = 0; c < kChannels; ++c) {
-      double sum = 0, squares = 0;
-      const auto each = [&](const auto& add) {
-        for (int64_t i = 0; i < kBatch * kPlane; ++i) {
-          add(static_cast<double>(values[(i / kPlane * kChannels + c) * kPlane + i % kPlane]));
-        }
-      };
-      each([&](double v) { sum += v; });
-      const double middle = sum / (kBatch * kPlane);
-      each([&](double v) { squares += (v - middle) * (v - middle); });
-      const double spread = squares / (kBatch * kPlane);
-      ASSERT_NEAR(var[static_cast<size_t>(c)], spread, 1e-6 * spread) << target << " channel " << c;
+      const double exact = MomentsOf(kBatch * kPlane, [&](int64_t i) {
+                             return static_cast<double>(values[(i / kPlane * kChannels + c) * kPlane + i % kPlane]);
+                           }).var;
+      ASSERT_NEAR(var[static_cast<size_t>(c)], exact, 1e-6 * exact) << target << " channel " << c;
     }
   });
 }

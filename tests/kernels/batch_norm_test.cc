@@ -12,6 +12,7 @@
 #include "kernels/cache_sizes.h"
 #include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
+#include "tests/reference/batch_norm.h"
 
 namespace crease::test {
 namespace {
@@ -51,7 +52,7 @@ struct Outcome {
 constexpr double kFactor = 0.1, kOldMean = 0.25, kOldVar = 3;  // of running statistics
 
 Outcome RunCase(const NormCase& c, const Tensor& x, const NormParameters& parameters, bool training, int workers) {
-  ThreadsOf executor(workers);
+  ThreadsExecutor executor(workers);
   std::vector<std::byte> scratch;
   const auto each = [&](double value) { return std::vector<double>(static_cast<size_t>(c.channels), value); };
   Outcome out{Tensor::Allocate(c.dtype, x.shape()).value(), each(0.5), each(2.25), each(kOldMean), each(kOldVar)};
@@ -106,18 +107,12 @@ void Check(const NormCase& c) {
       ASSERT_EQ(got.running_var, other.running_var);
       for (int64_t channel = 0; channel < c.channels; ++channel) {
         const auto k = static_cast<size_t>(channel);
-        double mean = 0.5, var = 2.25;
+        ChannelMap map{.mean = 0.5, .var = 2.25, .weight = weight[k], .bias = bias[k]};
         if (training) {
-          double sum = 0, square = 0;
           const auto count = static_cast<double>(c.batch * c.plane);
-          for (int64_t n = 0; n < c.batch; ++n) {
-            for (int64_t i = 0; i < c.plane; ++i) sum += x.AsDouble(Offset(c, n, channel, i));
-          }
-          mean = sum / count;
-          for (int64_t n = 0; n < c.batch; ++n) {
-            for (int64_t i = 0; i < c.plane; ++i) square += std::pow(x.AsDouble(Offset(c, n, channel, i)) - mean, 2);
-          }
-          var = square / count;
+          const ChannelMoments moments = MomentsOf(
+              c.batch * c.plane, [&](int64_t i) { return x.AsDouble(Offset(c, i / c.plane, channel, i % c.plane)); });
+          const double mean = map.mean = moments.mean, var = map.var = moments.var;
           // Single-precision sums of a block, about a pivot that is up to two deviations off its mean.
           ASSERT_NEAR(got.mean[k], mean, 1e-12 * std::fabs(mean) + 3e-7 * std::sqrt(var)) << target;
           ASSERT_NEAR(got.var[k], var, 7e-7 * var + 1e-24 * mean * mean) << target;
@@ -128,15 +123,14 @@ void Check(const NormCase& c) {
           ASSERT_TRUE(near(got.running_mean[k], kOldMean + kFactor * (got.mean[k] - kOldMean))) << target;
           ASSERT_TRUE(near(got.running_var[k], kOldVar + kFactor * (unbiased - kOldVar))) << target;
         }
-        const double scale = weight[k] / std::sqrt(var + 1e-5);
         for (int64_t n = 0; n < c.batch; ++n) {
           for (int64_t i = 0; i < c.plane; ++i) {
             const int64_t at = Offset(c, n, channel, i);
-            const double product = (x.AsDouble(at) - mean) * scale;
-            const double size = std::max({std::fabs(product), std::fabs(bias[k]), std::fabs(product + bias[k]), 1e-3});
+            const double product = map.Scaled(x.AsDouble(at)), want = map(x.AsDouble(at));
+            const double size = std::max({std::fabs(product), std::fabs(bias[k]), std::fabs(want), 1e-3});
             // The batch's mean is good to 1e-7 deviations, which become `weight` deviations of y.
             const double statistics = training ? 3e-7 * (size + weight[k]) : 0;
-            ASSERT_NEAR(got.y.AsDouble(at), product + bias[k], Unit(c.dtype) * size + statistics)
+            ASSERT_NEAR(got.y.AsDouble(at), want, Unit(c.dtype) * size + statistics)
                 << target << " training " << training << " at " << n << ", " << channel << ", " << i;
           }
         }
@@ -286,17 +280,15 @@ void CheckEpilogue(const NormCase& c, const Epilogue& epilogue, const Tensor& x,
       x.bytes(), added ? r.bytes() : nullptr, y.mutable_data<std::byte>(), c.dtype, c.layout, c.batch, c.channels,
       c.plane};
   t.src_pitch = t.residual_pitch = t.dst_pitch = c.channels + c.extra;
-  ThreadsOf executor(3);
+  ThreadsExecutor executor(3);
   map.Apply({executor}, t, epilogue);
   for (int64_t n = 0; n < c.batch; ++n) {
     for (int64_t i = 0; i < c.plane * c.channels; ++i) {
       const int64_t channel = i % c.channels, at = Offset(c, n, channel, i / c.channels);
       const auto k = static_cast<size_t>(channel);
-      const double product = (x.AsDouble(at) - mean[k]) * weight[k] / std::sqrt(var[k] + 1e-5);
-      const double residual = added ? r.AsDouble(at) : 0, sum = product + bias[k];
-      const bool before = epilogue.residual == Residual::kBeforeActivation;
-      const double want =
-          before ? ActivateExactly(epilogue, sum + residual) : ActivateExactly(epilogue, sum) + residual;
+      const ChannelMap exact{mean[k], var[k], weight[k], bias[k]};
+      const double product = exact.Scaled(x.AsDouble(at)), residual = added ? r.AsDouble(at) : 0;
+      const double want = Finish(epilogue, exact(x.AsDouble(at)), residual);
       const double size = std::max({std::fabs(product), std::fabs(bias[k]), std::fabs(residual), std::fabs(want)});
       ASSERT_NEAR(y.AsDouble(at), want, HalfUnit(c.dtype) * std::fabs(want) + 1e-6 * size + 0x1p-25)
           << target << " " << Name(c.dtype) << " " << Name(epilogue.activation) << " residual "
@@ -396,7 +388,7 @@ TEST(BatchNormFunctions, HundredMillionValues) {
   Tensor x = Tensor::Allocate(DType::kFloat32, {kCount}).value();
   auto* values = x.mutable_data<float>();
   for (int64_t i = 0; i < kCount; ++i) values[i] = 100.0f + static_cast<float>(i % 5) * 0.5f;
-  ThreadsOf executor(2);
+  ThreadsExecutor executor(2);
   NormTensor t;
   t.src = values;
   t.batch = t.channels = 1;

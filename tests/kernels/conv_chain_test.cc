@@ -9,7 +9,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 struct ChainCase {
@@ -250,4 +250,4 @@ TEST(ConvChain, OnlyMapsLargerThanTheCache) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

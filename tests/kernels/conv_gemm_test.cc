@@ -6,7 +6,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 // Rounding of at most ~2,000 products in f32: 1e-5 of the rms leaves a margin of 5.
@@ -245,4 +245,4 @@ TEST(ConvGemm, PitchesAndPrologue) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

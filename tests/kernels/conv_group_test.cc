@@ -4,7 +4,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 // Rounding of at most 400 products in f32, with a margin.
@@ -111,4 +111,4 @@ TEST(GroupConv, EpiloguesPitchesAndPrologue) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

@@ -8,7 +8,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 constexpr double kBound = 1e-4;  // Winograd's
@@ -140,4 +140,4 @@ TEST(SpaceToDepthConv, Rule) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

@@ -13,7 +13,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 constexpr double kBound = 1e-5;
@@ -297,4 +297,4 @@ TEST(SparseConv, Rule) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

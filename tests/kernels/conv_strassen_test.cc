@@ -8,7 +8,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 // Largest error over the rms of the sums: 1e-5 was measured for 1,024 channels.
@@ -217,4 +217,4 @@ TEST(Strassen, MeasurementMayAskForItButNotWhereExactIsAskedFor) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

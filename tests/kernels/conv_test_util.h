@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the convolution tests share: cases, random data, the double-precision definition.
+// What the convolution tests share: cases, random data, the comparison with double precision.
 #pragma once
 
 #include <cmath>
 #include <limits>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "kernels/conv_shape.h"
 #include "kernels/kernels.h"
+#include "tests/reference/conv.h"
+#include "tests/reference/epilogue.h"
+#include "tests/support/threads_executor.h"
 
-namespace crease {
-
-// Ranges on threads of their own, as a pool would deal them out.
-class ThreadsExecutor final : public Executor {
- public:
-  explicit ThreadsExecutor(int workers) : workers_(workers) {}
-  int workers() const override { return workers_; }
-  void ParallelFor(int64_t count, RangeFunction f) override {
-    std::vector<std::thread> threads;
-    for (int i = 0; i < workers_; ++i) {
-      const int64_t begin = count * i / workers_, end = count * (i + 1) / workers_;
-      if (begin < end) threads.emplace_back([=] { f(begin, end, i); });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-
- private:
-  int workers_;
-};
+namespace crease::test {
 
 struct ConvCase {
   ConvShape shape;
@@ -75,36 +59,6 @@ inline ConvShape MakeConvShape(int64_t batch, int64_t h, int64_t w, int64_t c, i
   return s;
 }
 
-inline double ActivateDouble(Activation activation, double a, double b, double x) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kRelu:
-      return x < 0 ? 0 : x;
-    case Activation::kClip:
-      return std::fmin(std::fmax(x, a), b);
-    case Activation::kLeakyRelu:
-      return x < 0 ? a * x : x;
-    case Activation::kHardSwish:
-      return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
-    case Activation::kHardSigmoid:
-      return std::fmin(std::fmax(a * x + b, 0), 1);
-    case Activation::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
-    case Activation::kTanh:
-      return std::tanh(x);
-    case Activation::kElu:
-      return x < 0 ? a * std::expm1(x) : x;
-    case Activation::kGelu:
-      return x * std::erfc(-x / std::sqrt(2.0)) / 2;
-    case Activation::kMish:
-      return x * std::tanh(std::log1p(std::exp(x)));
-  }
-  return 0;
-}
-
 // Several workers also fetch for later steps, a little or more than they can.
 inline std::vector<std::vector<ConstBytes>> SomethingToFetch(int workers) {
   static const std::vector<std::byte> later(1 << 20);
@@ -144,7 +98,9 @@ class ConvData {
   // Compares dst with the definition. bound: of the largest error, relative to the rms of the sums.
   void Check(double bound) const {
     const ConvShape& s = case_.shape;
-    const std::vector<double> sums = Sums();
+    const std::vector<double> sums = Convolve(
+        s, [this](int64_t n, int64_t y, int64_t x, int64_t c) { return Source(n, y, x, c); }, weights.data<float>(),
+        case_.bias ? bias.data<float>() : nullptr);
     double squares = 0;
     for (const double y : sums) squares += y * y;
     const double rms = std::sqrt(squares / static_cast<double>(sums.size())) + 1e-30;
@@ -155,12 +111,8 @@ class ConvData {
           ASSERT_EQ(found, dst_before_[static_cast<size_t>(pixel * dst_pitch + k)]) << "wrote past the channels";
           continue;
         }
-        double expected = sums[static_cast<size_t>(pixel * s.filters + k)];
         const double r = residual[static_cast<size_t>(pixel * residual_pitch + k)];
-        const Epilogue& e = case_.epilogue;
-        if (e.residual == Residual::kBeforeActivation) expected += r;
-        expected = ActivateDouble(e.activation, e.a, e.b, expected);
-        if (e.residual == Residual::kAfterActivation) expected += r;
+        const double expected = Finish(case_.epilogue, sums[static_cast<size_t>(pixel * s.filters + k)], r);
         ASSERT_LE(std::abs(found - expected), bound * rms)
             << case_.ToString() << " at pixel " << pixel << " channel " << k << ": " << found << " for " << expected;
       }
@@ -182,43 +134,11 @@ class ConvData {
 
   double Source(int64_t n, int64_t y, int64_t x, int64_t c) const {
     const ConvShape& s = case_.shape;
-    if (y < 0 || y >= s.height || x < 0 || x >= s.width) return 0;
     const int64_t at = case_.planar ? ((n * s.channels + c) * s.height + y) * s.width + x
                                     : ((n * s.height + y) * s.width + x) * src_pitch + c;
     const double value = src[static_cast<size_t>(at)];
     if (!case_.prologue) return value;
     return std::fmax(0, value * scale_[static_cast<size_t>(c)] + shift_[static_cast<size_t>(c)]);
-  }
-
-  std::vector<double> Sums() const {
-    const ConvShape& s = case_.shape;
-    const float* w = weights.data<float>();
-    std::vector<double> sums;
-    sums.reserve(static_cast<size_t>(s.out_pixels() * s.filters));
-    for (int64_t n = 0; n < s.batch; ++n) {
-      for (int64_t y = 0; y < s.out_height; ++y) {
-        for (int64_t x = 0; x < s.out_width; ++x) {
-          for (int64_t k = 0; k < s.filters; ++k) sums.push_back(Sum(w, n, y, x, k));
-        }
-      }
-    }
-    return sums;
-  }
-
-  double Sum(const float* w, int64_t n, int64_t y, int64_t x, int64_t k) const {
-    const ConvShape& s = case_.shape;
-    const int64_t c0 = k / s.group_filters() * s.group_channels();
-    double sum = case_.bias ? static_cast<double>(bias.data<float>()[k]) : 0.0;
-    for (int64_t c = 0; c < s.group_channels(); ++c) {
-      for (int64_t i = 0; i < s.kernel_h; ++i) {
-        for (int64_t j = 0; j < s.kernel_w; ++j) {
-          sum += Source(n, y * s.stride_h + i * s.dilation_h - s.pad_top,
-                        x * s.stride_w + j * s.dilation_w - s.pad_left, c0 + c) *
-                 static_cast<double>(w[((k * s.group_channels() + c) * s.kernel_h + i) * s.kernel_w + j]);
-        }
-      }
-    }
-    return sum;
   }
 
   ConvCase case_;
@@ -250,4 +170,4 @@ inline bool Takes(KernelResult (*make)(const KernelRequest&), const ConvShape& s
   return make(request).ok();
 }
 
-}  // namespace crease
+}  // namespace crease::test

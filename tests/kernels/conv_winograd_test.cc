@@ -10,7 +10,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 // Largest error over the rms of the sums: 2e-5 was measured over 8,000 outputs of real layers; 1e-4 is what is
@@ -396,4 +396,4 @@ TEST(Winograd, EpiloguesPitchesAndPrologue) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

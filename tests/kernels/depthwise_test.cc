@@ -4,7 +4,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 // Rounding of at most 81 products in f32, with a margin.
@@ -92,4 +92,4 @@ TEST(Depthwise, EpiloguesAndPitches) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

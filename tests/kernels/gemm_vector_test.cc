@@ -4,7 +4,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 constexpr double kBound = 1e-5;  // rounding of at most 1,000 products
@@ -50,4 +50,4 @@ TEST(MatrixVector, MatrixAtAnyAddress) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

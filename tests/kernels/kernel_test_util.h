@@ -13,63 +13,16 @@
 #include <optional>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "graph/op.h"
 #include "kernels/kernels.h"
 #include "kernels/loop_nest.h"
 #include "kernels/targets.h"
+#include "tests/reference/epilogue.h"
+#include "tests/support/threads_executor.h"
 
 namespace crease::test {
-
-// Every range on a thread of its own.
-class ThreadsOf final : public Executor {
- public:
-  explicit ThreadsOf(int workers) : workers_(workers) {}
-  int workers() const override { return workers_; }
-  void ParallelFor(int64_t count, RangeFunction f) override {
-    std::vector<std::thread> threads;
-    for (int i = 0; i < workers_; ++i) {
-      const int64_t begin = count * i / workers_, end = count * (i + 1) / workers_;
-      if (begin < end) threads.emplace_back([=] { f(begin, end, i); });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-
- private:
-  int workers_;
-};
-
-inline double ActivateExactly(const Epilogue& e, double x) {
-  switch (e.activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kRelu:
-      return x < 0 ? 0 : x;
-    case Activation::kClip:
-      return x < e.a ? e.a : x > e.b ? e.b : x;
-    case Activation::kLeakyRelu:
-      return x < 0 ? e.a * x : x;
-    case Activation::kHardSwish:
-      return x * std::fmin(std::fmax(x / 6 + 0.5, 0), 1);
-    case Activation::kHardSigmoid:
-      return std::fmin(std::fmax(e.a * x + e.b, 0), 1);
-    case Activation::kSigmoid:
-      return 1 / (1 + std::exp(-x));
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
-    case Activation::kTanh:
-      return std::tanh(x);
-    case Activation::kElu:
-      return x < 0 ? e.a * std::expm1(x) : x;
-    case Activation::kGelu:
-      return x * std::erfc(-x / std::sqrt(2.0)) / 2;
-    case Activation::kMish:
-      return x * std::tanh(std::log1p(std::exp(x)));
-  }
-  return 0;
-}
 
 using Definition = std::function<Result<std::vector<Tensor>>(const EvalContext&)>;
 
@@ -205,11 +158,7 @@ inline Result<std::vector<Tensor>> Define(const KernelCase& c) {
   if (c.epilogue.empty()) return results;
   Tensor y = Tensor::Allocate(DType::kFloat64, results[0].shape()).value();
   for (int64_t i = 0; i < y.size(); ++i) {
-    const double r = c.residual ? c.residual->AsDouble(i) : 0;
-    const bool before = c.epilogue.residual == Residual::kBeforeActivation;
-    const bool after = c.epilogue.residual == Residual::kAfterActivation;
-    y.mutable_data<double>()[i] =
-        ActivateExactly(c.epilogue, results[0].AsDouble(i) + (before ? r : 0)) + (after ? r : 0);
+    y.mutable_data<double>()[i] = Finish(c.epilogue, results[0].AsDouble(i), c.residual ? c.residual->AsDouble(i) : 0);
   }
   results[0] = y;
   return results;
@@ -254,7 +203,7 @@ inline Result<std::vector<Tensor>> RunOnce(const KernelCase& c, std::string_view
                      c.in_place ? c.src_extra : c.dst_extra);
     dst_operands.push_back(dst.back().operand(nullptr));
   }
-  ThreadsOf executor(workers);
+  ThreadsExecutor executor(workers);
   KernelRequest request{c.node, c.opset, src_operands, dst_operands, {}, {}};
   request.epilogue = c.epilogue;
   request.workers = workers;

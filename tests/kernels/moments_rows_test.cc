@@ -4,12 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/targets.h"
 #include "tests/kernels/kernel_test_util.h"
+#include "tests/reference/batch_norm.h"
 
 namespace crease::test {
 namespace {
@@ -25,14 +26,13 @@ TEST(ColumnMoments, OfCachesAndOfMemory) {
           std::vector<double> mean(static_cast<size_t>(columns)), m2(mean.size());
           moments(x.bytes(), kPitch, rows, columns, from, 1, mean.data(), m2.data());
           for (int64_t c = 0; c < columns; ++c) {
-            double sum = 0, square = 0;
-            for (int64_t i = 0; i < rows; ++i) sum += x.AsDouble(i * kPitch + c);
-            const double middle = sum / static_cast<double>(rows);
-            for (int64_t i = 0; i < rows; ++i) square += std::pow(x.AsDouble(i * kPitch + c) - middle, 2);
+            const ChannelMoments exact = MomentsOf(rows, [&](int64_t i) { return x.AsDouble(i * kPitch + c); });
             const auto k = static_cast<size_t>(c);
             // Of values in [3, 5] in single precision, about a pivot that is up to two deviations off the mean.
-            ASSERT_NEAR(mean[k], middle, 3e-7) << target << " rows " << rows << " column " << c << " of " << columns;
-            ASSERT_NEAR(m2[k], square, 1e-6 * square + 1e-12) << target << " rows " << rows << " column " << c;
+            const std::string what = std::string(target) + " rows " + std::to_string(rows) + " column " +
+                                     std::to_string(c) + " of " + std::to_string(columns);
+            ASSERT_NEAR(mean[k], exact.mean, 3e-7) << what;
+            ASSERT_NEAR(m2[k], exact.squares, 1e-6 * exact.squares + 1e-12) << what;
           }
         }
       }
@@ -57,13 +57,10 @@ TEST(ColumnMoments, FirstRowsOfTheirOwn) {
       std::vector<double> mean(kColumns), m2(kColumns);
       FindColumnMoments(DType::kFloat32)(x.bytes(), kColumns, kRows, kColumns, from, 1, mean.data(), m2.data());
       for (int64_t c = 0; c < kColumns; ++c) {
-        double sum = 0, square = 0;
-        for (int64_t i = 0; i < kRows; ++i) sum += x.AsDouble(i * kColumns + c);
-        const double middle = sum / kRows;
-        for (int64_t i = 0; i < kRows; ++i) square += std::pow(x.AsDouble(i * kColumns + c) - middle, 2);
+        const ChannelMoments exact = MomentsOf(kRows, [&](int64_t i) { return x.AsDouble(i * kColumns + c); });
         const auto k = static_cast<size_t>(c);
-        ASSERT_NEAR(mean[k], middle, 3e-7) << target << " column " << c;
-        ASSERT_NEAR(m2[k], square, 1e-6 * square) << target << " column " << c;
+        ASSERT_NEAR(mean[k], exact.mean, 3e-7) << target << " column " << c;
+        ASSERT_NEAR(m2[k], exact.squares, 1e-6 * exact.squares) << target << " column " << c;
       }
     }
   });

@@ -7,15 +7,16 @@
 #include <cmath>
 #include <cstring>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "graph/op.h"
 #include "kernels/kernels.h"
+#include "tests/reference/epilogue.h"
+#include "tests/support/threads_executor.h"
 
 #if CREASE_HAS_ONEDNN
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 constexpr double kBound = 1e-5;
@@ -27,24 +28,6 @@ Tensor Random(std::mt19937& random, Shape shape) {
   for (int64_t i = 0; i < tensor.size(); ++i) data[i] = normal(random);
   return tensor;
 }
-
-// Threads made for every loop: slow, and enough for a test.
-class Threads final : public Executor {
- public:
-  explicit Threads(int workers) : workers_(workers) {}
-  int workers() const override { return workers_; }
-  void ParallelFor(int64_t count, RangeFunction f) override {
-    std::vector<std::thread> threads;
-    for (int w = 0; w < workers_; ++w) {
-      const int64_t begin = count * w / workers_, end = count * (w + 1) / workers_;
-      if (begin < end) threads.emplace_back([=] { f(begin, end, w); });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-
- private:
-  int workers_;
-};
 
 // Channels-last memory with a pitch; elements between the pixels are NaN and must stay.
 struct Pixels {
@@ -91,14 +74,6 @@ struct Case {
   bool in_place = false;
 };
 
-double Activate(const Epilogue& e, double v) {
-  if (e.activation == Activation::kRelu) return std::max(v, 0.0);
-  if (e.activation == Activation::kClip) return std::min(std::max(v, double{e.a}), double{e.b});
-  if (e.activation == Activation::kSilu) return v / (1 + std::exp(-v));
-  if (e.activation == Activation::kHardSwish) return v * std::min(std::max(v / 6 + 0.5, 0.0), 1.0);
-  return v;
-}
-
 // other_bits: counts the cases whose bits differ from one number of workers to another, which are failures without it.
 void Check(KernelResult (*make)(const KernelRequest&), Case c, uint32_t seed, bool may_refuse = false,
            int* other_bits = nullptr) {
@@ -130,7 +105,7 @@ void Check(KernelResult (*make)(const KernelRequest&), Case c, uint32_t seed, bo
   if (c.epilogue.residual != Residual::kNone) src.push_back(r.operand);
   std::vector<std::vector<float>> results;
   for (int workers : {1, 2, 3}) {
-    Threads executor(workers);
+    ThreadsExecutor executor(workers);
     PackCache packs;
     const KernelRequest request{c.node,  13,    src,    {&dst.operand, 1}, c.epilogue, {}, c.in_place,
                                 workers, false, &packs, &executor};
@@ -147,10 +122,7 @@ void Check(KernelResult (*make)(const KernelRequest&), Case c, uint32_t seed, bo
     (*kernel)->Run({executor, reinterpret_cast<std::byte*>(start)}, views, {&view, 1});
     double square = 0, worst = 0;
     for (int64_t i = 0; i < (*expected)[0].size(); ++i) {
-      double want = (*expected)[0].AsDouble(i);
-      if (c.epilogue.residual == Residual::kBeforeActivation) want += residual.AsDouble(i);
-      want = Activate(c.epilogue, want);
-      if (c.epilogue.residual == Residual::kAfterActivation) want += residual.AsDouble(i);
+      const double want = Finish(c.epilogue, (*expected)[0].AsDouble(i), residual.AsDouble(i));
       square += want * want;
       const double difference = std::abs(want - out.memory[out.At(i)]);
       worst = std::isfinite(difference) ? std::max(worst, difference) : INFINITY;
@@ -343,6 +315,6 @@ TEST(OneDnn, RefusalsSayWhy) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test
 
 #endif  // CREASE_HAS_ONEDNN

@@ -11,7 +11,7 @@
 #include "kernels/targets.h"
 #include "tests/kernels/conv_test_util.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 constexpr double kBound = 1e-4;
@@ -86,4 +86,4 @@ TEST(PackCache, OneTensorInTwoGroupings) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test

@@ -16,10 +16,11 @@
 #include "graph/npz.h"
 #include "graph/safetensors.h"
 #include "kernels/targets.h"
+#include "tests/reference/batch_norm.h"
 #include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
 
-namespace crease {
+namespace crease::test {
 namespace {
 
 using Json = nlohmann::json;
@@ -48,7 +49,7 @@ struct Golden {
 
 const Golden& LoadGolden() {
   static const Golden golden = [] {
-    const auto data = test::SourceDir() / "tests" / "data";
+    const auto data = SourceDir() / "tests" / "data";
     Golden g;
     std::ifstream(data / "batchnorm_golden.json") >> g.index;
     g.arrays = ReadNpz(data / "batchnorm_golden.npz").value();
@@ -340,7 +341,7 @@ void RunFused(DType dtype, Memory memory, NormEpilogue epilogue, bool residual_d
              var = *norm.state("running_var");
   for (int64_t i = 0; i < y.size(); ++i) {
     const auto c = static_cast<size_t>(i / 21 % kFusedChannels);
-    const double plain = (x.AsDouble(i) - mean[c]) / std::sqrt(var[c] + 1e-5) * weight[c] + bias[c];
+    const double plain = ChannelMap{mean[c], var[c], weight[c], bias[c]}(x.AsDouble(i));
     const double extra = has_residual ? r.AsDouble(i) : 0;
     const double before = epilogue.residual_last ? plain : plain + extra;
     const double want =
@@ -399,7 +400,7 @@ TEST(BatchNorm, RefusesEpilogues) {
 }
 
 TEST(BatchNorm, StateSurvivesFiles) {
-  const test::TemporaryFolder folder;
+  const TemporaryFolder folder;
   for (const char* name : {"state.npz", "state.safetensors"}) {
     for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
       BatchNormOptions options;
@@ -432,7 +433,7 @@ TEST(BatchNorm, StateSurvivesFiles) {
 }
 
 TEST(BatchNorm, ComesFromAnOnnxNode) {
-  const std::string path = test::SourceDir() / "examples" / "digits" / "digits.onnx";
+  const std::string path = SourceDir() / "examples" / "digits" / "digits.onnx";
   auto norm = BatchNorm2d::from_onnx_node(path, "/layers/layers.1/BatchNormalization");
   ASSERT_TRUE(norm.ok()) << norm.error().ToString();
   EXPECT_FALSE(norm->training());
@@ -443,9 +444,9 @@ TEST(BatchNorm, ComesFromAnOnnxNode) {
   const Shape shape = {1, channels, 1, 1};
   ASSERT_TRUE(norm->forward({x.data(), DType::kFloat32, shape, {}}, {y.data(), DType::kFloat32, shape, {}}).ok());
   for (size_t c = 0; c < y.size(); ++c) {
-    const double scale =
-        (*norm->state("weight"))[c] / std::sqrt((*norm->state("running_var"))[c] + norm->options().eps);
-    const double want = (0.75 - (*norm->state("running_mean"))[c]) * scale + (*norm->state("bias"))[c];
+    const auto of = [&](const char* name) { return (*norm->state(name))[c]; };
+    const ChannelMap map{of("running_mean"), of("running_var"), of("weight"), of("bias"), norm->options().eps};
+    const double want = map(0.75);
     EXPECT_NEAR(y[c], want, 1e-6 * (1 + std::fabs(want)));
   }
   const auto missing = BatchNorm2d::from_onnx_node(path, "no such node");
@@ -454,7 +455,7 @@ TEST(BatchNorm, ComesFromAnOnnxNode) {
 }
 
 TEST(Safetensors, RefusesEveryTruncation) {
-  const test::TemporaryFolder folder;
+  const TemporaryFolder folder;
   const std::string path = folder / "whole.safetensors";
   const NamedTensors written = {{"a \"b\"", Tensor::From<float>({2, 1}, {1, 2})}, {"n", Tensor::Scalar<int64_t>(-3)}};
   ASSERT_TRUE(WriteSafetensors(path, written).ok());
@@ -473,4 +474,4 @@ TEST(Safetensors, RefusesEveryTruncation) {
 }
 
 }  // namespace
-}  // namespace crease
+}  // namespace crease::test
