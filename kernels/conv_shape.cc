@@ -11,9 +11,7 @@ bool IsChannelsLast(const Operand& operand) {
   return operand.dtype == DType::kFloat32 && operand.layout == Layout::kChannelsLast;
 }
 
-// Of ops::ConvShape or ops::ConvTransposeShape.
-template <typename Resolved>
-ConvShape Flatten(const Resolved& conv) {
+ConvShape Flatten(const ops::ConvShape& conv) {
   const bool flat = conv.axes.size() == 1;
   const ops::WindowAxis one{1, 1, 1, 1, 1, 0, 0};
   const ops::WindowAxis& vertical = flat ? one : conv.axes.front();
@@ -48,7 +46,7 @@ Result<ConvRequest> ReadAny(const KernelRequest& request, const Resolve& resolve
   if (weights.constant == nullptr || weights.constant->dtype() != DType::kFloat32) {
     return Refuse("weights not a constant of f32");
   }
-  CREASE_ASSIGN_OR_RETURN(const auto resolved, resolve(request.node, src.shape, weights.constant->shape()));
+  CREASE_ASSIGN_OR_RETURN(const ops::ConvShape resolved, resolve(request.node, src.shape, weights.constant->shape()));
   ConvRequest conv;
   conv.shape = Flatten(resolved);
   conv.weights = weights.constant;

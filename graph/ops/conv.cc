@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "graph/ops/conv.h"
 
+#include <utility>
+
 #include "graph/ops/common.h"
 #include "graph/ops/eval.h"
 #include "graph/ops/table.h"
-#include "graph/ops/windowed_sum.h"
 
 namespace crease::ops {
 
@@ -41,16 +42,6 @@ Result<void> CheckChannels(const ConvAttributes& attributes, const Dim& x_channe
   return {};
 }
 
-// Spatial dimensions of W, empty while one is unknown.
-std::vector<int64_t> KernelOf(const TensorType& w) {
-  std::vector<int64_t> kernel;
-  for (int i = 2; i < w.rank(); ++i) {
-    if (!w.dims[static_cast<size_t>(i)].known()) return {};
-    kernel.push_back(w.dims[static_cast<size_t>(i)].value);
-  }
-  return kernel;
-}
-
 Result<void> CheckBias(const InferContext& context, const Dim& channels) {
   CREASE_RETURN_IF_ERROR(RequireRank(context, 2, 1, 1));
   if (!context.has_input(2) || !context.input(2).has_rank) return {};
@@ -59,18 +50,11 @@ Result<void> CheckBias(const InferContext& context, const Dim& channels) {
 }
 
 Result<void> InferConv(InferContext& context) {
-  for (int i = 0; i < 3; ++i) CREASE_RETURN_IF_ERROR(RequireFloat(context, i));
-  for (int i = 1; i < 3; ++i) CREASE_RETURN_IF_ERROR(RequireSameDType(context, 0, i));
-  CREASE_RETURN_IF_ERROR(RequireRank(context, 0, 3));
-  CREASE_RETURN_IF_ERROR(RequireRank(context, 1, 3));
+  CREASE_ASSIGN_OR_RETURN(const int rank, InferConvRank(context));
   const TensorType &x = context.input(0), &w = context.input(1);
-  if (!x.has_rank && !w.has_rank) {
+  if (rank == 0) {
     SetOutput(context, 0, TensorType{x.dtype, false, {}});
     return {};
-  }
-  const int rank = x.has_rank ? x.rank() : w.rank();
-  if (w.has_rank && w.rank() != rank) {
-    return InvalidModel("input and weights must have the same rank, they are ", x.ToString(), " and ", w.ToString());
   }
   CREASE_ASSIGN_OR_RETURN(const ConvAttributes attributes, ParseConv(context.node, rank - 2, KernelOf(w)));
   const Dim batch = x.has_rank ? x.dims[0] : Dim{};
@@ -90,25 +74,10 @@ Result<void> InferConv(InferContext& context) {
 
 Result<std::vector<Tensor>> EvalConv(const EvalContext& context) {
   CREASE_ASSIGN_OR_RETURN(std::vector<Tensor> outputs, AllocateOutputs(InferConv, context));
-  const Tensor &x = context.input(0), &w = context.input(1);
-  CREASE_ASSIGN_OR_RETURN(const ConvShape shape, ResolveConv(context.node, x.shape(), w.shape()));
-  WindowedSum sum;
-  sum.batch = shape.batch;
-  sum.group = shape.group;
-  sum.group_inputs = shape.group_inputs();
-  sum.group_outputs = shape.group_outputs();
-  sum.src_pixels = Product(x.shape(), 2, x.shape().size());
-  sum.dst_pixels = Product(outputs[0].shape(), 2, x.shape().size());
-  sum.taps = Product(w.shape(), 2, w.shape().size());
-  sum.weight_input = sum.taps;
-  sum.weight_output = sum.taps * sum.group_inputs;
-  sum.weight_group = sum.weight_output * sum.group_outputs;
-  sum.src = x.data<double>();
-  sum.weights = w.data<double>();
-  sum.bias = context.has(2) ? context.input(2).data<double>() : nullptr;
-  sum.dst = outputs[0].mutable_data<double>();
-  sum.sources = [&shape](int64_t p, std::span<int64_t> sources) { WindowSources(shape.axes, p, sources); };
-  ComputeWindowedSum(sum);
+  CREASE_ASSIGN_OR_RETURN(const ConvShape shape,
+                          ResolveConv(context.node, context.input(0).shape(), context.input(1).shape()));
+  const auto sources = [&shape](int64_t p, std::span<int64_t> from) { WindowSources(shape.axes, p, from); };
+  ComputeConv(context, shape, false, sources, outputs[0]);
   return outputs;
 }
 
@@ -133,6 +102,50 @@ Result<ConvShape> ResolveConv(const Node& node, const Shape& x, const Shape& w) 
     shape.axes.push_back(window);
   }
   return shape;
+}
+
+Result<int> InferConvRank(const InferContext& context) {
+  for (int i = 0; i < 3; ++i) CREASE_RETURN_IF_ERROR(RequireFloat(context, i));
+  for (int i = 1; i < 3; ++i) CREASE_RETURN_IF_ERROR(RequireSameDType(context, 0, i));
+  CREASE_RETURN_IF_ERROR(RequireRank(context, 0, 3));
+  CREASE_RETURN_IF_ERROR(RequireRank(context, 1, 3));
+  const TensorType &x = context.input(0), &w = context.input(1);
+  if (x.has_rank && w.has_rank && x.rank() != w.rank()) {
+    return InvalidModel("input and weights must have the same rank, they are ", x.ToString(), " and ", w.ToString());
+  }
+  return x.has_rank ? x.rank() : w.has_rank ? w.rank() : 0;
+}
+
+std::vector<int64_t> KernelOf(const TensorType& w) {
+  std::vector<int64_t> kernel;
+  for (int i = 2; i < w.rank(); ++i) {
+    if (!w.dims[static_cast<size_t>(i)].known()) return {};
+    kernel.push_back(w.dims[static_cast<size_t>(i)].value);
+  }
+  return kernel;
+}
+
+void ComputeConv(const EvalContext& context, const ConvShape& shape, bool transposed, WindowedSum::Sources sources,
+                 Tensor& y) {
+  const Tensor &x = context.input(0), &w = context.input(1);
+  const size_t rank = x.shape().size();
+  WindowedSum sum;
+  sum.batch = shape.batch;
+  sum.group = shape.group;
+  sum.group_inputs = shape.group_inputs();
+  sum.group_outputs = shape.group_outputs();
+  sum.src_pixels = Product(x.shape(), 2, rank);
+  sum.dst_pixels = Product(y.shape(), 2, rank);
+  sum.taps = Product(w.shape(), 2, rank);
+  sum.weight_input = transposed ? sum.taps * sum.group_outputs : sum.taps;
+  sum.weight_output = transposed ? sum.taps : sum.taps * sum.group_inputs;
+  sum.weight_group = sum.taps * sum.group_inputs * sum.group_outputs;
+  sum.src = x.data<double>();
+  sum.weights = w.data<double>();
+  sum.bias = context.has(2) ? context.input(2).data<double>() : nullptr;
+  sum.dst = y.mutable_data<double>();
+  sum.sources = std::move(sources);
+  ComputeWindowedSum(sum);
 }
 
 const OpDef kConv = {"Conv", "", 7, 2, 3, 1, 1, InferConv, EvalConv};

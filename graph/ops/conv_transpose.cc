@@ -7,7 +7,6 @@
 #include "graph/ops/common.h"
 #include "graph/ops/eval.h"
 #include "graph/ops/table.h"
-#include "graph/ops/windowed_sum.h"
 
 namespace crease::ops {
 namespace {
@@ -36,15 +35,6 @@ Result<void> CheckChannels(int64_t group, const Dim& x_channels, const Dim& w_in
   return {};
 }
 
-std::vector<int64_t> KernelOf(const TensorType& w) {
-  std::vector<int64_t> kernel;
-  for (int i = 2; i < w.rank(); ++i) {
-    if (!w.dims[static_cast<size_t>(i)].known()) return {};
-    kernel.push_back(w.dims[static_cast<size_t>(i)].value);
-  }
-  return kernel;
-}
-
 Result<Dim> OutputChannels(const InferContext& context, int64_t group) {
   const TensorType& w = context.input(1);
   Dim channels;
@@ -59,18 +49,11 @@ Result<Dim> OutputChannels(const InferContext& context, int64_t group) {
 }
 
 Result<void> InferConvTranspose(InferContext& context) {
-  for (int i = 0; i < 3; ++i) CREASE_RETURN_IF_ERROR(RequireFloat(context, i));
-  for (int i = 1; i < 3; ++i) CREASE_RETURN_IF_ERROR(RequireSameDType(context, 0, i));
-  CREASE_RETURN_IF_ERROR(RequireRank(context, 0, 3));
-  CREASE_RETURN_IF_ERROR(RequireRank(context, 1, 3));
+  CREASE_ASSIGN_OR_RETURN(const int rank, InferConvRank(context));
   const TensorType &x = context.input(0), &w = context.input(1);
-  if (!x.has_rank && !w.has_rank) {
+  if (rank == 0) {
     SetOutput(context, 0, TensorType{x.dtype, false, {}});
     return {};
-  }
-  const int rank = x.has_rank ? x.rank() : w.rank();
-  if (w.has_rank && w.rank() != rank) {
-    return InvalidModel("input and weights must have the same rank, they are ", x.ToString(), " and ", w.ToString());
   }
   CREASE_ASSIGN_OR_RETURN(const ConvTransposeAttributes attributes,
                           ParseConvTranspose(context.node, rank - 2, KernelOf(w)));
@@ -114,42 +97,19 @@ void TransposedSources(std::span<const WindowAxis> axes, int64_t dst, std::span<
 
 Result<std::vector<Tensor>> EvalConvTranspose(const EvalContext& context) {
   CREASE_ASSIGN_OR_RETURN(std::vector<Tensor> outputs, AllocateOutputs(InferConvTranspose, context));
-  const Tensor &x = context.input(0), &w = context.input(1);
-  CREASE_ASSIGN_OR_RETURN(const ConvTransposeShape shape, ResolveConvTranspose(context.node, x.shape(), w.shape()));
-  WindowedSum sum;
-  sum.batch = shape.batch;
-  sum.group = shape.group;
-  sum.group_inputs = shape.group_inputs();
-  sum.group_outputs = shape.group_outputs();
-  sum.src_pixels = Product(x.shape(), 2, x.shape().size());
-  sum.dst_pixels = Product(outputs[0].shape(), 2, x.shape().size());
-  sum.taps = Product(w.shape(), 2, w.shape().size());
-  sum.weight_output = sum.taps;
-  sum.weight_input = sum.taps * sum.group_outputs;
-  sum.weight_group = sum.weight_input * sum.group_inputs;
-  sum.src = x.data<double>();
-  sum.weights = w.data<double>();
-  sum.bias = context.has(2) ? context.input(2).data<double>() : nullptr;
-  sum.dst = outputs[0].mutable_data<double>();
-  sum.sources = [&shape](int64_t p, std::span<int64_t> sources) { TransposedSources(shape.axes, p, sources); };
-  ComputeWindowedSum(sum);
+  CREASE_ASSIGN_OR_RETURN(const ConvShape shape,
+                          ResolveConvTranspose(context.node, context.input(0).shape(), context.input(1).shape()));
+  const auto sources = [&shape](int64_t p, std::span<int64_t> from) { TransposedSources(shape.axes, p, from); };
+  ComputeConv(context, shape, true, sources, outputs[0]);
   return outputs;
 }
 
 }  // namespace
 
-Shape ConvTransposeShape::output() const {
-  Shape shape = {batch, output_channels};
-  for (const WindowAxis& axis : axes) shape.push_back(axis.output);
-  return shape;
-}
-
 Result<ConvTransposeAttributes> ParseConvTranspose(const Node& node, int spatial_rank,
                                                    std::span<const int64_t> weight_kernel) {
   ConvTransposeAttributes attributes;
-  CREASE_ASSIGN_OR_RETURN(attributes.window, ParseWindow(node, spatial_rank, weight_kernel));
-  CREASE_ASSIGN_OR_RETURN(attributes.group, AttrInt(node, "group", 1));
-  if (attributes.group < 1) return InvalidModel("attribute 'group' must be at least 1, it is ", attributes.group);
+  CREASE_ASSIGN_OR_RETURN(static_cast<ConvAttributes&>(attributes), ParseConv(node, spatial_rank, weight_kernel));
   const auto rank = static_cast<size_t>(spatial_rank);
   attributes.output_padding.assign(rank, 0);
   if (HasAttr(node, "output_padding")) {
@@ -195,7 +155,7 @@ Result<WindowAxis> ResolveTransposedAxis(const ConvTransposeAttributes& attribut
   return result;
 }
 
-Result<ConvTransposeShape> ResolveConvTranspose(const Node& node, const Shape& x, const Shape& w) {
+Result<ConvShape> ResolveConvTranspose(const Node& node, const Shape& x, const Shape& w) {
   if (x.size() < 3 || x.size() != w.size()) {
     return InvalidModel("input and weights must have the same rank of 3 or more, their shapes are ", ToString(x),
                         " and ", ToString(w));
@@ -204,7 +164,7 @@ Result<ConvTransposeShape> ResolveConvTranspose(const Node& node, const Shape& x
   CREASE_ASSIGN_OR_RETURN(const ConvTransposeAttributes attributes,
                           ParseConvTranspose(node, static_cast<int>(kernel.size()), kernel));
   CREASE_RETURN_IF_ERROR(CheckChannels(attributes.group, Dim{x[1], ""}, Dim{w[0], ""}));
-  ConvTransposeShape shape;
+  ConvShape shape;
   shape.batch = x[0];
   shape.group = attributes.group;
   shape.input_channels = x[1];

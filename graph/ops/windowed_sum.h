@@ -23,7 +23,8 @@ struct WindowedSum {
   const double* bias = nullptr;  // group * group_outputs, or null
   double* dst = nullptr;
   // Fills sources[t] for output pixel p, for every tap.
-  std::function<void(int64_t p, std::span<int64_t> sources)> sources;
+  using Sources = std::function<void(int64_t p, std::span<int64_t> sources)>;
+  Sources sources;
 };
 
 void ComputeWindowedSum(const WindowedSum& sum);

@@ -125,7 +125,7 @@ Result<std::unique_ptr<Kernel>> MakeConv(const KernelRequest& request) {
 
 Result<std::unique_ptr<Kernel>> MakeDeconv(const KernelRequest& request) {
   CREASE_RETURN_IF_ERROR(CheckOperands(request));
-  CREASE_ASSIGN_OR_RETURN(const ops::ConvTransposeShape shape,
+  CREASE_ASSIGN_OR_RETURN(const ops::ConvShape shape,
                           ops::ResolveConvTranspose(request.node, request.src[0].shape, request.src[1].shape));
   Window window;
   for (const ops::WindowAxis& axis : shape.axes) {
