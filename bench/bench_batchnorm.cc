@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// crease::BatchNorm2d against the memory's speed: memcpy, a copy with streaming stores and a read, on
-// tensors from a few hundred KB to 100 MB. Threads are the pool's. Bandwidth counts what has to move: one
-// read and one write of the tensor; one read for `read`; for training two reads and one write where a
-// channel does not fit into L2 twice (NCHW) or its values lie apart (NHWC). What lies in caches is read twice by
-// training in any case: `two_pass`, a contender there alone, does that and nothing else, the second time from L1 where
-// it can be.
+// crease::BatchNorm2d, alone, with Relu and with a residual and Relu, against the memory's speed: memcpy, a copy with
+// streaming stores and a read, on tensors from a few hundred KB to 100 MB. Threads are the pool's. Bandwidth counts
+// what has to move: one read and one write of the tensor, and one read of a residual; one read for `read`; for training
+// two reads and one write where a channel does not fit into L2 twice (NCHW) or its values lie apart (NHWC). What lies
+// in caches is read twice by training in any case: `two_pass`, a contender there alone, does that and nothing else, the
+// second time from L1 where it can be.
 //
 //   bench_batchnorm --benchmark_filter=eval/f32/NCHW
 //   bench_batchnorm --turns=SECONDS [--cases=REGEX]
@@ -45,15 +45,16 @@ struct BenchShape {
 constexpr BenchShape kShapes[] = {{32, 256, 56, 56},  {1, 64, 112, 112}, {8, 2048, 7, 7},
                                   {1, 3, 1080, 1920}, {256, 24, 28, 28}, {1, 960, 7, 7}};
 
-enum class What { kMemcpy, kStreamCopy, kRead, kTwoPass, kEval, kTrain };
+enum class What { kMemcpy, kStreamCopy, kRead, kTwoPass, kEval, kEvalRelu, kEvalAddRelu, kTrain };
 
 struct Buffers {
-  Tensor src, dst;
+  Tensor src, dst, residual;
   Tensor streamed;  // what was written past the caches is slow to be written into them, for several runs
 
   Buffers(const BenchShape& shape, DType dtype) {
     src = Tensor::Allocate(dtype, {shape.size()}).value();
     dst = Tensor::Allocate(dtype, {shape.size()}).value();
+    residual = Tensor::Allocate(dtype, {shape.size()}).value();
     streamed = Tensor::Allocate(dtype, {shape.size()}).value();
     auto* bytes = src.mutable_data<std::byte>();
     for (int64_t i = 0; i < shape.size(); ++i) {
@@ -62,6 +63,7 @@ struct Buffers {
       const uint16_t half = FloatToBFloat16(x);
       if (dtype == DType::kBFloat16) std::memcpy(bytes + i * 2, &half, 2);
     }
+    std::memcpy(residual.mutable_data<std::byte>(), bytes, residual.byte_size());
   }
 };
 
@@ -173,6 +175,7 @@ BatchNorm2d MakeNorm(int64_t channels, bool training, DType dtype, int threads) 
 // Times that the tensor has to move between the memory and the cores.
 int64_t Passes(const BenchShape& shape, What what, Layout layout, DType dtype) {
   if (what == What::kRead) return 1;
+  if (what == What::kEvalAddRelu) return 3;
   if (what != What::kTrain) return 2;
   const int64_t channel = shape.size() / shape.c * static_cast<int64_t>(ByteSize(dtype));
   return layout == Layout::kPlain && 2 * channel <= static_cast<int64_t>(GetCacheSizes().l2) ? 2 : 3;
@@ -188,12 +191,14 @@ class Contender {
         block_(TwoPassBlock(shape, layout, dtype)),
         norm_(MakeNorm(shape.c, what == What::kTrain, dtype, threads)),
         x_(ConstArrayOf(shape, layout, dtype, buffers_.src)),
-        y_(ArrayOf(shape, layout, dtype, buffers_.dst)) {}
+        y_(ArrayOf(shape, layout, dtype, buffers_.dst)) {
+    if (what == What::kEvalRelu || what == What::kEvalAddRelu) epilogue_.activation = NormActivation::kRelu;
+    if (what == What::kEvalAddRelu) epilogue_.residual = ConstArrayOf(shape, layout, dtype, buffers_.residual);
+  }
 
   bool Run() {
-    if (what_ == What::kEval || what_ == What::kTrain) {
-      return norm_.forward(x_, y_).ok();
-    }
+    if (what_ == What::kEval || what_ == What::kTrain) return norm_.forward(x_, y_).ok();
+    if (what_ == What::kEvalRelu || what_ == What::kEvalAddRelu) return norm_.forward(x_, y_, epilogue_).ok();
     PoolRequest request(PoolFor(buffers_.src.size()));
     const RunContext context{request.executor(), nullptr};
     if (what_ == What::kMemcpy) Memcpy(context, buffers_);
@@ -227,6 +232,7 @@ class Contender {
   BatchNorm2d norm_;
   ConstArray x_;
   Array y_;
+  NormEpilogue epilogue_;
 };
 
 void Run(benchmark::State& state, BenchShape shape, What what, Layout layout, DType dtype, int threads) {
@@ -255,6 +261,8 @@ void RegisterAll() {
       for (const Layout layout : {Layout::kPlain, Layout::kChannelsLast}) {
         const std::string tail = layout == Layout::kPlain ? "NCHW" : "NHWC";
         Register("BatchNorm/eval/f32/" + tail, shape, What::kEval, layout, DType::kFloat32, threads);
+        Register("BatchNorm/eval+relu/f32/" + tail, shape, What::kEvalRelu, layout, DType::kFloat32, threads);
+        Register("BatchNorm/eval+add+relu/f32/" + tail, shape, What::kEvalAddRelu, layout, DType::kFloat32, threads);
         Register("BatchNorm/train/f32/" + tail, shape, What::kTrain, layout, DType::kFloat32, threads);
         Register("BatchNorm/eval/bf16/" + tail, shape, What::kEval, layout, DType::kBFloat16, threads);
       }
@@ -306,9 +314,10 @@ void Turns(double seconds, const std::regex& cases) {
         const std::string name =
             shape.name() + (layout == Layout::kPlain ? "/NCHW" : "/NHWC") + "/threads:" + std::to_string(threads);
         if (!std::regex_search(name, cases)) continue;
-        std::vector<Times> all = {{"memcpy", What::kMemcpy}, {"stream_copy", What::kStreamCopy},
-                                  {"read", What::kRead},     {"two_pass", What::kTwoPass},
-                                  {"eval", What::kEval},     {"train", What::kTrain}};
+        std::vector<Times> all = {{"memcpy", What::kMemcpy},      {"stream_copy", What::kStreamCopy},
+                                  {"read", What::kRead},          {"two_pass", What::kTwoPass},
+                                  {"eval", What::kEval},          {"train", What::kTrain},
+                                  {"eval_relu", What::kEvalRelu}, {"eval_add_relu", What::kEvalAddRelu}};
         if (ShouldStream(shape.size() * static_cast<int64_t>(sizeof(float)))) {
           std::erase_if(all, [](const Times& times) { return times.what == What::kTwoPass; });
         }

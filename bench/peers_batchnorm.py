@@ -219,8 +219,8 @@ def our_times(report, case):
 
 def crease_round(binary, case, seconds):
     shape, _, layout, threads = case
-    # Up to six contenders share the time.
-    command = [binary, f"--turns={6 * seconds}", f"--cases=^{shape}/{layout}/threads:{threads}$"]
+    # Up to eight contenders share the time.
+    command = [binary, f"--turns={8 * seconds}", f"--cases=^{shape}/{layout}/threads:{threads}$"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-200:]}")

@@ -35,18 +35,23 @@ constexpr int64_t kGrain = 64;
 // 20-70 % from there on).
 constexpr size_t kShare = size_t{32} << 20;
 
+// What is read besides a source and a result of so many bytes.
+int64_t ResidualBytes(const AffineArgs& args, int64_t bytes) {
+  return args.residual == nullptr || args.residual == args.dst ? 0 : bytes;
+}
+
 // Whether what a worker reads and writes, for a result of so many bytes, is more than its L2 holds. From 1.6 times L2
 // on rows one by one are faster (kernels/affine_maps-inl.h): rows of 960 floats, Zen 4, 1.5 MB read and written 15.8 us
 // in blocks, 17.2 one by one; 1.9 MB 21.8, and 20.8; rows of 512, 1.6 MB, 18.2 and 17.4.
 bool IsPastL2(const RunContext& context, const AffineArgs& args, int64_t bytes) {
-  const int64_t moved = args.src == args.dst ? bytes : 2 * bytes;
+  const int64_t moved = (args.src == args.dst ? 1 : 2) * bytes + ResidualBytes(args, bytes);
   return 5 * moved > 8 * static_cast<int64_t>(GetCacheSizes().l2) * context.executor.workers();
 }
 
 // For a result of so many bytes, with sources as large.
 void DecideWrites(const RunContext& context, int64_t bytes, AffineArgs& args) {
   args.walk = PreferredWalk();
-  args.stream = ShouldStream(bytes, context.executor.workers());
+  args.stream = ShouldStream(bytes + ResidualBytes(args, bytes) / 2, context.executor.workers());
   const auto l2 = static_cast<int64_t>(GetCacheSizes().l2);
   args.fetch = 4 * bytes > l2;
   args.fetch_source = 2 * bytes > l2;

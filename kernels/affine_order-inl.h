@@ -40,7 +40,7 @@ HWY_NOINLINE void MapElements(const AffineArgs& args, int64_t channels, int64_t 
     const auto n = static_cast<size_t>(stop - begin);
     const V y = Map<kExact>(LoadWideN(d, src + begin, n), scale, of(args.shift), pivot);
     const V r = R == Residual::kNone ? y : LoadWideN(d, residual + begin, n);
-    StoreWideN(Finish<A, R>(d, y, r, args), d, dst + begin, n);
+    StoreWideN(Finish<A, R>(d, y, r, args.a, args.b), d, dst + begin, n);
     begin = stop;
   }
 }
@@ -134,12 +134,9 @@ class OrderedMap {
   HWY_INLINE void Vector(const Channel& c, int64_t i) const {
     const D d;
     if constexpr (kVectorsOfLine<T> == 1) FetchSource<kWrite>(src_ + i);
-    V y = Map<kExact>(LoadWide(d, src_ + i), c.scale, c.shift, c.pivot);
+    const V y = Map<kExact>(LoadWide(d, src_ + i), c.scale, c.shift, c.pivot);
     const V r = R == Residual::kNone ? y : LoadWide(d, residual_ + i);
-    if constexpr (A != Activation::kNone || R != Residual::kNone) {
-      y = ApplyEpilogue<A, R>(d, y, r, hn::Set(d, a_), hn::Set(d, b_));
-    }
-    WriteWide<kWrite>(y, d, dst_ + i);
+    WriteWide<kWrite>(Finish<A, R>(d, y, r, a_, b_), d, dst_ + i);
   }
 
   // Vectors from i on that end by `stop`; where the last one ended. In pairs: a loop of vectors mispredicts its end

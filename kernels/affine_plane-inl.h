@@ -36,15 +36,15 @@ HWY_INLINE void Plane(const T* src, const T* residual, T* dst, size_t n, Wide<T>
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     // An address past the tensor's end is never read.
-    if constexpr (A == Activation::kNone && R == Residual::kNone) __builtin_prefetch(dst + i + kStoreAhead, 1, 3);
+    if constexpr (kIsBare<A, R>) __builtin_prefetch(dst + i + kStoreAhead, 1, 3);
     const V y = Map<kExact>(LoadWide(d, src + i), s, t, p);
     const V r = R == Residual::kNone ? y : LoadWide(d, residual + i);
-    StoreWide(Finish<A, R>(d, y, r, args), d, dst + i);
+    StoreWide(Finish<A, R>(d, y, r, args.a, args.b), d, dst + i);
   }
   if (i == n) return;
   const V y = Map<kExact>(LoadWideN(d, src + i, n - i), s, t, p);
   const V r = R == Residual::kNone ? y : LoadWideN(d, residual + i, n - i);
-  StoreWideN(Finish<A, R>(d, y, r, args), d, dst + i, n - i);
+  StoreWideN(Finish<A, R>(d, y, r, args.a, args.b), d, dst + i, n - i);
 }
 
 // Walks a dense tensor of planes, each of at least one vector, vector by vector as the elements lie: all of one
@@ -91,27 +91,30 @@ class PlaneCursor {
   V s_, t_, p_;
 };
 
-// As MapPlanes, for planes of at least one vector, without an epilogue: an aligned tensor is written in whole
-// aligned lines, with kStream past the caches.
-template <typename T, bool kExact, bool kStream>
+// As MapPlanes, for planes of at least one vector: an aligned tensor is written in whole aligned lines, with kStream
+// past the caches.
+template <typename T, Activation A, Residual R, bool kExact, bool kStream>
 void MapLines(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
   const hn::ScalableTag<Wide<T>> d;
   constexpr auto kEach = static_cast<int64_t>(kStreamElements);
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t line = std::max(lanes, static_cast<int64_t>(64 / sizeof(T)));
   const auto* src = static_cast<const T*>(args.src);
+  [[maybe_unused]] const auto* residual = static_cast<const T*>(args.residual);
   auto* dst = static_cast<T*>(args.dst);
+  const float a = args.a, b = args.b;
   using Cursor = PlaneCursor<T, kExact>;
+  using V = hn::Vec<decltype(d)>;
   const auto partial = [&](Cursor& cursor, int64_t i, int64_t count) HWY_ATTR {
     const auto n = static_cast<size_t>(count);
-    StoreWideN(cursor(LoadWideN(d, src + i, n), i, count), d, dst + i, n);
+    const V y = cursor(LoadWideN(d, src + i, n), i, count);
+    const V r = R == Residual::kNone ? y : LoadWideN(d, residual + i, n);
+    StoreWideN(Finish<A, R>(d, y, r, a, b), d, dst + i, n);
   };
   const auto whole = [&](Cursor& cursor, int64_t i) HWY_ATTR {
-    if constexpr (kStream) {
-      StreamWide(cursor(LoadWide(d, src + i), i, lanes), d, dst + i);
-    } else {
-      StoreWide(cursor(LoadWide(d, src + i), i, lanes), d, dst + i);
-    }
+    const V y = cursor(LoadWide(d, src + i), i, lanes);
+    const V r = R == Residual::kNone ? y : LoadWide(d, residual + i);
+    WriteWide<kStream ? Write::kStream : Write::kPlain>(Finish<A, R>(d, y, r, a, b), d, dst + i);
   };
   int64_t i = begin;
   if (const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(dst + i) / sizeof(T)) % lanes; past != 0) {
@@ -220,7 +223,7 @@ int64_t MapGroups(const AffineArgs& args, const PlanePattern<Wide<T>>& pattern, 
       const auto of = [&](V values) HWY_ATTR { return hn::TableLookupLanes(values, owner); };
       const V y = Map<kExact>(LoadWide(d, src + v * lanes), of(scale), of(shift), kExact ? of(pivot) : pivot);
       const V r = R == Residual::kNone ? y : LoadWide(d, residual + v * lanes);
-      StoreWide(Finish<A, R>(d, y, r, args), d, dst + v * lanes);
+      StoreWide(Finish<A, R>(d, y, r, args.a, args.b), d, dst + v * lanes);
     }
     channel += group;
     if (channel >= channels) channel %= channels;
@@ -251,11 +254,10 @@ HWY_INLINE void MapPlaneByPlane(const AffineArgs& args, int64_t channels, int64_
   }
 }
 
-// Planes of at least one vector by OrderedMap. Only the bare map runs at the speed of memory; with an epilogue its
-// other forms would but multiply the code.
+// Planes of at least one vector by OrderedMap.
 template <typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void MapOrdered(const AffineArgs& args, int64_t channels, int64_t plane, int64_t begin, int64_t end) {
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+  if constexpr (kHasAllWays<T, A, R>) {
     if (kIsWide<T> && args.stream) {
       return OrderedMap<Write::kStream, false, T, A, R, kExact>::Run(args, channels, plane, begin, end);
     }
@@ -263,7 +265,7 @@ HWY_INLINE void MapOrdered(const AffineArgs& args, int64_t channels, int64_t pla
       if (IsBetterDown(args)) {
         return OrderedMap<Write::kPlain, true, T, A, R, kExact>::Run(args, channels, plane, begin, end);
       }
-    } else if (args.fetch_source) {
+    } else if (kIsBare<A, R> && args.fetch_source) {  // others were not measured on Zen 1
       return OrderedMap<Write::kFetch, false, T, A, R, kExact>::Run(args, channels, plane, begin, end);
     }
   }
@@ -274,14 +276,13 @@ HWY_INLINE void MapOrdered(const AffineArgs& args, int64_t channels, int64_t pla
 template <typename T, Activation A, Residual R, bool kExact>
 HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& pattern, int64_t channels, int64_t plane,
                           int64_t begin, int64_t end) {
-  // Only the bare map runs at the speed of memory; with an epilogue its other forms would but multiply the code.
-  constexpr bool kBare = A == Activation::kNone && R == Residual::kNone;
+  constexpr bool kBare = kIsBare<A, R>;
   const auto lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<Wide<T>>()));
   if (!InPages(args)) {
     if (plane >= lanes) return MapOrdered<T, A, R, kExact>(args, channels, plane, begin, end);
-  } else if constexpr (kKnowsPages && kBare) {
+  } else if constexpr (kKnowsPages && kHasAllWays<T, A, R>) {
     if (kIsWide<T> && args.stream && plane >= lanes) {
-      return MapLines<T, kExact, true>(args, channels, plane, begin, end);
+      return MapLines<T, A, R, kExact, true>(args, channels, plane, begin, end);
     }
   }
   if constexpr (PlanePattern<Wide<T>>::kFast) {
@@ -294,7 +295,7 @@ HWY_INLINE void MapPlanes(const AffineArgs& args, const PlanePattern<Wide<T>>& p
   }
   if constexpr (kKnowsPages && kBare) {
     if (plane >= lanes && plane < kSmallPlane * lanes && plane % lanes != 0 && begin < end) {
-      return MapLines<T, kExact, false>(args, channels, plane, begin, end);
+      return MapLines<T, A, R, kExact, false>(args, channels, plane, begin, end);
     }
   }
   MapPlaneByPlane<T, A, R, kExact>(args, channels, plane, begin, end);

@@ -1,40 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/affine_rows.h"
 
-#include "kernels/targets.h"
+#include <hwy/base.h>
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/affine_rows.cc"
-#include <hwy/foreach_target.h>
-// After foreach_target.h, so that each target has its own copy.
-#include <hwy/highway.h>
+#include "kernels/affine_maps/find.h"
 
-#include "kernels/affine_maps-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace crease {
-namespace HWY_NAMESPACE {
-
-AffineRows GetRows(Activation activation, Residual residual) {
-  AffineRows rows;
-  VisitActivation(activation, [&](auto a) {
-    VisitResidual(residual, [&](auto r) {
-      if constexpr (IsCommon(decltype(a)::value) || decltype(r)::value == Residual::kNone) {
-        rows = RowsWith<float, decltype(a)::value, decltype(r)::value, false>();
-      }
-    });
-  });
-  return rows;
-}
-
-}  // namespace HWY_NAMESPACE
-}  // namespace crease
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace crease {
 namespace {
-HWY_EXPORT(GetRows);
+
+// Null where none is compiled.
+using Find = AffineRows (*)(Activation activation);
+struct ByResidual {
+  Find without, before, after;
+
+  AffineRows Rows(Activation activation, Residual residual) const {
+    const Find find = Choose(residual);
+    return find != nullptr ? find(activation) : AffineRows();
+  }
+
+ private:
+  Find Choose(Residual residual) const {
+    switch (residual) {
+      case Residual::kNone:
+        return without;
+      case Residual::kBeforeActivation:
+        return before;
+      case Residual::kAfterActivation:
+        return after;
+    }
+    return nullptr;
+  }
+};
+
+constexpr ByResidual kFolded = {FindFoldedF32, FindFoldedF32Before, FindFoldedF32After};
+
+struct OfType {
+  DType dtype;
+  ByResidual find;
+};
+constexpr OfType kExact[] = {
+    {DType::kFloat32, {FindExactF32, FindExactF32Before, FindExactF32After}},
+    {DType::kFloat16, {FindExactF16, FindExactF16Before, FindExactF16After}},
+    {DType::kBFloat16, {FindExactBf16, FindExactBf16Before, FindExactBf16After}},
+    {DType::kFloat64, {FindExactF64, nullptr, nullptr}},
+};
+
 }  // namespace
 
 Walk PreferredWalk() {
@@ -46,10 +56,13 @@ Walk PreferredWalk() {
 #endif
 }
 
-AffineRows FindAffineRows(Activation activation, Residual residual) {
-  InitTargets();
-  return HWY_DYNAMIC_DISPATCH(GetRows)(activation, residual);
+AffineRows FindAffineRows(Activation activation, Residual residual) { return kFolded.Rows(activation, residual); }
+
+AffineRows FindExactRows(DType dtype, Activation activation, Residual residual) {
+  for (const OfType& of : kExact) {
+    if (of.dtype == dtype) return of.find.Rows(activation, residual);
+  }
+  return {};
 }
 
 }  // namespace crease
-#endif  // HWY_ONCE

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include "kernels/activation-inl.h"
 #include "kernels/float_io-inl.h"
@@ -23,13 +24,28 @@ HWY_BEFORE_NAMESPACE();
 namespace crease {
 namespace HWY_NAMESPACE {
 
-// The epilogue on one vector; `residual` as a vector is loaded only where there is one.
+// What networks have behind a batch-norm; a residual is fused with these alone.
+constexpr bool IsCommon(Activation a) {
+  return a == Activation::kNone || a == Activation::kRelu || a == Activation::kClip || a == Activation::kLeakyRelu ||
+         a == Activation::kHardSwish || a == Activation::kSilu;
+}
+
+template <Activation A, Residual R>
+constexpr bool kIsBare = A == Activation::kNone&& R == Residual::kNone;
+
+// Maps that may run at the speed of memory, which have all the ways to move it. The conversions of 16-bit types with an
+// epilogue, or the other activations, are slower than that; for them the ways would but multiply the code.
+template <typename T, Activation A, Residual R>
+constexpr bool kHasAllWays = kIsBare<A, R> || (std::is_same_v<T, float> && IsCommon(A));
+
+// The epilogue on one vector; `r` is loaded only where there is a residual. a and b are to be copies of the caller's
+// own: those of AffineArgs would be loaded again after every store.
 template <Activation A, Residual R, class D, class V>
-HWY_INLINE V Finish(D d, V y, V r, [[maybe_unused]] const AffineArgs& args) {
-  if constexpr (A == Activation::kNone && R == Residual::kNone) {
+HWY_INLINE V Finish(D d, V y, [[maybe_unused]] V r, [[maybe_unused]] float a, [[maybe_unused]] float b) {
+  if constexpr (kIsBare<A, R>) {
     return y;
   } else {
-    return ApplyEpilogue<A, R>(d, y, r, hn::Set(d, args.a), hn::Set(d, args.b));
+    return ApplyEpilogue<A, R>(d, y, r, hn::Set(d, a), hn::Set(d, b));
   }
 }
 
@@ -89,7 +105,8 @@ HWY_INLINE uintptr_t AheadInPage(const void* src, const void* dst) {
 // 76 where two vectors are read ahead, 75 downwards; 192 bytes 78, 92 and 75; 512 bytes 74 upwards and 76 downwards.
 constexpr uintptr_t kBetterDown = 256;
 HWY_INLINE bool IsBetterDown(const AffineArgs& args, uintptr_t within = kBetterDown) {
-  return AheadInPage(args.src, args.dst) - 1 < within;
+  return AheadInPage(args.src, args.dst) - 1 < within ||
+         (args.residual != nullptr && AheadInPage(args.residual, args.dst) - 1 < within);
 }
 
 template <Write kWrite, class D, typename T>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// One function of affine_exact.h, CREASE_EXACT_FIND, for elements of CREASE_EXACT_TYPE and CREASE_EXACT_RESIDUAL: all
-// that a file of this folder compiles, once for every target. Without an include guard, as such a file has none.
-#include "kernels/affine_exact.h"
+// One function of find.h, CREASE_MAP_FIND, for elements of CREASE_MAP_TYPE, CREASE_MAP_RESIDUAL and the form with a
+// pivot or without, by CREASE_MAP_EXACT: all that a file of this folder compiles, once for every target. Without an
+// include guard, as such a file has none.
+#include "kernels/affine_maps/find.h"
 #include "kernels/targets.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/affine_exact/find-inl.h"
+#define HWY_TARGET_INCLUDE "kernels/affine_maps/find-inl.h"
 #include <hwy/foreach_target.h>
 // After foreach_target.h, so that each target has its own copy.
 #include <hwy/highway.h>
@@ -20,14 +21,15 @@ namespace HWY_NAMESPACE {
 namespace {
 
 AffineRows Get(Activation activation) {
-  using T = CREASE_EXACT_TYPE;
+  using T = CREASE_MAP_TYPE;
+  constexpr Residual kResidual = CREASE_MAP_RESIDUAL;
   AffineRows rows;
   VisitActivation(activation, [&](auto tag) {
     constexpr Activation kActivation = decltype(tag)::value;
     // Activations are approximated to single precision.
-    if constexpr (std::is_same_v<T, double> ? kActivation == Activation::kNone : IsCommon(kActivation)) {
-      rows = RowsWith<T, kActivation, CREASE_EXACT_RESIDUAL, true>();
-    }
+    constexpr bool kFits = !std::is_same_v<T, double> || kActivation == Activation::kNone;
+    constexpr bool kWanted = IsCommon(kActivation) || (!CREASE_MAP_EXACT && kResidual == Residual::kNone);
+    if constexpr (kFits && kWanted) rows = RowsWith<T, kActivation, kResidual, CREASE_MAP_EXACT>();
   });
   return rows;
 }
@@ -43,7 +45,7 @@ namespace {
 HWY_EXPORT(Get);
 }  // namespace
 
-AffineRows CREASE_EXACT_FIND(Activation activation) {
+AffineRows CREASE_MAP_FIND(Activation activation) {
   InitTargets();
   return HWY_DYNAMIC_DISPATCH(Get)(activation);
 }

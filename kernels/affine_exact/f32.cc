@@ -1,5 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-#define CREASE_EXACT_FIND FindExactF32
-#define CREASE_EXACT_TYPE float
-#define CREASE_EXACT_RESIDUAL Residual::kNone
-#include "kernels/affine_exact/find-inl.h"

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+#define CREASE_MAP_FIND FindExactF32After
+#define CREASE_MAP_TYPE float
+#define CREASE_MAP_RESIDUAL Residual::kAfterActivation
+#define CREASE_MAP_EXACT true
+#include "kernels/affine_maps/find-inl.h"
