@@ -17,8 +17,12 @@ class Interpreter {
         options_(options),
         opset_(graph.info().opset()),
         values_(static_cast<size_t>(graph.value_count())),
+        known_(static_cast<size_t>(graph.value_count())),
         uses_left_(static_cast<size_t>(graph.value_count())) {
-    for (ValueId id = 0; id < graph.value_count(); ++id) uses_left_[static_cast<size_t>(id)] = graph.use_count(id);
+    for (ValueId id = 0; id < graph.value_count(); ++id) {
+      known_[static_cast<size_t>(id)] = graph.constant(id) != nullptr;
+      uses_left_[static_cast<size_t>(id)] = graph.use_count(id);
+    }
   }
 
   Result<std::vector<Tensor>> Run(const std::map<std::string, Tensor>& inputs) {
@@ -74,6 +78,7 @@ class Interpreter {
       CREASE_RETURN_IF_ERROR(CheckInput(value, found->second));
       const DType dtype = value.type.dtype == DType::kUndefined ? found->second.dtype() : value.type.dtype;
       overrides_.push_back({id, TensorType::Of(dtype, found->second.shape())});
+      known_[static_cast<size_t>(id)] = false;
       CREASE_ASSIGN_OR_RETURN(values_[static_cast<size_t>(id)], InDouble(found->second));
     }
     return {};
@@ -93,12 +98,24 @@ class Interpreter {
                  ""};
   }
 
-  // Shapes must come out as the network in its own precision makes them: integers computed from shapes,
-  // and scales computed from them, are taken from the inference, which rounds floats at every step.
-  const Tensor* Inferred(const Node& node, size_t slot) const {
-    const Tensor& tensor = inferred_.constants[static_cast<size_t>(node.inputs[slot])];
-    const bool scales = slot > 0 && (node.op_type == "Resize" || node.op_type == "Upsample");
-    return tensor.defined() && (scales || !IsFloat(tensor.dtype())) ? &tensor : nullptr;
+  // Whether the outputs are constants once shapes are known.
+  bool IsKnown(const Node& node) const {
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId id = node.inputs[i];
+      if (id != kNone && !known_[static_cast<size_t>(id)] && ops::ReadsElements(node, i)) return false;
+    }
+    return true;
+  }
+
+  // Constants, and the shapes that come of them, are those that the network in its own precision makes: a
+  // Floor, Cast or Equal could tell, and a fold has written them as they are there.
+  Result<void> RoundConstant(ValueId id, Tensor& tensor) {
+    known_[static_cast<size_t>(id)] = true;
+    const DType dtype = inferred_.types[static_cast<size_t>(id)].dtype;
+    if (!IsFloat(dtype) || dtype == tensor.dtype()) return {};
+    CREASE_ASSIGN_OR_RETURN(tensor, tensor.ConvertedTo(dtype));
+    CREASE_ASSIGN_OR_RETURN(tensor, InDouble(tensor));
+    return {};
   }
 
   Result<void> RunNode(const Node& node) {
@@ -107,14 +124,15 @@ class Interpreter {
     std::vector<const Tensor*> pointers(node.inputs.size(), nullptr);
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (node.inputs[i] == kNone) continue;
-      const Tensor* inferred = Inferred(node, i);
-      CREASE_ASSIGN_OR_RETURN(inputs[i], inferred ? InDouble(*inferred) : ValueOf(node.inputs[i]));
+      CREASE_ASSIGN_OR_RETURN(inputs[i], ValueOf(node.inputs[i]));
       pointers[i] = &inputs[i];
     }
     CREASE_ASSIGN_OR_RETURN(std::vector<Tensor> outputs, ops::EvaluateInDouble(*op, node, opset_, pointers));
+    const bool known = IsKnown(node);
     for (size_t i = 0; i < node.outputs.size() && i < outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
       if (id == kNone || !outputs[i].defined()) continue;
+      if (known) CREASE_RETURN_IF_ERROR(RoundConstant(id, outputs[i]));
       if (options_.on_value) options_.on_value(id, outputs[i]);
       if (uses_left_[static_cast<size_t>(id)] > 0) values_[static_cast<size_t>(id)] = std::move(outputs[i]);
     }
@@ -130,6 +148,7 @@ class Interpreter {
   std::vector<InputOverride> overrides_;
   InferredTypes inferred_;
   std::vector<Tensor> values_;  // by ValueId; undefined before and after their life
+  std::vector<bool> known_;     // by ValueId: made of constants and shapes alone
   std::vector<int> uses_left_;
 };
 

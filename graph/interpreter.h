@@ -25,7 +25,8 @@ struct InterpretOptions {
 };
 
 // `inputs`: one tensor for every graph input without a constant, by name. Floating values are float64
-// throughout (weights converted exactly). Returns the outputs in the graph's order.
+// throughout (weights converted exactly); what nodes make of constants and shapes alone is rounded to its
+// type at each node. Returns the outputs in the graph's order.
 // Errors: a missing input, a shape that contradicts the graph, an operator without a meaning here.
 Result<std::vector<Tensor>> Interpret(const Graph& graph, const std::map<std::string, Tensor>& inputs,
                                       const InterpretOptions& options = {});

@@ -41,7 +41,7 @@ double HalfUnit(DType dtype) {
   return dtype == DType::kBFloat16 ? 0x1p-8 : 0.0;
 }
 
-// What constants are made of does not count: they are computed once, and in double.
+// What constants are made of does not count: they have the same values in every network.
 HalfRounding HalfRoundingOf(const Graph& graph) {
   HalfRounding result;
   const Result<InferredTypes> types = InferTypes(graph, {}, false);

@@ -179,6 +179,15 @@ void SetOutput(InferContext& context, int i, TensorType type) {
   if (i < context.output_count()) context.output(i) = std::move(type);
 }
 
+bool ReadsTypeAlone(const Node& node, size_t input) {
+  return node.domain.empty() && node.op_type == "CastLike" && input == 1;
+}
+
+bool ReadsElements(const Node& node, size_t input) {
+  const bool shape_alone = node.domain.empty() && (node.op_type == "Shape" || node.op_type == "Size") && input == 0;
+  return !shape_alone && !ReadsTypeAlone(node, input);
+}
+
 Result<Dim> MergeDims(const Dim& a, const Dim& b, std::string_view what) {
   if (a.known() && b.known() && a.value != b.value) {
     return InvalidModel(what, " must be equal, they are ", a.value, " and ", b.value);

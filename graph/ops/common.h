@@ -89,6 +89,11 @@ TensorType TypeOf(DType dtype, std::vector<Dim> dims);
 // Sets output i if the node has it.
 void SetOutput(InferContext& context, int i, TensorType type);
 
+// What of an input's value the node does not look at: CastLike takes the second's type alone, Shape and Size
+// look at no element.
+bool ReadsTypeAlone(const Node& node, size_t input);
+bool ReadsElements(const Node& node, size_t input);
+
 // Two dimensions that the operator needs to be equal: the one that says more. Errors: they differ.
 Result<Dim> MergeDims(const Dim& a, const Dim& b, std::string_view what);
 

@@ -9,8 +9,7 @@
 namespace crease {
 namespace {
 
-// A ConstantOfShape in its own dtype: some exporters leave out whole networks' weights this way, which
-// would be twice the memory in double.
+// A ConstantOfShape without its double twin: some exporters leave out whole networks' weights this way.
 Result<Tensor> Splat(const Node& node, const TensorType& type) {
   const Attribute* attribute = node.FindAttribute("value");
   const Tensor* value = attribute != nullptr ? std::get_if<Tensor>(&attribute->data) : nullptr;
@@ -120,7 +119,7 @@ bool ConstEval::Evaluate(NodeId id) {
   }
   const int opset = graph_.info().opset();
   const OpDef* op = FindOp(node.domain, node.op_type, opset);
-  const Result<std::vector<Tensor>> outputs = ops::EvaluateInDouble(*op, node, opset, inputs);
+  const Result<std::vector<Tensor>> outputs = ops::EvaluateRounded(*op, node, opset, inputs);
   if (!outputs.ok() || outputs->size() > node.outputs.size()) return false;
   for (size_t i = 0; i < outputs->size(); ++i) {
     if (node.outputs[i] != kNone) memo_[static_cast<size_t>(node.outputs[i])] = (*outputs)[i];

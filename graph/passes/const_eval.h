@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Values that are known before the run: initializers, Constant nodes, and whatever operators make of
-// them (ConstantOfShape, Unsqueeze, Sqrt, ...), computed in double when asked for.
+// them (ConstantOfShape, Unsqueeze, Sqrt, ...), computed when asked for. Each node's result is rounded to
+// its type, as the network in its own precision makes it: a Floor, Cast or Equal behind it can tell.
 #pragma once
 
 #include <vector>
@@ -23,12 +24,12 @@ class ConstEval {
   // Whether the value depends on constants alone, through operators with a definition.
   bool IsConstant(ValueId id) const { return id != kNone && constant_[static_cast<size_t>(id)]; }
 
-  // The value, or null where it is not constant, too big or its operator fails. Initializers and
-  // Constant nodes keep their dtype; computed floats are float64, and so are vectors that a fold made,
-  // as they were before they were rounded. Valid as long as this object.
+  // The value, or null where it is not constant, too big or its operator fails. It has its dtype in the
+  // graph, but for vectors that a fold made: float64, as they were before they were rounded. Valid as long
+  // as this object.
   const Tensor* Get(ValueId id);
 
-  // The dtype that the value has in the graph, which for computed floats is not the tensor's.
+  // The dtype that the value has in the graph.
   DType dtype(ValueId id) const;
 
  private:

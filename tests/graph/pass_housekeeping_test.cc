@@ -57,6 +57,22 @@ TEST(Housekeeping, ConstantsAreEvaluated) {
   EXPECT_EQ(NodesAfter(std::move(n), y, RuntimePasses()), 2u);
 }
 
+// 10f * 0.7f is 7 in float32; Floor of the exact product would be 6.
+TEST(Housekeeping, ConstantsAreRoundedAtEachNode) {
+  GraphBuilder builder;
+  const ValueId x = builder.AddInput("x", TensorType::Of(DType::kFloat32, {2}));
+  const ValueId ten = builder.AddConstant("ten", Tensor::From<float>({1}, {10.0f}));
+  const ValueId scale = builder.AddConstant("scale", Tensor::From<float>({1}, {0.7f}));
+  const ValueId seven = builder.Add("Floor", {builder.Add("Mul", {ten, scale}, "product")}, "seven");
+  builder.AddOutput(builder.Add("Pow", {x, seven}, "y"));
+  Graph graph = *std::move(builder).Build();
+  const std::map<std::string, Tensor> inputs{{"x", Tensor::From<float>({2}, {1.0f, 2.0f})}};
+  EXPECT_EQ((*Interpret(graph, inputs))[0].AsDouble(1), 128.0);
+  ASSERT_TRUE(RunPasses(graph, RuntimePasses()).ok());
+  ASSERT_EQ(graph.topological_order().size(), 1u);
+  EXPECT_EQ((*Interpret(graph, inputs))[0].AsDouble(1), 128.0);
+}
+
 TEST(Driver, StopsAfterSteps) {
   FoldNet n;
   const ValueId y = n.Bn(n.Conv(n.Input({1, 2, 5, 5}), 2, 3), 3);
