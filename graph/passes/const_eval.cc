@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "graph/ops/common.h"
 #include "graph/ops/evaluate.h"
 #include "graph/passes/unrounded.h"
 
@@ -46,9 +47,8 @@ ConstEval::ConstEval(const Graph& graph, const InferredTypes& types, const fold:
   for (NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
     if (IsConstantNode(node) || !node.captured.empty() || node.inputs.empty()) continue;
-    const bool known = std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId input) {
-      return input == kNone || constant_[static_cast<size_t>(input)];
-    });
+    bool known = true;
+    for (size_t i = 0; known && i < node.inputs.size(); ++i) known = !Needs(node, i) || IsConstant(node.inputs[i]);
     if (!known) continue;
     const OpDef* op = FindOp(node.domain, node.op_type, opset);
     if (op == nullptr || op->eval == nullptr) continue;
@@ -56,6 +56,11 @@ ConstEval::ConstEval(const Graph& graph, const InferredTypes& types, const fold:
       if (output != kNone) constant_[static_cast<size_t>(output)] = true;
     }
   }
+}
+
+bool ConstEval::Needs(const Node& node, size_t slot) const {
+  return node.inputs[slot] != kNone &&
+         !(ops::ReadsTypeAlone(node, slot) && dtype(node.inputs[slot]) != DType::kUndefined);
 }
 
 DType ConstEval::dtype(ValueId id) const {
@@ -76,8 +81,10 @@ const Tensor* ConstEval::Get(ValueId id) {
   while (!stack.empty()) {
     const NodeId node_id = stack.back();
     NodeId missing = kNone;
-    for (ValueId input : graph_.node(node_id).inputs) {
-      if (input == kNone || graph_.constant(input) != nullptr) continue;
+    const Node& node = graph_.node(node_id);
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId input = node.inputs[i];
+      if (!Needs(node, i) || graph_.constant(input) != nullptr) continue;
       if (memo_[static_cast<size_t>(input)].defined()) continue;
       missing = graph_.producer(input);
       if (failed_[static_cast<size_t>(missing)]) return nullptr;
@@ -111,9 +118,17 @@ bool ConstEval::Evaluate(NodeId id) {
     return splat.ok();
   }
   std::vector<const Tensor*> inputs(node.inputs.size(), nullptr);
+  Tensor of_type;  // in place of an input whose type alone matters
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const ValueId input = node.inputs[i];
     if (input == kNone) continue;
+    if (!Needs(node, i)) {
+      Result<Tensor> empty = Tensor::Allocate(dtype(input), {0});
+      if (!empty.ok()) return false;
+      of_type = std::move(empty).value();
+      inputs[i] = &of_type;
+      continue;
+    }
     inputs[i] = graph_.constant(input);
     if (inputs[i] == nullptr) inputs[i] = &memo_[static_cast<size_t>(input)];
   }

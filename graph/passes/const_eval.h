@@ -21,7 +21,8 @@ class ConstEval {
   ConstEval(const Graph& graph, const InferredTypes& types, const fold::Unrounded* unrounded = nullptr,
             int64_t max_elements = int64_t{1} << 28);
 
-  // Whether the value depends on constants alone, through operators with a definition.
+  // Whether the value depends on constants alone (and on types, which a CastLike reads), through operators with a
+  // definition.
   bool IsConstant(ValueId id) const { return id != kNone && constant_[static_cast<size_t>(id)]; }
 
   // The value, or null where it is not constant, too big or its operator fails. It has its dtype in the
@@ -34,6 +35,7 @@ class ConstEval {
 
  private:
   bool Evaluate(NodeId id);
+  bool Needs(const Node& node, size_t slot) const;  // whether the node's result takes the input's elements
 
   const Graph& graph_;
   const InferredTypes& types_;
