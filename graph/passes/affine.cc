@@ -169,6 +169,21 @@ int64_t FoldContext::dim(ValueId id, int axis) const {
   return dim.known() ? dim.value : -1;
 }
 
+bool FoldContext::LooksAt(NodeId node, ValueId value) const {
+  const Node& reader = graph.node(node);
+  for (size_t i = 0; i < reader.inputs.size(); ++i) {
+    if (reader.inputs[i] == value && ops::ReadsElements(reader, i)) return true;
+  }
+  return std::count(reader.captured.begin(), reader.captured.end(), value) > 0;
+}
+
+int FoldContext::LookingUses(ValueId value) const {
+  const std::span<const NodeId> readers = graph.consumers(value);
+  return graph.use_count(value) - static_cast<int>(std::count_if(readers.begin(), readers.end(), [&](NodeId reader) {
+           return !LooksAt(reader, value);
+         }));
+}
+
 Outcome<AffineNode> MatchAffine(const FoldContext& context, NodeId id) {
   const Node& node = context.graph.node(id);
   if (!node.domain.empty()) return NotAffine();

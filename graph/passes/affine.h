@@ -92,6 +92,10 @@ struct FoldContext {
   int rank(ValueId id) const { return id == kNone ? -1 : type(id).rank(); }  // -1: unknown
   int64_t dim(ValueId id, int axis) const;                                   // -1: unknown
   int opset() const { return graph.info().opset(); }
+  // Whether the node takes an element of the value: a Shape does not, nor a CastLike that wants its type.
+  bool LooksAt(NodeId node, ValueId value) const;
+  // Uses of the value, but for nodes that do not look at it: a map of it changes nothing for them.
+  int LookingUses(ValueId value) const;
 };
 
 // The node as a map: BatchNormalization in its inference form; Add, Sub, Mul, Div, Sum with constants

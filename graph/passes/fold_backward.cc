@@ -184,14 +184,14 @@ Outcome<Done> PushBackward(const FoldContext& context, NodeId user, int slot, co
   const Node& node = graph.node(id);
   if (graph.is_output(value))
     return Refusal{"graph-output", name, StrCat("the value ", name, " is a graph output too")};
-  if (graph.use_count(value) != 1) {
+  if (context.LookingUses(value) != 1) {
     std::string readers;
     for (NodeId consumer : graph.consumers(value)) {
       const Node& reader = graph.node(consumer);
       if (std::count(reader.captured.begin(), reader.captured.end(), value) > 0) {
         return Refusal{"captured-by-subgraph", graph.Describe(consumer), StrCat("its subgraph reads ", name)};
       }
-      if (consumer != user && readers.size() < 200)
+      if (consumer != user && readers.size() < 200 && context.LooksAt(consumer, value))
         readers += StrCat(readers.empty() ? "" : ", ", graph.Describe(consumer));
     }
     return Refusal{"other-consumers", graph.Describe(id),

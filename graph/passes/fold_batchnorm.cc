@@ -43,6 +43,7 @@ class Folder {
   DType RoundedTo(ValueId value) const;
   bool Free(const Chain& chain, size_t begin, size_t end, const FoldPlan& plan) const;
   void Commit(const Chain& chain, size_t begin, size_t end, const FoldPlan& plan, bool forward);
+  void MoveOnlookers(const Chain& chain, size_t begin, size_t end, ValueId to);
   void Log(NodeId node, std::string_view code, bool applied, std::string target, std::string message);
   int64_t Elements(ValueId value) const;
 
@@ -81,6 +82,7 @@ DType Folder::RoundedTo(ValueId value) const {
   DType result = DType::kUndefined;
   if (graph_.is_output(value)) return result;
   for (NodeId reader : graph_.consumers(value)) {
+    if (!context_.LooksAt(reader, value)) continue;
     const Node& node = graph_.node(reader);
     if (node.op_type != "Cast" || !node.domain.empty()) return DType::kUndefined;
     const DType dtype = node.outputs[0] == kNone ? DType::kUndefined : context_.type(node.outputs[0]).dtype;
@@ -147,6 +149,18 @@ void Folder::Commit(const Chain& chain, size_t begin, size_t end, const FoldPlan
   }
 }
 
+// Who reads what links [begin, end) read, without a look at it, reads `to`: it has the same shape and type.
+void Folder::MoveOnlookers(const Chain& chain, size_t begin, size_t end, ValueId to) {
+  for (size_t i = begin; i < end; ++i) {
+    const ValueId from = chain.links[i].data;
+    for (NodeId reader : graph_.consumers(from)) {
+      if (context_.LooksAt(reader, from)) continue;
+      const std::vector<ValueId>& inputs = graph_.node(reader).inputs;
+      patch_.ReplaceInput(reader, static_cast<int>(std::find(inputs.begin(), inputs.end(), from) - inputs.begin()), to);
+    }
+  }
+}
+
 Result<Patch> Folder::Backward() {
   for (const Chain& chain : FindChains(context_).chains) {
     for (size_t end = chain.links.size(); end > 0; --end) {
@@ -155,6 +169,7 @@ Result<Patch> Folder::Backward() {
       if (!Free(chain, 0, end, *plan)) break;  // the next time
       const ValueId source = chain.links.front().data, out = chain.links[end - 1].out;
       Commit(chain, 0, end, *plan, false);
+      MoveOnlookers(chain, 0, end, out);
       plan->Rename(source, out);
       plan->Apply(patch_);
       if (!plan->IsRemade(source)) {
@@ -178,6 +193,7 @@ Result<Patch> Folder::Forward() {
       if (!plan.ok() || plan->absorbed().empty()) continue;
       if (!Free(chain, begin, end, *plan)) break;
       Commit(chain, begin, end, *plan, true);
+      MoveOnlookers(chain, begin + 1, end, chain.links[begin].data);
       plan->Apply(patch_);
       break;
     }
@@ -196,6 +212,7 @@ Result<Patch> Folder::Merge() {
     if (!CheckAffine(map, first.dtype).ok()) continue;
     const Node& head = graph_.node(first.node);
     int64_t bytes = 0;
+    MoveOnlookers(chain, 1, count, last.out);
     for (const AffineNode& link : chain.links) {
       patch_.RemoveNode(link.node);
       bytes += link.parameter_bytes;

@@ -38,7 +38,7 @@ Chains FindChains(const FoldContext& context) {
     if (chain >= 0) {
       const Chain& open = result.chains[static_cast<size_t>(chain)];
       const Affine& before = composed[static_cast<size_t>(chain)];
-      const bool fits = open.links.size() < kMaxLinks && graph.use_count(match->data) == 1 &&
+      const bool fits = open.links.size() < kMaxLinks && context.LookingUses(match->data) == 1 &&
                         !graph.is_output(match->data) && Composable(before, match->affine) &&
                         Compose(before, match->affine).finite();
       if (!fits) chain = -1;

@@ -10,7 +10,7 @@
 
 namespace crease::fold {
 
-// links[i + 1] reads links[i] and nothing else does; all are composable.
+// links[i + 1] reads links[i] and nothing else looks at it; all are composable.
 struct Chain {
   std::vector<AffineNode> links;
 

@@ -67,10 +67,11 @@ Outcome<Done> PushInto(const FoldContext& context, NodeId id, ValueId value, Val
   if (std::count(node.captured.begin(), node.captured.end(), value) > 0) {
     return Refusal{"captured-by-subgraph", self, "its subgraph reads the value"};
   }
-  if (!plan.Visit(id)) return Refusal{"other-consumers", self, "it reads the value on two ways"};
+  const bool looks = context.LooksAt(id, value);
+  if (looks && !plan.Visit(id)) return Refusal{"other-consumers", self, "it reads the value on two ways"};
   const auto uses = std::count(node.inputs.begin(), node.inputs.end(), value);
   const bool concat = node.domain.empty() && node.op_type == "Concat";
-  if (uses != 1 && !concat) return Refusal{"other-consumers", self, "it reads the value twice"};
+  if (looks && uses != 1 && !concat) return Refusal{"other-consumers", self, "it reads the value twice"};
   const auto slot = static_cast<int>(std::find(node.inputs.begin(), node.inputs.end(), value) - node.inputs.begin());
   for (size_t i = 0; source != kNone && i < node.inputs.size(); ++i) {
     if (node.inputs[i] != value) continue;
@@ -78,6 +79,7 @@ Outcome<Done> PushInto(const FoldContext& context, NodeId id, ValueId value, Val
     plan.Rewire(id, rewired, source);
     plan.Add([id, rewired, source](Patch& patch, const FoldPlan&) { patch.ReplaceInput(id, rewired, source); });
   }
+  if (!looks) return Done{};
   if (AbsorbsForward(node)) return AbsorbForward(context, id, slot, map, plan);
   const Outcome<AffineNode> affine = MatchAffine(context, id);
   if (affine.ok()) return ComposeWith(context, *affine, map, plan);

@@ -28,5 +28,55 @@ TEST(FoldReaders, AnImageCastLikeAConstantIsNone) {
   EXPECT_EQ(FoldAndCompare(std::move(n), {y}).Maps(), 1);
 }
 
+// They read the value that the weights make, one between two maps, and the maps' result.
+TEST(FoldReaders, ShapesOnTheWayBackAreNone) {
+  FoldNet n;
+  const ValueId conv = n.Conv(n.Input({2, 4, 8, 8}), 4, 6), pool = n.Op("GlobalAveragePool", {conv});
+  const ValueId mul = n.Op("Mul", {pool, n.Constant({6, 1, 1})}), bn = n.Bn(mul, 6);
+  std::vector<ValueId> outputs = {bn, n.Op("Size", {pool}), n.Op("CastLike", {n.Input({2}, "z"), mul})};
+  for (ValueId value : {conv, pool, mul, bn}) outputs.push_back(n.Op("Shape", {value}));
+  const FoldResult result = FoldAndCompare(std::move(n), outputs);
+  EXPECT_EQ(result.Maps(), 0);
+  EXPECT_EQ(result.Count("Shape"), 4);
+}
+
+TEST(FoldReaders, AShapeBesideAReaderIsNoneToo) {
+  FoldNet n;
+  const ValueId conv = n.Conv(n.Input({2, 4, 8, 8}), 4, 6), y = n.Bn(conv, 6);
+  const FoldResult result =
+      FoldAndCompare(std::move(n), {y, n.Op("Shape", {conv}), n.Op("CastLike", {n.Op("Sigmoid", {conv}), conv})});
+  EXPECT_EQ(result.Maps(), 1);
+  EXPECT_TRUE(result.Has("other-consumers"));
+}
+
+TEST(FoldReaders, ShapesOnTheWayForwardAreNone) {
+  FoldNet n;
+  const ValueId x = n.Op("Relu", {n.Input({2, 4, 8, 8})}), mul = n.Op("Mul", {x, n.Constant({4, 1, 1})});
+  const ValueId bn = n.Bn(mul, 4), pool = n.Op("GlobalAveragePool", {bn}), y = n.Conv(pool, 4, 6, 1);
+  std::vector<ValueId> outputs = {y};
+  for (ValueId value : {x, mul, bn, pool}) outputs.push_back(n.Op("Shape", {value}));
+  outputs.push_back(n.Op("CastLike", {n.Op("Sigmoid", {x}), bn}));
+  const FoldResult result = FoldAndCompare(std::move(n), outputs);
+  EXPECT_EQ(result.Maps(), 0);
+  EXPECT_TRUE(result.Has("folded-forward"));
+}
+
+TEST(FoldReaders, ShapesBetweenMergedMapsAreNone) {
+  FoldNet n;
+  const ValueId first = n.Bn(n.Input({2, 4, 8, 8}), 4), second = n.Bn(first, 4);
+  const FoldResult result = FoldAndCompare(std::move(n), {n.Op("Shape", {first}), n.Op("Sigmoid", {second})});
+  EXPECT_TRUE(result.Has("merged"));
+  EXPECT_EQ(result.Maps(), 1);
+}
+
+// Flattened for the batch-norm, and given its shape back: torch's linear layers with dynamic batches.
+TEST(FoldReaders, TheShapeThatAReshapeGivesBack) {
+  FoldNet n;
+  const ValueId product = n.Op("MatMul", {n.Input({2, 7, 5}), n.Constant({5, 6})});
+  const ValueId bn = n.Bn(n.Op("Reshape", {product, n.Ints({-1, 6})}), 6, false);
+  const ValueId y = n.Op("Reshape", {bn, n.Op("Shape", {product})});
+  EXPECT_EQ(FoldAndCompare(std::move(n), {y}).Maps(), 0);
+}
+
 }  // namespace
 }  // namespace crease
