@@ -5,6 +5,7 @@
 #include "graph/ops/common.h"
 #include "graph/ops/gemm.h"
 #include "graph/passes/absorb.h"
+#include "graph/passes/commute.h"
 
 namespace crease::fold {
 namespace {
@@ -59,8 +60,11 @@ Outcome<Done> AbsorbQuantizedConv(const FoldContext& context, NodeId id, NodeId 
   if (!bias.ok()) return bias.refusal();
   std::vector<double> scales(full->scale);
   for (size_t c = 0; c < scales.size(); ++c) scales[c] *= scale->AsDouble(spread ? 0 : static_cast<int64_t>(c));
-  const DType dtype = context.constants.dtype(source.inputs[1]);
-  Outcome<Rounded> rounded = RoundTo(scales, dtype, {channels});
+  // The convolution's type need not be the scale's (output_dtype): the bias has it, and the scale if it is the wider.
+  const DType of_scale = context.constants.dtype(source.inputs[1]), of_data = context.type(node.inputs[0]).dtype;
+  if (!IsFloat(of_data) && HasAttr(source, "output_dtype")) return refuse("their type is not known");
+  const DType dtype = IsFloat(of_data) ? of_data : of_scale;
+  Outcome<Rounded> rounded = RoundTo(scales, HoldsEvery(dtype, of_scale) ? dtype : of_scale, {channels});
   if (!rounded.ok()) return At(context, id, rounded.refusal());
   Outcome<std::vector<double>> biases = BiasValues(context, id, *full, *bias);
   if (!biases.ok()) return biases.refusal();

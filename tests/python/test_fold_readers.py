@@ -63,3 +63,14 @@ def test_bias_cast_like_the_image(crease, rng, tmp_path):
     model = make_model(nodes, weights, {"x": ["N", 3, 8, 8]}, {"y": ["N", 4, 6, 6]}, opset=18)
     source, want = check_folds(crease, tmp_path, model, feeds)
     check_runs(crease, source, feeds, want)
+
+
+@pytest.mark.parametrize("of_scale", [np.float16, np.float32])
+def test_dequantized_to_another_type_than_the_scale(crease, rng, tmp_path, of_scale):
+    """The new bias is of the convolution's type, and the folded scale is as exact as that."""
+    nodes = [node("DequantizeLinear", "q q_scale", "w", axis=0, output_dtype=TensorProto.FLOAT), node("Conv", "x w", "c"),
+             norm("c", "n"), node("Relu", "n", "y")]
+    weights = [tensor("q", rng.integers(-127, 127, (6, 3, 3, 3)), np.int8),
+               tensor("q_scale", rng.uniform(0.001, 0.01, 6), of_scale)] + batchnorm_tensors(6, rng)
+    model = make_model(nodes, weights, {"x": ["N", 3, 8, 8]}, {"y": ["N", 6, 6, 6]}, opset=23, ir_version=11)
+    check_folds(crease, tmp_path, model, {"x": rng.normal(0, 1, (2, 3, 8, 8)).astype(np.float32)})
