@@ -30,9 +30,49 @@ Outcome<Weights> ConstantWeights(const FoldContext& context, NodeId id, size_t s
   return Weights{*tensor, {}, dtype};
 }
 
+bool HasNoZeroPoint(const FoldContext& context, const Node& dequantize) {
+  if (dequantize.inputs.size() < 3 || dequantize.inputs[2] == kNone) return true;
+  const Tensor* zeros = context.constants.Get(dequantize.inputs[2]);
+  if (zeros == nullptr || IsFloat(zeros->dtype())) return false;
+  for (int64_t i = 0; i < zeros->size(); ++i) {
+    if (zeros->AsInt64(i) != 0) return false;
+  }
+  return true;
+}
+
+namespace {
+
+// The float32 vector that a DequantizeLinear makes of constants, as a quantizer writes a bias; no tensor if it is
+// another. Both factors are float32, their product is rounded.
+Tensor DequantizedBias(const FoldContext& context, ValueId value) {
+  const NodeId made_by = context.graph.producer(value);
+  if (made_by == kNone) return {};
+  const Node& node = context.graph.node(made_by);
+  if (node.op_type != "DequantizeLinear" || !node.domain.empty() || node.inputs.size() < 2) return {};
+  const Tensor *integers = context.constants.Get(node.inputs[0]), *scale = context.constants.Get(node.inputs[1]);
+  if (integers == nullptr || scale == nullptr || integers->dtype() != DType::kInt32 || integers->rank() != 1) return {};
+  const Result<int64_t> axis = AttrInt(node, "axis", 1);
+  const bool each = axis.ok() && (*axis == 0 || *axis == -1) && scale->rank() == 1 && scale->size() == integers->size();
+  if (scale->dtype() != DType::kFloat32 || (scale->rank() != 0 && !each) || HasAttr(node, "block_size") ||
+      HasAttr(node, "output_dtype") || !HasNoZeroPoint(context, node)) {
+    return {};
+  }
+  std::vector<float> values(static_cast<size_t>(integers->size()));
+  for (int64_t i = 0; i < integers->size(); ++i) {
+    const auto by = static_cast<float>(scale->AsDouble(each ? i : 0));
+    values[static_cast<size_t>(i)] = static_cast<float>(integers->AsInt64(i)) * by;
+  }
+  return Tensor::From<float>(integers->shape(), std::span<const float>(values));
+}
+
+}  // namespace
+
 Outcome<Weights> ConstantBias(const FoldContext& context, NodeId id, size_t slot) {
   const Node& node = context.graph.node(id);
   if (slot >= node.inputs.size() || node.inputs[slot] == kNone) return Weights{};
+  if (Tensor made = DequantizedBias(context, node.inputs[slot]); made.defined()) {
+    return Weights{std::move(made), {}, DType::kFloat32};
+  }
   const Tensor* tensor = context.constants.Get(node.inputs[slot]);
   if (tensor == nullptr || !IsFloat(tensor->dtype())) {
     return Refusal{"bias-not-constant", context.graph.Describe(id),

@@ -17,7 +17,10 @@ namespace crease::fold {
 // Input `slot` of the node as constant weights; refuses run-time, quantized and integer ones.
 Outcome<Weights> ConstantWeights(const FoldContext& context, NodeId id, size_t slot);
 
-// A bias: absent (no tensor), or a constant. Refuses run-time ones.
+// Whether a DequantizeLinear has no zero point, or zeros.
+bool HasNoZeroPoint(const FoldContext& context, const Node& dequantize);
+
+// A bias: absent (no tensor), or a constant, also one from a DequantizeLinear of int32. Refuses run-time ones.
 Outcome<Weights> ConstantBias(const FoldContext& context, NodeId id, size_t slot);
 
 // Constant weights with their channels seen as the operator's inputs and as its outputs.

@@ -46,8 +46,8 @@ Outcome<Done> AbsorbQuantizedConv(const FoldContext& context, NodeId id, NodeId 
     return refuse("its quantized weights are not constant");
   }
   const int64_t channels = values->dim(0);
-  const bool zero_point = source.inputs.size() > 2 && source.inputs[2] != kNone;
-  // One scale for all becomes one a channel, which a zero point of one element would not fit.
+  // One scale for all becomes one a channel, which a zero point of one element would not fit: 0 is what none means.
+  const bool zero_point = !HasNoZeroPoint(context, source);
   const bool spread = scale->size() == 1 && (scale->rank() == 0 || channels > 1);
   if (*block != 0 || (spread ? zero_point : *axis != 0 && *axis != -values->rank()) ||
       (!spread && scale->size() != channels)) {
@@ -70,10 +70,11 @@ Outcome<Done> AbsorbQuantizedConv(const FoldContext& context, NodeId id, NodeId 
   if (!biases.ok()) return biases.refusal();
   Outcome<Done> done = PlanMappedBias(context, id, *full, *biases, *bias, dtype, plan);
   if (!done.ok()) return done.refusal();
-  plan.Add([&context, id, dequantize, constant = std::move(*rounded)](Patch& patch, const FoldPlan&) {
+  plan.Add([&context, id, dequantize, spread, constant = std::move(*rounded)](Patch& patch, const FoldPlan&) {
     Node scaled = context.graph.node(dequantize);
     scaled.raw = {};
     scaled.name += "_folded";
+    if (spread) scaled.inputs.resize(2);
     scaled.inputs[1] =
         context.unrounded.AddConstant(patch, context.graph.value(scaled.inputs[1]).name + "_folded", constant);
     const ValueId old = scaled.outputs[0];

@@ -250,6 +250,38 @@ Outcome<Affine> ThroughSlice(const Through& t) {
   return result;
 }
 
+// Channels that nobody picks get the identity.
+Outcome<Affine> ThroughGather(const Through& t) {
+  if (t.map.uniform()) return t.map;
+  const int rank = t.context.rank(t.input());
+  if (rank < 0 || t.node().inputs.size() < 2 || t.context.rank(t.node().inputs[1]) != 1)
+    return t.Refuse("shape-unknown", "its rank is unknown, or its indices are no vector");
+  const Result<int> axis = ops::ParseAxis(t.node(), rank, 0);
+  if (!axis.ok()) return t.Refuse("unsupported-producer", axis.error().message);
+  if (t.map.axis != *axis) return t.map;
+  const Tensor* indices = t.Constant(1);
+  const int64_t channels = t.context.dim(t.input(), *axis);
+  if (indices == nullptr || channels < 1) return t.Refuse("shape-unknown", "its indices are not constant");
+  if (static_cast<int64_t>(t.map.size()) != (t.backward() ? indices->size() : channels))
+    return t.Refuse("parameter-length", "channel counts differ");
+  if (indices->size() == 0) return t.Refuse("uneven-channels", "it leaves no channel");
+  Affine result = Affine::Identity(*axis, static_cast<size_t>(t.backward() ? channels : indices->size()));
+  std::vector<bool> picked(static_cast<size_t>(channels), false);
+  for (int64_t i = 0; i < indices->size(); ++i) {
+    const int64_t index = indices->AsInt64(i) < 0 ? indices->AsInt64(i) + channels : indices->AsInt64(i);
+    if (index < 0 || index >= channels) return t.Refuse("shape-unknown", "an index is out of range");
+    const auto inner = static_cast<size_t>(index), outer = static_cast<size_t>(i);
+    const size_t dst = t.backward() ? inner : outer, src = t.backward() ? outer : inner;
+    const bool differs = t.map.scale[src] != result.scale[dst] || t.map.shift[src] != result.shift[dst];
+    if (t.backward() && picked[inner] && differs)
+      return t.Refuse("uneven-channels", StrCat("it picks channel ", index, " for different maps"));
+    picked[inner] = true;
+    result.scale[dst] = t.map.scale[src];
+    result.shift[dst] = t.map.shift[src];
+  }
+  return result;
+}
+
 // The other outputs get the identity: what comes back has one entry for every channel of the input.
 Outcome<Affine> ThroughSplit(const Through& t) {
   const int rank = t.context.rank(t.input());
@@ -340,6 +372,7 @@ constexpr Rule kRules[] = {
     {"DepthToSpace", ThroughDepth},
     {"Dropout", ThroughCopy},
     {"Flatten", ThroughReshape},
+    {"Gather", ThroughGather},
     {"GlobalAveragePool", RequireChannelAxis},
     {"GlobalMaxPool", ThroughMaximum},
     {"Identity", ThroughCopy},

@@ -16,7 +16,7 @@ enum class Direction {
 // The map on the other side of `node`, whose data input is `data_slot` and whose data output is
 // `output` (Split has several). Exact in real arithmetic; refuses where it is not. Handles operators
 // with one data input: activations that are positively homogeneous, pools, Resize, Upsample, Pad,
-// Slice, Split, Transpose, the reshaping family, DepthToSpace, SpaceToDepth, ReduceMean, Identity,
+// Slice, Gather, Split, Transpose, the reshaping family, DepthToSpace, SpaceToDepth, ReduceMean, Identity,
 // Dropout, Cast. The refusal's code is "unsupported-producer" for others. `rounded_to`: where `node` makes
 // the map's input, the type that the map's result is cast to at once, if any; a Cast asks for it.
 Outcome<Affine> Commute(const FoldContext& context, NodeId node, int output, const Affine& map, Direction direction,

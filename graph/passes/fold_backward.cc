@@ -168,6 +168,27 @@ Outcome<Done> PushThroughConcat(const Step& step) {
   return absorbed > 0 && 2 * absorbed >= total ? Outcome<Done>(Done{}) : last;
 }
 
+// A Slice or Gather of channels that the map leaves as they are.
+bool IsUntouched(const FoldContext& context, NodeId reader, ValueId value, const Affine& map) {
+  const Node& node = context.graph.node(reader);
+  const bool alone = node.outputs.size() == 1 && !node.inputs.empty() && node.inputs[0] == value &&
+                     std::count(node.inputs.begin(), node.inputs.end(), value) == 1 && node.captured.empty();
+  if (!alone) return false;
+  const Outcome<Affine> through = Commute(context, reader, 0, map, Direction::kForward);
+  return through.ok() && through->identity();
+}
+
+// Whether the map changes nothing for other readers of the value than `user`, which reads it once. Right behind the map
+// the value gets its result's name, so that others must not look at all.
+bool OthersMayStay(const FoldContext& context, NodeId user, ValueId value, const Affine& map, int depth) {
+  if (context.LookingUses(value) == 1) return true;
+  const std::span<const NodeId> readers = context.graph.consumers(value);
+  return depth > 0 && std::count(readers.begin(), readers.end(), user) == 1 &&
+         std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
+           return reader == user || !context.LooksAt(reader, value) || IsUntouched(context, reader, value, map);
+         });
+}
+
 }  // namespace
 
 Outcome<Done> PushBackward(const FoldContext& context, NodeId user, int slot, const Affine& map, FoldPlan& plan,
@@ -184,7 +205,7 @@ Outcome<Done> PushBackward(const FoldContext& context, NodeId user, int slot, co
   const Node& node = graph.node(id);
   if (graph.is_output(value))
     return Refusal{"graph-output", name, StrCat("the value ", name, " is a graph output too")};
-  if (context.LookingUses(value) != 1) {
+  if (!OthersMayStay(context, user, value, map, depth)) {
     std::string readers;
     for (NodeId consumer : graph.consumers(value)) {
       const Node& reader = graph.node(consumer);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Values that other nodes read besides the map: nodes that look at no element of theirs do not stand in its way.
+// Values that other nodes read besides the map: nodes that look at no element of theirs, or at others than the map
+// changes, do not stand in its way. And channels that a Gather picks.
 #include "tests/support/fold_net.h"
 
 namespace crease {
@@ -75,6 +76,65 @@ TEST(FoldReaders, TheShapeThatAReshapeGivesBack) {
   const ValueId product = n.Op("MatMul", {n.Input({2, 7, 5}), n.Constant({5, 6})});
   const ValueId bn = n.Bn(n.Op("Reshape", {product, n.Ints({-1, 6})}), 6, false);
   const ValueId y = n.Op("Reshape", {bn, n.Op("Shape", {product})});
+  EXPECT_EQ(FoldAndCompare(std::move(n), {y}).Maps(), 0);
+}
+
+ValueId SliceOf(FoldNet& n, ValueId x, int64_t begin, int64_t end) {
+  return n.Op("Slice", {x, n.Ints({begin}), n.Ints({end}), n.Ints({1})});
+}
+
+TEST(FoldReaders, SlicesApartHaveAMapEach) {
+  FoldNet n;
+  const ValueId conv = n.Op("Relu", {n.Conv(n.Input({2, 4, 8, 8}), 4, 6)});
+  const ValueId a = n.Op("Mul", {SliceOf(n, conv, 0, 2), n.Constant({2, 1, 1}, 0.3, 1)});
+  const ValueId b = n.Op("Mul", {SliceOf(n, conv, 2, 6), n.Constant({4, 1, 1}, 0.3, 1)});
+  const FoldResult result = FoldAndCompare(std::move(n), {a, b});
+  EXPECT_EQ(result.Maps(), 0);
+}
+
+TEST(FoldReaders, SlicesThatShareAChannelKeepTheirMaps) {
+  FoldNet n;
+  const ValueId conv = n.Conv(n.Input({2, 4, 8, 8}), 4, 6);
+  const ValueId a = n.Bn(SliceOf(n, conv, 0, 3), 3), b = n.Bn(SliceOf(n, conv, 2, 6), 4);
+  const FoldResult result = FoldAndCompare(std::move(n), {a, b});
+  EXPECT_EQ(result.Maps(), 2);
+  EXPECT_TRUE(result.Has("other-consumers"));
+}
+
+TEST(FoldReaders, ASliceOfTheMapsInputKeepsIt) {
+  FoldNet n;
+  const ValueId conv = n.Conv(n.Input({2, 4, 8, 8}), 4, 6);
+  const ValueId a = n.Op("Mul", {conv, n.Given({6, 1, 1}, {1, 1, 2, 3, 4, 5})});
+  EXPECT_EQ(FoldAndCompare(std::move(n), {a, SliceOf(n, conv, 0, 2)}).Maps(), 1);
+}
+
+// Backward and forward, by indices that count from the end too.
+TEST(FoldGather, OfChannels) {
+  FoldNet n;
+  const auto pick = [&](ValueId x) {
+    return n.Op("Gather", {x, n.Ints({3, 1, 0, -1, 4})}, {MakeAttr("axis", int64_t{1})});
+  };
+  const ValueId back = n.Bn(pick(n.Conv(n.Input({2, 4, 8, 8}), 4, 6)), 5);
+  const ValueId forward = n.Conv(pick(n.Bn(n.Op("Relu", {back}), 5)), 5, 3);
+  const FoldResult result = FoldAndCompare(std::move(n), {forward});
+  EXPECT_EQ(result.Maps(), 0);
+  EXPECT_TRUE(result.Has("folded-into-conv"));
+  EXPECT_TRUE(result.Has("folded-forward"));
+}
+
+TEST(FoldGather, OfOneChannelTwiceKeepsTheMap) {
+  FoldNet n;
+  const ValueId conv = n.Conv(n.Input({2, 4, 8, 8}), 4, 6);
+  const ValueId y = n.Bn(n.Op("Gather", {conv, n.Ints({3, 1, -3})}, {MakeAttr("axis", int64_t{1})}), 3);
+  const FoldResult result = FoldAndCompare(std::move(n), {y});
+  EXPECT_EQ(result.Maps(), 1);
+  EXPECT_TRUE(result.Has("uneven-channels"));
+}
+
+TEST(FoldGather, OfRowsLeavesTheChannelsAlone) {
+  FoldNet n;
+  const ValueId conv = n.Conv(n.Input({2, 4, 8, 8}), 4, 6);
+  const ValueId y = n.Bn(n.Op("Gather", {conv, n.Ints({3, 1, 1})}, {MakeAttr("axis", int64_t{-2})}), 6);
   EXPECT_EQ(FoldAndCompare(std::move(n), {y}).Maps(), 0);
 }
 
