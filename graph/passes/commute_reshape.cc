@@ -89,7 +89,7 @@ std::optional<Affine> Onto(const Affine& map, int64_t behind, const TensorType& 
 }  // namespace
 
 Outcome<Affine> CommuteReshape(const FoldContext& context, ValueId from, ValueId to, const Affine& map) {
-  if (map.uniform()) return map;
+  if (std::optional<Affine> uniform = Shrink(map, static_cast<int64_t>(map.size()))) return *uniform;
   const TensorType &a = context.type(from), &b = context.type(to);
   const std::string name = "'" + Printable(context.graph.value(to).name) + "'";
   if (!a.has_rank || !b.has_rank || map.axis >= a.rank()) return Refusal{"shape-unknown", name, "a rank is unknown"};

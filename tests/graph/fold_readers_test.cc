@@ -79,6 +79,15 @@ TEST(FoldReaders, TheShapeThatAReshapeGivesBack) {
   EXPECT_EQ(FoldAndCompare(std::move(n), {y}).Maps(), 0);
 }
 
+// A residual branch before its training: all channels have scale 0. That is no map along the axis of 7.
+TEST(FoldReaders, EqualChannelsAreNoOtherAxisChannels) {
+  FoldNet n;
+  const ValueId product = n.Op("MatMul", {n.Input({2, 7, 5}), n.Constant({5, 6})});
+  const ValueId flat = n.Op("Flatten", {product}, {MakeAttr("axis", int64_t{2})});
+  const ValueId y = n.Op("Mul", {flat, n.Given({1, 6}, {3, 3, 3, 3, 3, 3})});
+  EXPECT_EQ(FoldAndCompare(std::move(n), {y}).Maps(), 0);
+}
+
 ValueId SliceOf(FoldNet& n, ValueId x, int64_t begin, int64_t end) {
   return n.Op("Slice", {x, n.Ints({begin}), n.Ints({end}), n.Ints({1})});
 }
