@@ -65,23 +65,16 @@ struct Axis {
   std::vector<float> weight = {1.0f};
 };
 
-Axis MakeAxis(const ops::ResizeAttributes& attributes, int64_t input, int64_t output, double scale) {
-  Axis axis{input, output, 1, {}, {}};
-  const bool same = input == output && scale == 1;
-  const bool nearest = attributes.mode == ops::ResizeMode::kNearest;
-  for (int64_t o = 0; o < output; ++o) {
+Axis MakeAxis(const ops::ResizeAttributes& attributes, const ops::ResizePlan& plan, size_t of, int64_t input) {
+  Axis axis{input, plan.output[of], 1, {}, {}};
+  const bool same = axis.input == axis.output && plan.scales[of] == 1;
+  for (int64_t o = 0; o < axis.output; ++o) {
     if (same) {
       axis.index.push_back(o);
       axis.weight.push_back(1);
       continue;
     }
-    const double position = ops::ResizeSource(attributes.coordinates, o, scale, input, output);
-    if (nearest) {
-      axis.index.push_back(ops::ResizeNearestIndex(attributes.nearest, position, scale, input));
-      axis.weight.push_back(1);
-      continue;
-    }
-    const ops::ResizeTaps taps = ops::ResizeTapsAt(attributes, position, input);
+    const ops::ResizeTaps taps = ops::ResizeTapsAt(attributes, plan, of, o, input);
     axis.count = taps.count;
     for (size_t t = 0; t < static_cast<size_t>(taps.count); ++t) {
       axis.index.push_back(taps.index[t]);
@@ -196,7 +189,7 @@ KernelResult MakeResize(const KernelRequest& request) {
   const size_t lead = 5 - x.shape.size();
   for (size_t i = 2; i < x.shape.size(); ++i) {
     if (x.shape[i] == 0) return Refuse("empty input");
-    axes[i - 2 + lead] = MakeAxis(attributes, x.shape[i], y.shape[i], plan.scales[i]);
+    axes[i - 2 + lead] = MakeAxis(attributes, plan, i, x.shape[i]);
   }
   return std::unique_ptr<Kernel>(new ResizeKernel(request, std::move(axes)));
 }

@@ -57,7 +57,8 @@ Result<void> ApplySizes(const std::vector<int>& axes, const Tensor& sizes, Resiz
     common =
         aspect == ResizeAspect::kNotLarger ? std::min(common, plan.scales[axis]) : std::max(common, plan.scales[axis]);
   }
-  if (aspect == ResizeAspect::kStretch) return {};
+  plan.stretched = aspect == ResizeAspect::kStretch;
+  if (plan.stretched) return {};
   for (int each : axes) {
     const auto axis = static_cast<size_t>(each);
     plan.scales[axis] = common;
@@ -102,21 +103,14 @@ Result<void> InferResize(InferContext& context) {
 }
 
 // dst = src resized along one axis; both dense, equal on the other axes.
-void ResizeAxis(const ResizeAttributes& attributes, double scale, size_t axis, const Tensor& src, Tensor& dst) {
+void ResizeAxis(const ResizeAttributes& attributes, const ResizePlan& plan, size_t axis, const Tensor& src,
+                Tensor& dst) {
   const int64_t input = src.shape()[axis], output = dst.shape()[axis];
   const int64_t outer = Product(src.shape(), 0, axis), inner = Product(src.shape(), axis + 1, src.shape().size());
   const double* from = src.data<double>();
   double* to = dst.mutable_data<double>();
   for (int64_t o = 0; o < output; ++o) {
-    const double position = ResizeSource(attributes.coordinates, o, scale, input, output);
-    ResizeTaps taps;
-    if (attributes.mode == ResizeMode::kNearest) {
-      taps.count = 1;
-      taps.index[0] = ResizeNearestIndex(attributes.nearest, position, scale, input);
-      taps.weight[0] = 1;
-    } else {
-      taps = ResizeTapsAt(attributes, position, input);
-    }
+    const ResizeTaps taps = ResizeTapsAt(attributes, plan, axis, o, input);
     for (int64_t n = 0; n < outer; ++n) {
       double* row = to + (n * output + o) * inner;
       for (size_t t = 0; t < static_cast<size_t>(taps.count); ++t) {
@@ -142,7 +136,7 @@ Result<std::vector<Tensor>> EvalResize(const EvalContext& context) {
     Shape shape = current.shape();
     shape[axis] = plan.output[axis];
     CREASE_ASSIGN_OR_RETURN(Tensor next, Tensor::Allocate(DType::kFloat64, shape));
-    ResizeAxis(attributes, plan.scales[axis], axis, current, next);
+    ResizeAxis(attributes, plan, axis, current, next);
     current = std::move(next);
   }
   if (outputs[0].size() == 0) return outputs;
@@ -179,6 +173,7 @@ Result<ResizePlan> ResolveResize(const ResizeAttributes& attributes, const Shape
     for (int64_t i = 0; i < scales->size(); ++i) factors.push_back(static_cast<float>(scales->AsDouble(i)));
   }
   CREASE_RETURN_IF_ERROR(ApplyScales(axes, factors, input, plan));
+  if (plan.output == input) plan.scales.assign(input.size(), 1.0);
   return plan;
 }
 

@@ -48,27 +48,28 @@ Result<ResizeAttributes> ParseResize(const Node& node, int opset);
 struct ResizePlan {
   Shape output;
   std::vector<double> scales;  // as given, or output / input where sizes are given
+  bool stretched = false;      // sizes are given, and every axis has a scale of its own
 };
 
 // `scales` and `sizes`: values of those inputs, null where absent or empty; one of them (or
 // attributes.scales) must be there. Output sizes are floor(float32(input) * scale), as ONNX Runtime
-// rounds it. Errors: both or none, wrong lengths, scales <= 0 or not finite, sizes < 1.
+// rounds it; where no size changes, scales become 1, as it copies then. Errors: both or none, wrong lengths, scales <=
+// 0 or not finite, sizes < 1.
 Result<ResizePlan> ResolveResize(const ResizeAttributes& attributes, const Shape& input, const Tensor* scales,
                                  const Tensor* sizes);
 
-// Position in the input, in pixels, of output pixel `dst`.
-double ResizeSource(ResizeCoordinates coordinates, int64_t dst, double scale, int64_t input, int64_t output);
-
-// The pixel that mode kNearest takes for a position; clamped to [0, input).
-int64_t ResizeNearestIndex(ResizeNearest nearest, double position, double scale, int64_t input);
-
-// A weighted sum of taps along one axis: what kLinear and kCubic are on each axis. Unused taps have
-// weight 0; every index is in [0, input).
+// A weighted sum of taps along one axis: what each mode is on each axis. Unused taps have weight 0; every
+// index is in [0, input).
 struct ResizeTaps {
   std::array<int64_t, 4> index{};
   std::array<double, 4> weight{};
-  int count = 0;  // 2 for linear, 4 for cubic
+  int count = 0;  // 1 for nearest, 2 for linear, 4 for cubic
 };
-ResizeTaps ResizeTapsAt(const ResizeAttributes& attributes, double position, int64_t input);
+
+// The taps of output pixel `dst` along an axis of `input` pixels. kNearest takes ONNX Runtime's pixels: its
+// arithmetic is float32, whose last bit may decide between two. Except stretched, asymmetric and floor, which is
+// what PyTorch exports: there it takes the exact ones, which are PyTorch's.
+ResizeTaps ResizeTapsAt(const ResizeAttributes& attributes, const ResizePlan& plan, size_t axis, int64_t dst,
+                        int64_t input);
 
 }  // namespace crease::ops

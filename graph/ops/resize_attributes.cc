@@ -75,6 +75,60 @@ Result<void> ReadModern(const Node& node, int opset, ResizeAttributes& attribute
   return {};
 }
 
+// Position in the input, in pixels, of output pixel `dst`; computed in the order in which ONNX Runtime does.
+template <typename T>
+T Source(ResizeCoordinates coordinates, int64_t dst, T scale, int64_t input, int64_t output) {
+  const T x = static_cast<T>(dst), in = static_cast<T>(input), out = static_cast<T>(output), half = T{0.5};
+  switch (coordinates) {
+    case ResizeCoordinates::kHalfPixel:
+      return (x + half) / scale - half;
+    case ResizeCoordinates::kHalfPixelSymmetric: {
+      const T offset = in / 2 * (1 - out / (scale * in));
+      return static_cast<T>(static_cast<double>(offset) + (static_cast<double>(x) + 0.5) / static_cast<double>(scale) -
+                            0.5);
+    }
+    case ResizeCoordinates::kPytorchHalfPixel:
+      return output > 1 ? (x + half) / scale - half : 0;
+    case ResizeCoordinates::kAlignCorners:
+      return output > 1 ? x * (in - 1) / (out - 1) : 0;
+    case ResizeCoordinates::kAsymmetric:
+      return x / scale;
+    case ResizeCoordinates::kTfHalfPixelForNn:
+      return (x + half) / scale;
+  }
+  return 0;
+}
+
+float Rounded(ResizeNearest nearest, float position, float scale) {
+  const float floor = std::floor(position), fraction = position - floor;
+  const bool half = std::fabs(fraction - 0.5f) <= 1e-6f;  // what ONNX Runtime takes for a tie
+  switch (nearest) {
+    case ResizeNearest::kRoundPreferFloor:
+      return fraction > 0.5f && !half ? floor + 1 : floor;
+    case ResizeNearest::kRoundPreferCeil:
+      return fraction > 0.5f || half ? floor + 1 : floor;
+    case ResizeNearest::kFloor:
+      return floor;
+    case ResizeNearest::kCeil:
+      return std::ceil(position);
+    case ResizeNearest::kSimple:
+      return scale < 1 ? std::ceil(position) : floor;
+  }
+  return floor;
+}
+
+int64_t NearestIndex(const ResizeAttributes& attributes, const ResizePlan& plan, size_t axis, int64_t dst,
+                     int64_t input) {
+  const int64_t output = plan.output[axis];
+  if (plan.stretched && attributes.coordinates == ResizeCoordinates::kAsymmetric &&
+      attributes.nearest == ResizeNearest::kFloor) {
+    return dst * input / output;
+  }
+  const auto scale = static_cast<float>(plan.scales[axis]);
+  const float index = Rounded(attributes.nearest, Source(attributes.coordinates, dst, scale, input, output), scale);
+  return static_cast<int64_t>(std::clamp<double>(index, 0, static_cast<double>(input - 1)));
+}
+
 double CubicWeight(double distance, double a) {
   const double x = std::fabs(distance);
   if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
@@ -104,52 +158,16 @@ Result<ResizeAttributes> ParseResize(const Node& node, int opset) {
   return attributes;
 }
 
-double ResizeSource(ResizeCoordinates coordinates, int64_t dst, double scale, int64_t input, int64_t output) {
-  const auto x = static_cast<double>(dst);
-  const auto in = static_cast<double>(input), out = static_cast<double>(output);
-  switch (coordinates) {
-    case ResizeCoordinates::kHalfPixel:
-      return (x + 0.5) / scale - 0.5;
-    case ResizeCoordinates::kHalfPixelSymmetric: {
-      const double adjustment = out / (scale * in);
-      return in / 2 * (1 - adjustment) + (x + 0.5) / scale - 0.5;
-    }
-    case ResizeCoordinates::kPytorchHalfPixel:
-      return output > 1 ? (x + 0.5) / scale - 0.5 : 0;
-    case ResizeCoordinates::kAlignCorners:
-      return output > 1 ? x * (in - 1) / (out - 1) : 0;
-    case ResizeCoordinates::kAsymmetric:
-      return x / scale;
-    case ResizeCoordinates::kTfHalfPixelForNn:
-      return (x + 0.5) / scale;
-  }
-  return 0;
-}
-
-int64_t ResizeNearestIndex(ResizeNearest nearest, double position, double scale, int64_t input) {
-  double index = 0;
-  switch (nearest) {
-    case ResizeNearest::kRoundPreferFloor:
-      index = std::ceil(position - 0.5);
-      break;
-    case ResizeNearest::kRoundPreferCeil:
-      index = std::floor(position + 0.5);
-      break;
-    case ResizeNearest::kFloor:
-      index = std::floor(position);
-      break;
-    case ResizeNearest::kCeil:
-      index = std::ceil(position);
-      break;
-    case ResizeNearest::kSimple:
-      index = scale < 1 ? std::ceil(position) : std::floor(position);
-      break;
-  }
-  return static_cast<int64_t>(std::clamp(index, 0.0, static_cast<double>(input - 1)));
-}
-
-ResizeTaps ResizeTapsAt(const ResizeAttributes& attributes, double position, int64_t input) {
+ResizeTaps ResizeTapsAt(const ResizeAttributes& attributes, const ResizePlan& plan, size_t axis, int64_t dst,
+                        int64_t input) {
   ResizeTaps taps;
+  if (attributes.mode == ResizeMode::kNearest) {
+    taps.count = 1;
+    taps.index[0] = NearestIndex(attributes, plan, axis, dst, input);
+    taps.weight[0] = 1;
+    return taps;
+  }
+  const double position = Source<double>(attributes.coordinates, dst, plan.scales[axis], input, plan.output[axis]);
   const double floor = std::floor(position), fraction = position - floor;
   const auto base = static_cast<int64_t>(floor);
   if (attributes.mode == ResizeMode::kLinear) {

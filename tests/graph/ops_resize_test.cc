@@ -40,6 +40,29 @@ TEST(OpsResize, Nearest) {
                {4}, {0, 0, 1, 1});
 }
 
+TEST(OpsResize, NearestTakesThePixelsThatSinglePrecisionTakes) {
+  const auto row = [](int64_t pixels, float scale, const char* coordinates, const char* rounding) {
+    const OpCase resize =
+        Scaled(Counting({pixels}), {scale}, {Coordinates(coordinates), MakeAttr("nearest_mode", rounding)});
+    const Tensor taken = (*resize.Evaluate())[0];
+    return std::vector<float>(taken.data<float>(), taken.data<float>() + taken.size());
+  };
+  // 1 / 0.33333334f is 3 in float32, less in double.
+  EXPECT_EQ(row(6, 1.0f / 3, "asymmetric", "floor"), (std::vector<float>{0, 3}));
+  // 1 / 0.2857143f is 3.4999998: near enough to a half for ONNX Runtime.
+  EXPECT_EQ(row(7, 2.0f / 7, "asymmetric", "round_prefer_ceil"), (std::vector<float>{0, 4}));
+  // Where no size changes it copies.
+  EXPECT_EQ(row(3, 1.1f, "asymmetric", "ceil"), (std::vector<float>{0, 1, 2}));
+  const auto sized = [](int64_t from, int64_t to, const char* coordinates, const char* rounding, size_t at) {
+    return (*Sized(Counting({from}), {to}, {Coordinates(coordinates), MakeAttr("nearest_mode", rounding)})
+                 .Evaluate())[0]
+        .data<float>()[at];
+  };
+  EXPECT_EQ(sized(10, 14, "half_pixel", "ceil", 3), 2);
+  // ONNX Runtime has pixel 4 here; what PyTorch exports takes PyTorch's.
+  EXPECT_EQ(sized(25, 15, "asymmetric", "floor", 3), 5);
+}
+
 TEST(OpsResize, Linear) {
   const Tensor x = Floats({2}, {0, 4});
   ExpectValues(Scaled(x, {2}, {Mode("linear")}), {4}, {0, 1, 3, 4});
