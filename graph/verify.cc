@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <random>
 #include <set>
 
 #include "graph/interpreter.h"
@@ -14,21 +13,6 @@ namespace crease {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// Standard normal from raw generator bits: std::normal_distribution differs between libraries.
-class Normal {
- public:
-  explicit Normal(uint64_t seed) : engine_(seed) {}
-  double Next() {
-    const double u = Uniform(), v = Uniform();
-    return std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v);
-  }
-  bool Bit() { return (engine_() >> 40 & 1) != 0; }
-
- private:
-  double Uniform() { return (static_cast<double>(engine_() >> 11) + 0.5) * 0x1p-53; }
-  std::mt19937_64 engine_;
-};
 
 // A network's rounding in half types.
 struct HalfRounding {
@@ -110,38 +94,6 @@ ValueDifference FirstDivergence(const Graph& graph, ValueId output, double outpu
 }
 
 }  // namespace
-
-Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& options) {
-  TensorMap inputs;
-  Normal normal(options.seed);
-  for (ValueId id : graph.inputs()) {
-    const Value& value = graph.value(id);
-    if (value.constant) continue;
-    const std::string where = "input '" + Printable(value.name) + "'";
-    if (!value.type.has_rank || value.type.dtype == DType::kUndefined) {
-      return Error{ErrorCode::kUnsupported, "its rank or type is unknown; give it by --input", where};
-    }
-    Shape shape = value.type.shape();
-    const ValueId same = options.other != nullptr ? options.other->FindValue(value.name) : kNone;
-    const bool known = same != kNone && options.other->value(same).type.rank() == value.type.rank();
-    for (size_t i = 0; i < shape.size(); ++i) {
-      if (shape[i] < 0 && known) shape[i] = options.other->value(same).type.shape()[i];
-      if (shape[i] < 0) shape[i] = i == 0 ? options.batch : options.extent;
-    }
-    const DType dtype = value.type.dtype;
-    const DType made_as = IsFloat(dtype) ? DType::kFloat64 : DType::kInt64;
-    CREASE_ASSIGN_OR_RETURN(Tensor made, Tensor::Allocate(made_as, shape));
-    for (int64_t i = 0; i < made.size(); ++i) {
-      if (made_as == DType::kFloat64) {
-        made.mutable_data<double>()[i] = normal.Next();
-      } else {
-        made.mutable_data<int64_t>()[i] = normal.Bit();
-      }
-    }
-    CREASE_ASSIGN_OR_RETURN(inputs[value.name], made.ConvertedTo(dtype));
-  }
-  return inputs;
-}
 
 VerifyLimits LimitsOf(const Graph& a, const Graph& b) {
   // Measured: errors grow by the root of the depth, and past some size no error would be found.

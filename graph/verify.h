@@ -3,27 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/random_inputs.h"
 
 namespace crease {
-
-using TensorMap = std::map<std::string, Tensor>;
-
-struct RandomInputOptions {
-  uint64_t seed = 1;
-  int64_t batch = 1;    // of a first axis that the file leaves open
-  int64_t extent = 64;  // of other axes that it leaves open
-  // Where another network's input of that name has such an axis, its size is that. It must outlive the call.
-  const Graph* other = nullptr;
-};
-
-// Values for every input that has no constant: standard normal floats, integers 0 or 1, random bools.
-// The same seed gives the same values. Errors: an input of unknown rank or type.
-Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& options);
 
 // What two networks of one function may differ by.
 struct VerifyLimits {

@@ -2,15 +2,15 @@
 #include "tools/feed.h"
 
 #include <algorithm>
-#include <random>
+#include <cstring>
 
+#include "graph/random_inputs.h"
 #include "runtime/cpu_count.h"
+#include "runtime/session_impl.h"
 #include "runtime/tuning.h"
 
 namespace crease::tools {
 namespace {
-
-constexpr int64_t kUnknownExtent = 224;  // of a spatial axis that the file leaves open
 
 Error InputError(const TensorSpec& spec, std::string message) {
   return Error{ErrorCode::kInvalidArgument, std::move(message), "input '" + spec.name + "'"};
@@ -70,19 +70,6 @@ int64_t PieceCount(const Session& session, const std::vector<Tensor>& inputs) {
   return std::max<int64_t>(pieces, 1);
 }
 
-void FillRandom(Tensor& tensor, std::mt19937_64& generator) {
-  std::normal_distribution<double> normal;
-  const bool is_float = IsFloat(tensor.dtype());
-  Result<Tensor> source = Tensor::Allocate(DType::kFloat64, tensor.shape());
-  if (!source.ok()) return;
-  auto* values = source->mutable_data<double>();
-  for (int64_t i = 0; i < tensor.size(); ++i) {
-    values[i] = is_float ? normal(generator) : static_cast<double>(generator() & 1);
-  }
-  Result<Tensor> converted = source->ConvertedTo(tensor.dtype());
-  if (converted.ok()) tensor = *converted;
-}
-
 }  // namespace
 
 void SessionArguments::AddTo(CLI::App& app) {
@@ -124,21 +111,14 @@ Result<std::vector<Tensor>> MatchInputs(const Session& session, const NamedTenso
 }
 
 Result<std::vector<Tensor>> RandomInputs(const Session& session, int64_t batch, uint64_t seed) {
-  std::mt19937_64 generator(seed);
+  RandomInputOptions options;
+  options.seed = seed;
+  options.batch = batch;
+  options.extents = {224, 256, 128, 64};  // what most networks were trained for comes first
+  options.advice = "fix them in the file";
+  CREASE_ASSIGN_OR_RETURN(TensorMap made, RandomInputs(session.impl().graph(), options));
   std::vector<Tensor> inputs;
-  for (const TensorSpec& spec : session.inputs()) {
-    Shape shape = spec.shape;
-    for (size_t axis = 0; axis < shape.size(); ++axis) {
-      if (axis == 0 && (batch > 0 || shape[0] < 0)) {
-        shape[0] = std::max<int64_t>(batch, 1);
-      } else if (shape[axis] < 0) {
-        shape[axis] = kUnknownExtent;
-      }
-    }
-    CREASE_ASSIGN_OR_RETURN(Tensor tensor, Tensor::Allocate(spec.dtype, shape));
-    FillRandom(tensor, generator);
-    inputs.push_back(std::move(tensor));
-  }
+  for (const TensorSpec& spec : session.inputs()) inputs.push_back(std::move(made.at(spec.name)));
   return inputs;
 }
 

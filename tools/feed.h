@@ -30,8 +30,8 @@ struct SessionArguments {
 // input, what was expected and what was given.
 Result<std::vector<Tensor>> MatchInputs(const Session& session, const NamedTensors& arrays);
 
-// Standard normal values (integers: 0 or 1) from the seed, for inputs whose unknown dimensions become
-// `batch` (the first axis) or 224. A first axis that the file fixes is kept unless batch > 0.
+// Random values (graph/random_inputs.h) in the session's order; sizes that the file leaves open are 224 if that fits.
+// A first axis that the file fixes is kept unless batch > 0.
 Result<std::vector<Tensor>> RandomInputs(const Session& session, int64_t batch, uint64_t seed);
 
 // Runs once; outputs are freshly allocated, keyed by name.

@@ -28,6 +28,11 @@ Result<TensorMap> GivenInputs(const Graph& graph, const NamedTensors& given) {
   return inputs;
 }
 
+Error WithAdvice(Error error) {
+  error.message += " (on random inputs; --input takes others)";
+  return error;
+}
+
 NamedTensors Listed(const TensorMap& inputs) { return NamedTensors(inputs.begin(), inputs.end()); }
 
 Result<Verification> InFloat(const Session& a, const Session& b, const TensorMap& inputs, const VerifyLimits& limits) {
@@ -92,7 +97,9 @@ Result<std::vector<Verification>> Verify(const Graph& a, const Graph& b, const s
   }
   for (const auto& [name, inputs] : sets) {
     progress.Update(done++, name + " in float64");
-    CREASE_ASSIGN_OR_RETURN(Comparison comparison, CompareInDouble(a, b, inputs, limits));
+    Result<Comparison> compared = CompareInDouble(a, b, inputs, limits);
+    if (!compared.ok() && request.given.empty()) return WithAdvice(std::move(compared).error());
+    CREASE_ASSIGN_OR_RETURN(Comparison comparison, std::move(compared));
     results.push_back({name, "float64", limits.tolerance, std::move(comparison.outputs), std::move(comparison.layers),
                        std::move(comparison.first)});
     if (request.in_float) {

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from helpers import BAD_INPUT, FINDING, USAGE, conv_bn_relu, make_model, save, tensor
+from helpers import (BAD_INPUT, FINDING, USAGE, batchnorm_node, batchnorm_tensors, conv_bn_relu, make_model, save,
+                     tensor)
 
 TYPES = {"f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
@@ -124,3 +125,48 @@ def test_an_outlier_hides_no_error(crease, rng, tmp_path):
     np.savez(tmp_path / "x.npz", x=x)
     paths = [save(model, tmp_path / "a.onnx"), save(other, tmp_path / "b.onnx")]
     crease("diff", *paths, "--input", str(tmp_path / "x.npz"), expect=FINDING)
+
+
+def test_one_symbol_is_one_size(crease, tmp_path):
+    """That of a batch, where it is a first axis anywhere."""
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["c"]), helper.make_node("Reshape", ["c", "k"], ["d"]),
+             helper.make_node("Conv", ["d", "w"], ["e"]), batchnorm_node("e", "z")]
+    rng = np.random.default_rng(0)
+    weights = [tensor("k", [1, 4, -1], np.int64), tensor("w", rng.normal(size=(3, 4, 1))), *batchnorm_tensors(3, rng)]
+    model = make_model(nodes, weights, {"a": [8, "t"], "b": ["t", 8]}, {"z": [1, 3, 16]})
+    source, folded = save(model, tmp_path / "in.onnx"), str(tmp_path / "out.onnx")
+    assert crease.json("fold", source, "-o", folded, "--verify")["batchnorms_left"] == 0
+    crease("diff", source, folded)
+    crease("inspect", source)
+    crease("bench", source, "--seconds", "0.01")
+
+
+def pyramid(levels):
+    """Needs 2**levels pixels: each level has half of those before."""
+    rng = np.random.default_rng(0)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), batchnorm_node("c", "p0")]
+    nodes += [helper.make_node("AveragePool", [f"p{i}"], [f"p{i + 1}"], kernel_shape=[2, 2], strides=[2, 2])
+              for i in range(levels)]
+    weights = [tensor("w", rng.normal(size=(3, 3, 1, 1))), *batchnorm_tensors(3, rng)]
+    shape = ["N", 3, "H", "W"]
+    return make_model(nodes, weights, {"x": shape}, {f"p{levels}": ["N", 3, "h", "w"]})
+
+
+def test_networks_that_need_more_pixels(crease, tmp_path):
+    source, folded = save(pyramid(7), tmp_path / "in.onnx"), str(tmp_path / "out.onnx")
+    found = crease.json("fold", source, "-o", folded, "--verify")
+    assert [v["ok"] for v in found["verify"]] == [True, True]
+    crease("diff", source, folded)
+    crease("bench", save(pyramid(8), tmp_path / "in8.onnx"), "--seconds", "0.01")
+
+
+def test_networks_that_no_size_fits(crease, tmp_path):
+    source, folded = save(pyramid(9), tmp_path / "in.onnx"), str(tmp_path / "out.onnx")
+    crease.fold(source, folded)
+    for command in (["fold", source, "-o", folded, "--verify"], ["diff", source, folded]):
+        error = crease(*command, expect=BAD_INPUT).stderr
+        assert "64, 128, 224, 256" in error and "--input" in error, error
+    np.savez(tmp_path / "x.npz", x=np.ones((1, 3, 512, 512), np.float32))
+    crease("diff", source, folded, "--input", tmp_path / "x.npz")
+    error = crease("bench", source, expect=BAD_INPUT).stderr
+    assert "224, 256, 128, 64" in error and "--input" not in error, error
