@@ -163,6 +163,15 @@ std::vector<ValueId> RequiredInputs(const Graph& graph) {
   return required;
 }
 
+std::vector<ValueId> InputsWithDefaults(const Graph& graph) {
+  constexpr int64_t kFirstIrWithDefaults = 4;
+  std::vector<ValueId> defaults;
+  if (graph.info().ir_version < kFirstIrWithDefaults) return defaults;
+  std::copy_if(graph.inputs().begin(), graph.inputs().end(), std::back_inserter(defaults),
+               [&](ValueId id) { return graph.constant(id) != nullptr; });
+  return defaults;
+}
+
 Result<Program> Lower(const Graph& graph, std::span<const Shape> input_shapes, ConstantPool& constants,
                       const LowerOptions& options) {
   CREASE_ASSIGN_OR_RETURN(Program program, Lowering(graph, constants, options.limits).Run(input_shapes));

@@ -23,5 +23,8 @@ Result<Program> Lower(const Graph& graph, std::span<const Shape> input_shapes, C
 
 // Graph inputs that a caller must give: those without a constant.
 std::vector<ValueId> RequiredInputs(const Graph& graph);
+// The others whose constant is but a default: from IR 4 on a caller may replace an initializer that is an input.
+// Before, every initializer had to be one.
+std::vector<ValueId> InputsWithDefaults(const Graph& graph);
 
 }  // namespace crease

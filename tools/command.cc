@@ -12,6 +12,28 @@ namespace {
 
 bool g_quiet = false;  // set while options are parsed, before any thread starts
 
+std::string InputNames(const Graph& graph) {
+  std::string names;
+  for (ValueId id : graph.inputs()) {
+    if (graph.constant(id) == nullptr)
+      names += fmt::format("{}'{}'", names.empty() ? "" : ", ", Printable(graph.value(id).name));
+  }
+  return names.empty() ? "none" : names;
+}
+
+// Nobody's data is left out without a word.
+Result<void> CheckConstants(const Graph& graph, const NamedTensors& tensors) {
+  for (const auto& [name, ignored] : tensors) {
+    const ValueId id = graph.FindValue(name);
+    if (id == kNone || !graph.value(id).is_input || graph.constant(id) == nullptr) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 "the file has an initializer of that name, so that it is a constant here; to give it, take the "
+                 "initializer out of the file",
+                 "input '" + Printable(name) + "'"};
+  }
+  return {};
+}
+
 }  // namespace
 
 int Fail(const Error& error) {
@@ -35,7 +57,7 @@ int FailUsage(const std::string& message) {
   return kUsage;
 }
 
-Result<NamedTensors> ReadTensorArguments(const std::vector<std::string>& arguments) {
+Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<std::string>& arguments) {
   NamedTensors tensors;
   const auto set = [&](std::string name, Tensor tensor) {
     const auto found =
@@ -49,8 +71,14 @@ Result<NamedTensors> ReadTensorArguments(const std::vector<std::string>& argumen
   for (const std::string& argument : arguments) {
     const size_t equals = argument.find('=');
     if (equals != std::string::npos && argument.ends_with(".npy")) {
+      const std::string name = argument.substr(0, equals);
+      const ValueId id = graph.FindValue(name);
+      if (id == kNone || !graph.value(id).is_input) {
+        return Error{ErrorCode::kInvalidArgument, "the network has no such input; it has " + InputNames(graph),
+                     "--input '" + Printable(name) + "'"};
+      }
       CREASE_ASSIGN_OR_RETURN(Tensor tensor, ReadNpy(argument.substr(equals + 1)));
-      set(argument.substr(0, equals), std::move(tensor));
+      set(name, std::move(tensor));
       continue;
     }
     if (!argument.ends_with(".npz")) {
@@ -59,6 +87,7 @@ Result<NamedTensors> ReadTensorArguments(const std::vector<std::string>& argumen
     CREASE_ASSIGN_OR_RETURN(NamedTensors file, ReadNpz(argument));
     for (auto& [name, tensor] : file) set(std::move(name), std::move(tensor));
   }
+  CREASE_RETURN_IF_ERROR(CheckConstants(graph, tensors));
   return tensors;
 }
 

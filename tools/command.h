@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "graph/graph.h"
 #include "graph/npz.h"
 #include "graph/status.h"
 
@@ -52,8 +53,9 @@ int Fail(const Error& error);
 // An error of the command line, for conditions that CLI11 does not check.
 int FailUsage(const std::string& message);
 
-// Tensors of `--input` arguments: "FILE.npz" (every array), or "NAME=FILE.npy". Later ones win.
-Result<NamedTensors> ReadTensorArguments(const std::vector<std::string>& arguments);
+// Tensors of `--input` arguments: "FILE.npz" (every array), or "NAME=FILE.npy". Later ones win. Errors: a NAME
+// that is no input; data for an input that has an initializer, which is a constant here.
+Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<std::string>& arguments);
 
 // One line on stderr, rewritten in place: only on a terminal, and not after SetQuiet(true). For work
 // of more than a second; the line goes when the object does.

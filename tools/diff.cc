@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "graph/onnx/importer.h"
+#include "runtime/lower.h"
 #include "tools/fold_report.h"
 
 namespace crease::tools {
@@ -49,7 +50,9 @@ void CompareInterface(const Graph& a, const Graph& b, Structure& structure) {
       if (a.value(left[i]).name != b.value(right[i]).name) structure.interface_differs = true;
     }
   };
-  compare(a.inputs(), b.inputs(), "input");
+  compare(RequiredInputs(a), RequiredInputs(b), "input");
+  const size_t l = InputsWithDefaults(a).size(), r = InputsWithDefaults(b).size();
+  if (l != r) structure.lines.push_back(fmt::format("inputs with defaults: {} and {}", l, r));
   compare(a.outputs(), b.outputs(), "output");
 }
 
@@ -107,7 +110,7 @@ Result<int> Run(const Arguments& arguments) {
     request.samples = arguments.samples;
     request.tolerance = arguments.tolerance;
     request.in_float = false;
-    CREASE_ASSIGN_OR_RETURN(request.given, ReadTensorArguments(arguments.inputs));
+    CREASE_ASSIGN_OR_RETURN(request.given, ReadTensorArguments(a, arguments.inputs));
     CREASE_ASSIGN_OR_RETURN(verifications, Verify(a, b, arguments.a, arguments.b, request));
   }
   bool same = !structure.interface_differs;

@@ -85,12 +85,13 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   report.seconds = Since(start);
   report.before = SizeOf(original);
   report.after = SizeOf(folded);
+  report.defaults = DefaultsOf(original, folded);
   const bool verify = arguments.verify > 0 || !arguments.inputs.empty() || !arguments.html.empty();
   if (verify) {
     VerifyRequest request;
     request.samples = std::max(1, arguments.verify);
     request.tolerance = arguments.tolerance;
-    CREASE_ASSIGN_OR_RETURN(request.given, ReadTensorArguments(arguments.inputs));
+    CREASE_ASSIGN_OR_RETURN(request.given, ReadTensorArguments(original, arguments.inputs));
     // What was written, not what was meant.
     CREASE_ASSIGN_OR_RETURN(const Graph written, ImportOnnxFile(output, options));
     CREASE_ASSIGN_OR_RETURN(report.verifications, Verify(original, written, input, output, request));

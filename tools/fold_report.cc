@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "graph/passes/reason_codes.h"
+#include "runtime/lower.h"
 
 namespace crease::tools {
 namespace {
@@ -51,6 +52,15 @@ GraphSize SizeOf(const Graph& graph) {
   return size;
 }
 
+InputDefaults DefaultsOf(const Graph& before, const Graph& after) {
+  InputDefaults defaults;
+  for (ValueId id : InputsWithDefaults(before)) {
+    ++defaults.count;
+    defaults.gone += before.use_count(id) > 0 && after.use_count(id) == 0;
+  }
+  return defaults;
+}
+
 std::vector<const LogEntry*> FoldReport::Fates() const {
   std::vector<const LogEntry*> fates;
   for (const LogEntry& entry : log) {
@@ -76,6 +86,11 @@ std::string FoldText(const FoldReport& report, bool explain) {
                   report.before.batchnorms, report.after.batchnorms, report.after.nodes, report.before.nodes);
   text += fmt::format("{} multiply-adds and {} of constants saved, {:.2f} s\n", report.MacsSaved(),
                       Bytes(report.BytesSaved()), report.seconds);
+  if (report.defaults.gone > 0) {
+    text +=
+        fmt::format("  note   {} initializers are also graph inputs; folded as constants: {} are no inputs any more\n",
+                    report.defaults.count, report.defaults.gone);
+  }
   for (const LogEntry* entry : report.Fates()) {
     if (explain || !entry->applied) text += FateLine(*entry);
   }
@@ -107,6 +122,8 @@ Json FoldJson(const FoldReport& report) {
           {"nodes_after", report.after.nodes},
           {"macs_saved", report.MacsSaved()},
           {"bytes_saved", report.BytesSaved()},
+          {"input_defaults", report.defaults.count},
+          {"input_defaults_gone", report.defaults.gone},
           {"seconds", report.seconds},
           {"entries", std::move(entries)},
           {"verify", VerificationJson(report.verifications)}};

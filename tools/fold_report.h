@@ -16,9 +16,17 @@ struct GraphSize {
 };
 GraphSize SizeOf(const Graph& graph);
 
+// Initializers that are graph inputs, too: from IR 4 on a caller may give them another value.
+struct InputDefaults {
+  int64_t count = 0;
+  int64_t gone = 0;  // inputs that the folded file no longer has
+};
+InputDefaults DefaultsOf(const Graph& before, const Graph& after);
+
 struct FoldReport {
   std::string input, output;
   GraphSize before, after;
+  InputDefaults defaults;
   PassLog log;
   double seconds = 0;  // reading, folding and writing
   std::vector<Verification> verifications;

@@ -11,6 +11,7 @@
 #include "graph/ops/batch_norm.h"
 #include "graph/passes/const_eval.h"
 #include "graph/passes/passes.h"
+#include "runtime/lower.h"
 
 namespace crease::tools {
 namespace {
@@ -168,6 +169,15 @@ void FindBadVariances(const Graph& graph, std::vector<Finding>& findings) {
   }
 }
 
+// One finding for all: old exporters list every initializer.
+void FindInputDefaults(const Graph& graph, std::vector<Finding>& findings) {
+  const std::vector<ValueId> defaults = InputsWithDefaults(graph);
+  if (defaults.empty()) return;
+  findings.push_back(
+      {"input-defaults", graph.value(defaults.front()).name,
+       fmt::format("{} initializers are graph inputs, too; a fold makes constants of them", defaults.size()), false});
+}
+
 }  // namespace
 
 Node InferenceForm(const Node& node) {
@@ -181,6 +191,7 @@ Node InferenceForm(const Node& node) {
 Result<std::vector<Finding>> Lint(const Graph& graph) {
   std::vector<Finding> bad;
   FindBadVariances(graph, bad);
+  FindInputDefaults(graph, bad);
   CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, {}, false));
   Linter linter(graph, types);
   linter.findings = std::move(bad);

@@ -30,6 +30,8 @@ inline constexpr LintCode kLintCodes[] = {
     {"bad-variance", "var + epsilon is not positive and finite", ""},
     {"untrained-statistics", "mean 0 and variance 1 in every channel: never trained, or folded before", ""},
     {"denormal-weights", "weights below the normal range, which are slow and mean nothing", "set to zero"},
+    {"input-defaults",
+     "initializers that are graph inputs, too: a caller may replace them, a fold makes them constants", ""},
     {"unfolded", "a batch-norm that `crease fold` would keep", ""},
 };
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "runtime/session_impl.h"
 #include "tools/command.h"
 #include "tools/feed.h"
 
@@ -19,7 +20,7 @@ struct Arguments {
 Result<void> Run(const Arguments& arguments) {
   Progress progress("running batch");
   CREASE_ASSIGN_OR_RETURN(const Session session, Session::load(arguments.model, arguments.session.ToOptions()));
-  CREASE_ASSIGN_OR_RETURN(const NamedTensors arrays, ReadTensorArguments(arguments.inputs));
+  CREASE_ASSIGN_OR_RETURN(const NamedTensors arrays, ReadTensorArguments(session.impl().graph(), arguments.inputs));
   CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> inputs, MatchInputs(session, arrays));
   CREASE_ASSIGN_OR_RETURN(const NamedTensors outputs, RunInPieces(session, inputs, [&](int64_t done, int64_t total) {
                             progress.Update(done, fmt::format("{}/{}", done, total));
