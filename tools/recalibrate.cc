@@ -13,6 +13,7 @@
 #include "runtime/session_impl.h"
 #include "tools/command.h"
 #include "tools/feed.h"
+#include "tools/recalibrate_batch.h"
 #include "tools/recalibrate_data.h"
 #include "tools/recalibrate_graph.h"
 
@@ -33,21 +34,38 @@ struct Report {
   std::vector<NormStatistics> norms;
   std::vector<int64_t> samples;  // a channel, of one batch
   int64_t batches = 0, batch_size = 0, left_out = 0;
+  std::string why_files_batch;  // empty: batches are not the file's, or it would take others
+  std::vector<Shape> shapes;    // of the last batch
 };
 
+// Why batches of another size than the file's will not do.
+Error FixedBatchError(const StatisticsGraph& statistics, const Shape& shape, Error error) {
+  error.message = fmt::format(
+      "the file fixes its batch to {}, and batches of {} would be another computation: {}. Export the model with a "
+      "dynamic batch, or give batches of {}",
+      statistics.file_batch, shape[0], error.message, statistics.file_batch);
+  return error;
+}
+
 // Rows of one batch: what was asked for; else the usual, unless the network only takes the batch that its file fixes.
-int64_t BatchSize(const Arguments& arguments, const Graph& original, const StatisticsGraph& statistics,
-                  const std::vector<TensorSpec>& inputs) {
-  if (arguments.batch_size > 0) return arguments.batch_size;
-  std::vector<Shape> shapes;
-  for (const TensorSpec& spec : inputs) {
-    shapes.push_back(spec.shape);
-    if (shapes.back().empty() || std::count(spec.shape.begin() + 1, spec.shape.end(), -1) > 0) return kDefaultBatch;
-    shapes.back()[0] = kDefaultBatch;
-  }
-  const Value& first = original.value(original.FindValue(inputs.front().name));
-  if (!first.type.dims[0].known() || SamplesPerChannel(statistics, shapes).ok()) return kDefaultBatch;
-  return first.type.dims[0].value;
+Result<int64_t> BatchSize(const Arguments& arguments, const StatisticsGraph& statistics, BatchReader& reader,
+                          Report& report) {
+  const int64_t wanted = arguments.batch_size > 0 ? arguments.batch_size : kDefaultBatch;
+  if (statistics.file_batch == Dim::kUnknown || statistics.file_batch == wanted) return wanted;
+  CREASE_ASSIGN_OR_RETURN(std::vector<Shape> shapes, reader.NextShapes());
+  for (Shape& shape : shapes) shape[0] = wanted;
+  if (shapes.empty()) return wanted;
+  const Result<void> sound = CheckBatch(statistics, shapes);
+  if (sound.ok()) return wanted;
+  if (arguments.batch_size > 0) return FixedBatchError(statistics, shapes[0], sound.error());
+  report.why_files_batch = sound.error().ToString();
+  return statistics.file_batch;
+}
+
+// What helps where batches are too small.
+std::string Advice(const Report& report) {
+  if (report.why_files_batch.empty()) return "give larger batches (--batch-size, and data to fill them)";
+  return "export the model with a dynamic batch, for the file fixes it (" + report.why_files_batch + ")";
 }
 
 Result<void> RunBatch(const Session::Impl& session, const StatisticsGraph& statistics, const std::vector<Tensor>& batch,
@@ -58,7 +76,14 @@ Result<void> RunBatch(const Session::Impl& session, const StatisticsGraph& stati
     shapes.push_back(batch[i].shape());
     inputs.push_back({session.inputs()[i].name, batch[i].dtype(), batch[i].shape(), batch[i].bytes()});
   }
-  CREASE_ASSIGN_OR_RETURN(report.samples, SamplesPerChannel(statistics, shapes));
+  if (shapes != report.shapes) {
+    if (statistics.file_batch != Dim::kUnknown && statistics.file_batch != shapes[0][0]) {
+      const Result<void> sound = CheckBatch(statistics, shapes);
+      if (!sound.ok()) return FixedBatchError(statistics, shapes[0], sound.error());
+    }
+    CREASE_ASSIGN_OR_RETURN(report.samples, SamplesPerChannel(statistics, shapes, Advice(report)));
+    report.shapes = std::move(shapes);
+  }
   std::vector<Tensor> results;
   std::vector<Output> outputs;
   for (size_t i = 0; i < session.outputs().size(); ++i) {
@@ -81,15 +106,11 @@ Result<Report> Recalibrate(const Arguments& arguments, std::optional<double> mom
   Options options;
   options.threads = arguments.threads;
   CREASE_ASSIGN_OR_RETURN(const auto session, Session::Impl::Create(statistics.graph, options));
-  for (const TensorSpec& spec : session->inputs()) {
-    if (!spec.shape.empty()) continue;
-    return Error{ErrorCode::kUnsupported, "a scalar has no batch", "input '" + Printable(spec.name) + "'"};
-  }
   if (session->inputs().empty()) return Error{ErrorCode::kInvalidArgument, "the network has no input", arguments.model};
   CREASE_ASSIGN_OR_RETURN(BatchReader reader, BatchReader::Open(arguments.data, session->inputs()));
   Report report;
   report.norms = statistics.norms;
-  report.batch_size = BatchSize(arguments, original, statistics, session->inputs());
+  CREASE_ASSIGN_OR_RETURN(report.batch_size, BatchSize(arguments, statistics, reader, report));
   Progress progress("recalibrating, batch", arguments.batches);
   while (arguments.batches == 0 || report.batches < arguments.batches) {
     CREASE_ASSIGN_OR_RETURN(const std::vector<Tensor> batch, reader.Next(report.batch_size));
@@ -125,6 +146,7 @@ void PrintText(const Arguments& arguments, const Report& report) {
   fmt::print("{}: {} batch-norms recalibrated on {} batches of {}", arguments.output, report.norms.size(),
              report.batches, report.batch_size);
   if (report.left_out > 0) fmt::print(", the last {} samples left out", report.left_out);
+  if (!report.why_files_batch.empty()) fmt::print("; the file fixes its batch ({})", report.why_files_batch);
   if (trained > 0) fmt::print("; {} were in training mode and are not now", trained);
   fmt::print("\n");
 }
@@ -141,9 +163,13 @@ void PrintJson(const Arguments& arguments, const Report& report, std::optional<d
                      {"mean_shift", norm.MeanShift()},
                      {"variance_ratios", {least, most}}});
   }
-  const Json all{{"model", arguments.model},    {"output", arguments.output},
-                 {"batches", report.batches},   {"batch_size", report.batch_size},
-                 {"left_out", report.left_out}, {"momentum", momentum ? Json(*momentum) : Json()},
+  const Json all{{"model", arguments.model},
+                 {"output", arguments.output},
+                 {"batches", report.batches},
+                 {"batch_size", report.batch_size},
+                 {"left_out", report.left_out},
+                 {"why_files_batch", report.why_files_batch},
+                 {"momentum", momentum ? Json(*momentum) : Json()},
                  {"nodes", std::move(nodes)}};
   fmt::print("{}\n", all.dump(2));
 }
@@ -175,7 +201,8 @@ Action AddRecalibrate(CLI::App& app) {
       ->required();
   app.add_option("-o,--output", arguments->output, "the model to write, all in inference mode")->required();
   app.add_option("--batches", arguments->batches, "stop after so many (default: all data)")->check(CLI::PositiveNumber);
-  app.add_option("--batch-size", arguments->batch_size, "samples of a batch (default: 32, or what the file fixes)")
+  app.add_option("--batch-size", arguments->batch_size,
+                 "samples of a batch (default: 32, or what the file fixes if it takes no other)")
       ->check(CLI::PositiveNumber);
   app.add_option("--momentum", arguments->momentum,
                  "none: the average over all batches; or the share of each new batch, from the stored statistics on")

@@ -140,17 +140,31 @@ Result<BatchReader::Block> BatchReader::ReadFile(const std::string& file) const 
   return block;
 }
 
+Result<bool> BatchReader::Fill() {
+  while (block_.done == block_.rows && next_file_ < files_.size()) {
+    CREASE_ASSIGN_OR_RETURN(block_, ReadFile(files_[next_file_++]));
+  }
+  return block_.done < block_.rows;
+}
+
+Result<std::vector<Shape>> BatchReader::NextShapes() {
+  std::vector<Shape> shapes;
+  CREASE_ASSIGN_OR_RETURN(const bool filled, Fill());
+  for (size_t i = 0; filled && i < inputs_.size(); ++i) {
+    shapes.push_back(block_.arrays[i].shape());
+    shapes.back()[0] = 1;
+  }
+  return shapes;
+}
+
 Result<std::vector<Tensor>> BatchReader::Next(int64_t rows) {
   std::vector<Tensor> batch;
   std::vector<std::vector<std::byte>> joined(inputs_.size());
   std::vector<Shape> shapes;
   int64_t count = 0;
   while (count < rows) {
-    if (block_.done == block_.rows) {
-      if (next_file_ == files_.size()) break;
-      CREASE_ASSIGN_OR_RETURN(block_, ReadFile(files_[next_file_++]));
-      if (block_.rows == 0) continue;
-    }
+    CREASE_ASSIGN_OR_RETURN(const bool filled, Fill());
+    if (!filled) break;
     const int64_t taken = std::min(rows - count, block_.rows - block_.done);
     for (size_t i = 0; i < inputs_.size(); ++i) {
       const Tensor& array = block_.arrays[i];

@@ -25,6 +25,9 @@ class BatchReader {
   // `inputs`: what the network wants; the first axis is the batch.
   static Result<BatchReader> Open(const DataOptions& options, const std::vector<TensorSpec>& inputs);
 
+  // What Next(1) would give, its shapes only; none at the end.
+  Result<std::vector<Shape>> NextShapes();
+
   // Up to `rows` rows, in the inputs' order, joined across files; fewer only at the end, none then. Errors name the
   // file and the array: no array for an input, another shape, dtype, or row count.
   Result<std::vector<Tensor>> Next(int64_t rows);
@@ -35,6 +38,7 @@ class BatchReader {
     int64_t done = 0, rows = 0;
   };
   Result<Block> ReadFile(const std::string& file) const;
+  Result<bool> Fill();  // whether there are rows left
   Result<Tensor> Prepare(const std::string& file, const NamedTensors& arrays, size_t input) const;
 
   DataOptions options_;

@@ -11,7 +11,6 @@
 #include "graph/op.h"
 #include "graph/ops/batch_norm.h"
 #include "graph/patch.h"
-#include "runtime/lower.h"
 #include "tools/lint_checks.h"
 
 namespace crease::tools {
@@ -87,10 +86,26 @@ void AddTrainingForm(GraphBuilder& builder, Node node, const NormStatistics& nor
   builder.AddNode(std::move(node));
 }
 
-void AddInput(GraphBuilder& builder, const Value& value) {
+// With any batch, whatever the file fixes. IR 3 lists weights among the inputs.
+Result<void> AddInput(GraphBuilder& builder, const Value& value, int64_t* file_batch) {
   TensorType type = value.type;
-  if (type.has_rank && !type.dims.empty()) type.dims[0] = Dim{};
+  if (!value.constant && type.has_rank) {
+    const auto invalid = [&](ErrorCode code, std::string message) {
+      return Error{code, std::move(message), "input '" + Printable(value.name) + "'"};
+    };
+    if (type.dims.empty()) return invalid(ErrorCode::kUnsupported, "a scalar has no batch");
+    const int64_t batch = type.dims[0].value;
+    if (type.dims[0].known() && *file_batch != Dim::kUnknown && *file_batch != batch) {
+      return invalid(ErrorCode::kUnsupported,
+                     fmt::format("its first axis is fixed to {}, that of another input to {}: they have no batch in "
+                                 "common",
+                                 batch, *file_batch));
+    }
+    if (type.dims[0].known()) *file_batch = batch;
+    type.dims[0] = Dim{};
+  }
   builder.AddInput(value.name, std::move(type));
+  return {};
 }
 
 }  // namespace
@@ -135,7 +150,9 @@ Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
     const ValueId copy = builder.GetOrAddValue(original.value(id).name);
     builder.value(copy) = original.value(id);
   }
-  for (const ValueId id : original.inputs()) AddInput(builder, original.value(id));
+  for (const ValueId id : original.inputs()) {
+    CREASE_RETURN_IF_ERROR(AddInput(builder, original.value(id), &result.file_batch));
+  }
   for (NodeId id = 0; id < original.node_count(); ++id) {
     if (!original.alive(id)) continue;
     if (!IsNorm(original.node(id))) {
@@ -152,38 +169,6 @@ Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
   }
   CREASE_ASSIGN_OR_RETURN(result.graph, std::move(builder).Build());
   return result;
-}
-
-Result<std::vector<int64_t>> SamplesPerChannel(const StatisticsGraph& statistics, const std::vector<Shape>& inputs) {
-  const Graph& graph = statistics.graph;
-  std::vector<InputOverride> overrides;
-  const std::vector<ValueId> required = RequiredInputs(graph);
-  for (size_t i = 0; i < required.size(); ++i) {
-    overrides.push_back({required[i], TensorType::Of(graph.value(required[i]).type.dtype, inputs[i])});
-  }
-  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, overrides));
-  std::vector<int64_t> samples;
-  for (size_t i = 0; i < statistics.norms.size(); ++i) {
-    const NormStatistics& norm = statistics.norms[i];
-    const TensorType& type = types.types[static_cast<size_t>(statistics.data[i])];
-    const std::string where = "BatchNormalization '" + Printable(norm.name) + "'";
-    if (!type.is_static() || type.rank() < 2) {
-      return Error{ErrorCode::kUnsupported, "the shape of its input is not known before the run: " + type.ToString(),
-                   where};
-    }
-    int64_t count = 1;
-    for (int axis = 0; axis < type.rank(); ++axis) count *= axis == 1 ? 1 : type.dims[static_cast<size_t>(axis)].value;
-    if (count < kFewSamples) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("batches are too small: {} samples a channel in {}, expected at least {}. Statistics of "
-                               "so few are noise, in training too: give larger batches (--batch-size), or train with "
-                               "GroupNorm or LayerNorm, which need no batch",
-                               count, ToString(type.shape()), kFewSamples),
-                   where};
-    }
-    samples.push_back(count);
-  }
-  return samples;
 }
 
 Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms) {

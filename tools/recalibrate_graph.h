@@ -35,15 +35,12 @@ struct StatisticsGraph {
   // and biased variance of norms[0], norms[1], ... in turn. A first axis that the file fixed is free.
   Graph graph;
   std::vector<NormStatistics> norms;
-  std::vector<ValueId> data;  // what norms[i] normalizes
+  std::vector<ValueId> data;           // what norms[i] normalizes
+  int64_t file_batch = Dim::kUnknown;  // the inputs' first axis, where the file fixes it
 };
 // Errors: no BatchNormalization; statistics that are not constant; a node's running statistics are used
-// elsewhere, which the inference form cannot give.
+// elsewhere, which the inference form cannot give; inputs without a batch, or fixed to different ones.
 Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original);
-
-// Values a channel that every node gets for inputs of these shapes (in RequiredInputs' order). Errors:
-// the network does not take these shapes; a node gets fewer than kFewSamples.
-Result<std::vector<int64_t>> SamplesPerChannel(const StatisticsGraph& statistics, const std::vector<Shape>& inputs);
 
 // The original with the new statistics, every BatchNormalization in its inference form.
 Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms);

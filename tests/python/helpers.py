@@ -167,3 +167,31 @@ def random_feeds(model, rng, batch=2):
 def save(model, path, **options):
     onnx.save(model, str(path), **options)
     return str(path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Batch-norms and their statistics.
+
+def arrays_of(model):
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load(model).graph.initializer}
+
+
+def statistics_of(model):
+    """{node: (mean, var)} of every BatchNormalization."""
+    arrays = arrays_of(model)
+    return {n.name: (arrays[n.input[3]], arrays[n.input[4]]) for n in onnx.load(model).graph.node
+            if n.op_type == "BatchNormalization"}
+
+
+def is_training(model):
+    return any(a.name == "training_mode" and a.i for n in onnx.load(model).graph.node for a in n.attribute)
+
+
+def single_norm(rng, shape=("N", 3, 4, 5), **attributes):
+    return make_model([batchnorm_node("x", "y", **attributes)], batchnorm_tensors(3, rng), {"x": list(shape)},
+                      {"y": list(shape)})
+
+
+def batch_statistics(x):
+    axes = (0, *range(2, x.ndim))
+    return x.mean(axes, dtype=np.float64), x.var(axes, dtype=np.float64, ddof=1)

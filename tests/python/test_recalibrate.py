@@ -5,33 +5,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from helpers import (BAD_INPUT, MODELS, USAGE, batchnorm_node, batchnorm_tensors, conv_bn_relu, count, judge, make_model,
-                     relative_error, save, tensor)
-
-
-def arrays_of(model):
-    return {t.name: numpy_helper.to_array(t) for t in onnx.load(model).graph.initializer}
-
-
-def statistics_of(model):
-    """{node: (mean, var)} of every BatchNormalization."""
-    arrays = arrays_of(model)
-    return {n.name: (arrays[n.input[3]], arrays[n.input[4]]) for n in onnx.load(model).graph.node
-            if n.op_type == "BatchNormalization"}
-
-
-def is_training(model):
-    return any(a.name == "training_mode" and a.i for n in onnx.load(model).graph.node for a in n.attribute)
-
-
-def single_norm(rng, shape=("N", 3, 4, 5), **attributes):
-    return make_model([batchnorm_node("x", "y", **attributes)], batchnorm_tensors(3, rng), {"x": list(shape)},
-                      {"y": list(shape)})
-
-
-def batch_statistics(x):
-    axes = (0, *range(2, x.ndim))
-    return x.mean(axes, dtype=np.float64), x.var(axes, dtype=np.float64, ddof=1)
+from helpers import (BAD_INPUT, MODELS, USAGE, arrays_of, batch_statistics, conv_bn_relu, count, is_training, judge,
+                     make_model, relative_error, save, single_norm, statistics_of, tensor)
 
 
 @pytest.mark.parametrize("opset", [7, 9, 13, 14, 15, 17])
@@ -105,16 +80,6 @@ def test_folder_is_one_stream_in_sorted_order(crease, rng, tmp_path):
     np.testing.assert_allclose(got_mean, np.mean([batch_statistics(x[i:i + 4])[0] for i in (0, 4)], 0), rtol=1e-5, atol=1e-6)
     report = crease.json("recalibrate", path, "--data", folder, "--batch-size", 4, "--batches", 1, "-o", tmp_path / "one.onnx")
     assert report["batches"] == 1
-
-
-def test_file_with_a_fixed_batch_takes_larger_ones(crease, rng, tmp_path):
-    path = save(single_norm(rng, shape=(1, 3, 1, 2)), tmp_path / "m.onnx")
-    x = rng.standard_normal((64, 3, 1, 2)).astype(np.float32)
-    np.savez(tmp_path / "x.npz", x=x)
-    report = crease.json("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")
-    assert (report["batches"], report["batch_size"]) == (2, 32)
-    shape = [d.dim_value for d in onnx.load(tmp_path / "out.onnx").graph.input[0].type.tensor_type.shape.dim]
-    assert shape == [1, 3, 1, 2], "the file's own shapes stay"
 
 
 def test_keeps_the_rest_of_the_file(crease, rng, tmp_path):
