@@ -9,7 +9,6 @@
 #include <set>
 
 #include "graph/ops/batch_norm.h"
-#include "graph/passes/const_eval.h"
 #include "graph/passes/passes.h"
 #include "runtime/lower.h"
 
@@ -178,11 +177,25 @@ void FindInputDefaults(const Graph& graph, std::vector<Finding>& findings) {
        fmt::format("{} initializers are graph inputs, too; a fold makes constants of them", defaults.size()), false});
 }
 
+constexpr size_t kDropoutTraining = 2;  // input
+
 }  // namespace
+
+bool IsDropout(const Node& node) { return node.op_type == "Dropout" && node.domain.empty(); }
+
+bool DropsAtRandom(const Node& node, ConstEval& constants) {
+  if (!IsDropout(node) || node.inputs.size() <= kDropoutTraining) return false;
+  const Tensor* training = constants.Get(node.inputs[kDropoutTraining]);
+  return training != nullptr && training->size() == 1 && training->AsInt64(0) != 0;
+}
 
 Node InferenceForm(const Node& node) {
   Node inference = node;
-  inference.raw = {};
+  if (IsDropout(node)) {
+    inference.inputs.resize(std::min(node.inputs.size(), kDropoutTraining));
+    while (inference.inputs.size() > 1 && inference.inputs.back() == kNone) inference.inputs.pop_back();
+    return inference;
+  }
   inference.outputs.resize(1);
   std::erase_if(inference.attributes, [](const Attribute& attribute) { return attribute.name == "training_mode"; });
   return inference;
@@ -197,6 +210,9 @@ Result<std::vector<Finding>> Lint(const Graph& graph) {
   linter.findings = std::move(bad);
   for (NodeId id : graph.topological_order()) {
     if (graph.node(id).op_type == "BatchNormalization" && graph.node(id).domain.empty()) linter.BatchNorm(id);
+    if (DropsAtRandom(graph.node(id), linter.constants)) {
+      linter.Add("training-mode", NameOf(graph, id), "drops values at random", true);
+    }
   }
   linter.Denormals();
   Graph folded = graph;
@@ -216,8 +232,9 @@ Result<void> FixLint(Graph& graph, const std::vector<Finding>& findings) {
                        [&](const Finding& f) { return f.fixable && f.code == code && f.node == name; });
   };
   for (NodeId id : graph.topological_order()) {
-    if (graph.node(id).op_type != "BatchNormalization") continue;
     const std::string name = NameOf(graph, id);
+    if (DropsAtRandom(graph.node(id), constants) && fixes("training-mode", name)) FixTraining(graph, id, patch);
+    if (graph.node(id).op_type != "BatchNormalization") continue;
     if (fixes("training-mode", name)) FixTraining(graph, id, patch);
     if (fixes("redundant-bias", name)) CREASE_RETURN_IF_ERROR(FixBias(graph, id, constants, patch));
   }

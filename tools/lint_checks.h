@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "graph/passes/const_eval.h"
 #include "graph/passes/pass.h"
 #include "graph/patch.h"
 
@@ -22,8 +23,8 @@ struct LintCode {
   std::string_view code, meaning, fix;  // fix: empty where --fix does nothing
 };
 inline constexpr LintCode kLintCodes[] = {
-    {"training-mode", "a BatchNormalization normalises by the batch's own statistics",
-     "set to inference, if its stored statistics look trained"},
+    {"training-mode", "a BatchNormalization normalises by the batch's own statistics, or a Dropout drops at random",
+     "set to inference, a BatchNormalization if its stored statistics look trained"},
     {"few-samples", "batch statistics over fewer than 4 samples a channel", ""},
     {"redundant-bias", "a bias that only a BatchNormalization reads: its mean takes it out again",
      "merged into the mean"},
@@ -38,8 +39,12 @@ inline constexpr LintCode kLintCodes[] = {
 // Batch statistics over fewer samples a channel are noise.
 inline constexpr int64_t kFewSamples = 4;
 
-// A BatchNormalization without what training mode adds to it: its attribute and its further outputs.
+// A BatchNormalization or Dropout without what training mode adds to it: an attribute and further outputs; an input.
 Node InferenceForm(const Node& node);
+
+bool IsDropout(const Node& node);
+// Whether a Dropout drops at random: it has a training_mode, which is a constant true.
+bool DropsAtRandom(const Node& node, ConstEval& constants);
 
 // Findings in the file's order. Errors: those of type inference and of the passes.
 Result<std::vector<Finding>> Lint(const Graph& graph);

@@ -36,6 +36,7 @@ struct Report {
   int64_t batches = 0, batch_size = 0, left_out = 0;
   std::string why_files_batch;  // empty: batches are not the file's, or it would take others
   std::vector<Shape> shapes;    // of the last batch
+  size_t dropouts = 0;          // taken out of training mode
 };
 
 // Why batches of another size than the file's will not do.
@@ -110,6 +111,7 @@ Result<Report> Recalibrate(const Arguments& arguments, std::optional<double> mom
   CREASE_ASSIGN_OR_RETURN(BatchReader reader, BatchReader::Open(arguments.data, session->inputs()));
   Report report;
   report.norms = statistics.norms;
+  report.dropouts = statistics.dropouts.size();
   CREASE_ASSIGN_OR_RETURN(report.batch_size, BatchSize(arguments, statistics, reader, report));
   Progress progress("recalibrating, batch", arguments.batches);
   while (arguments.batches == 0 || report.batches < arguments.batches) {
@@ -126,7 +128,7 @@ Result<Report> Recalibrate(const Arguments& arguments, std::optional<double> mom
     ++report.batches;
   }
   if (report.batches == 0) return Error{ErrorCode::kInvalidArgument, "no data", arguments.data.path};
-  CREASE_ASSIGN_OR_RETURN(const Graph written, WithStatistics(original, report.norms));
+  CREASE_ASSIGN_OR_RETURN(const Graph written, WithStatistics(original, report.norms, statistics.dropouts));
   CREASE_RETURN_IF_ERROR(WriteOnnxFile(written, arguments.output));
   return report;
 }
@@ -148,6 +150,7 @@ void PrintText(const Arguments& arguments, const Report& report) {
   if (report.left_out > 0) fmt::print(", the last {} samples left out", report.left_out);
   if (!report.why_files_batch.empty()) fmt::print("; the file fixes its batch ({})", report.why_files_batch);
   if (trained > 0) fmt::print("; {} were in training mode and are not now", trained);
+  if (report.dropouts > 0) fmt::print("; {} dropouts in training mode set to inference", report.dropouts);
   fmt::print("\n");
 }
 
@@ -163,13 +166,10 @@ void PrintJson(const Arguments& arguments, const Report& report, std::optional<d
                      {"mean_shift", norm.MeanShift()},
                      {"variance_ratios", {least, most}}});
   }
-  const Json all{{"model", arguments.model},
-                 {"output", arguments.output},
-                 {"batches", report.batches},
-                 {"batch_size", report.batch_size},
-                 {"left_out", report.left_out},
-                 {"why_files_batch", report.why_files_batch},
-                 {"momentum", momentum ? Json(*momentum) : Json()},
+  const Json all{{"model", arguments.model},    {"output", arguments.output},
+                 {"batches", report.batches},   {"batch_size", report.batch_size},
+                 {"left_out", report.left_out}, {"why_files_batch", report.why_files_batch},
+                 {"dropouts", report.dropouts}, {"momentum", momentum ? Json(*momentum) : Json()},
                  {"nodes", std::move(nodes)}};
   fmt::print("{}\n", all.dump(2));
 }

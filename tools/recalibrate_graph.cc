@@ -142,6 +142,8 @@ std::pair<double, double> NormStatistics::VarianceRatios() const {
 }
 
 Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
+  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(original, {}, false));
+  ConstEval constants(original, types);
   StatisticsGraph result;
   GraphBuilder builder;
   builder.info() = original.info();
@@ -155,13 +157,15 @@ Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
   }
   for (NodeId id = 0; id < original.node_count(); ++id) {
     if (!original.alive(id)) continue;
-    if (!IsNorm(original.node(id))) {
-      builder.AddNode(original.node(id));
+    const Node& node = original.node(id);
+    if (DropsAtRandom(node, constants)) result.dropouts.push_back(id);
+    if (!IsNorm(node)) {
+      builder.AddNode(IsDropout(node) ? InferenceForm(node) : node);
       continue;
     }
     CREASE_ASSIGN_OR_RETURN(NormStatistics norm, ReadNorm(original, id));
-    AddTrainingForm(builder, original.node(id), norm);
-    result.data.push_back(original.node(id).inputs[0]);
+    AddTrainingForm(builder, node, norm);
+    result.data.push_back(node.inputs[0]);
     result.norms.push_back(std::move(norm));
   }
   if (result.norms.empty()) {
@@ -171,9 +175,14 @@ Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
   return result;
 }
 
-Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms) {
+Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms,
+                             const std::vector<NodeId>& dropouts) {
   Graph result = original;
   Patch patch(result);
+  for (const NodeId id : dropouts) {
+    patch.RemoveNode(id);
+    patch.AddNode(InferenceForm(original.node(id)));
+  }
   for (const NormStatistics& norm : norms) {
     const Node& node = original.node(norm.node);
     std::array<ValueId, 2> constants{};

@@ -31,18 +31,21 @@ struct NormStatistics {
 };
 
 struct StatisticsGraph {
-  // The original with every BatchNormalization normalizing by its batch; its outputs are the batch's mean
-  // and biased variance of norms[0], norms[1], ... in turn. A first axis that the file fixed is free.
+  // The original with every BatchNormalization normalizing by its batch, and no Dropout that drops; its
+  // outputs are the batch's mean and biased variance of norms[0], norms[1], ... in turn. A first axis that
+  // the file fixed is free.
   Graph graph;
   std::vector<NormStatistics> norms;
   std::vector<ValueId> data;           // what norms[i] normalizes
+  std::vector<NodeId> dropouts;        // of the original, in training mode
   int64_t file_batch = Dim::kUnknown;  // the inputs' first axis, where the file fixes it
 };
 // Errors: no BatchNormalization; statistics that are not constant; a node's running statistics are used
 // elsewhere, which the inference form cannot give; inputs without a batch, or fixed to different ones.
 Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original);
 
-// The original with the new statistics, every BatchNormalization in its inference form.
-Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms);
+// The original with the new statistics, every BatchNormalization and the given Dropouts in their inference form.
+Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms,
+                             const std::vector<NodeId>& dropouts);
 
 }  // namespace crease::tools

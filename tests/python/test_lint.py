@@ -86,6 +86,38 @@ def test_enough_samples(crease, tmp_path):
     assert set(many) < set(few), "training mode is one finding, too few samples another"
 
 
+def dropout(rng, training):
+    """x -> BatchNormalization -> Dropout -> Conv; `training`: the value of training_mode."""
+    nodes = [batchnorm_node("x", "n"), helper.make_node("Dropout", ["n", "ratio", "training"], ["d"], name="drop"),
+             helper.make_node("Conv", ["d", "w"], ["y"])]
+    constants = [tensor("ratio", 0.5), tensor("training", training, bool), tensor("w", rng.normal(size=(2, 3, 1, 1)))]
+    return make_model(nodes, constants + batchnorm_tensors(3, rng), {"x": ["N", 3, 4, 4]}, {"y": ["N", 2, 4, 4]})
+
+
+def test_dropout_in_training_mode(crease, rng, tmp_path):
+    path, fixed = save(dropout(rng, True), tmp_path / "m.onnx"), str(tmp_path / "fixed.onnx")
+    found = {f["code"]: f["node"] for f in lint(crease, path, FINDING)}
+    assert found["training-mode"] == "drop" and set(found) <= {"training-mode", "unfolded"}
+    done = crease.json("lint", path, "--fix", "-o", fixed)
+    assert [(f["code"], f["node"], f["fixed"]) for f in done["findings"]] == [("training-mode", "drop", True)]
+    onnx.checker.check_model(onnx.load(fixed), full_check=True)
+    assert [len(n.input) for n in onnx.load(fixed).graph.node if n.op_type == "Dropout"] == [2]
+    feeds = random_feeds(onnx.load(fixed), rng)
+    assert worst_error(crease.run(fixed, feeds), judge(fixed, feeds)) <= 1e-5
+    assert lint(crease, save(dropout(rng, False), tmp_path / "sound.onnx"), OK) == []
+
+
+def test_a_repaired_node_keeps_its_words(crease, rng, tmp_path):
+    model = conv_bn_relu(rng, bias=False, training_mode=1)
+    for node in model.graph.node:
+        node.doc_string = f"of {node.op_type}"
+        node.metadata_props.add(key="who", value="me")
+    crease("lint", save(model, tmp_path / "m.onnx"), "--fix", "-o", tmp_path / "fixed.onnx")
+    for before, after in zip(model.graph.node, onnx.load(tmp_path / "fixed.onnx").graph.node):
+        assert (after.doc_string, list(after.metadata_props)) == (before.doc_string, list(before.metadata_props))
+        assert (after.op_type, after.name) == (before.op_type, before.name)
+
+
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 def test_what_a_repair_mends_and_shows(crease, rng, tmp_path, bias):
     """A batch-norm in training mode does not fold; in inference mode it does, and makes a bias redundant."""

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from helpers import (BAD_INPUT, MODELS, USAGE, arrays_of, batch_statistics, conv_bn_relu, count, is_training, judge,
-                     make_model, relative_error, save, single_norm, statistics_of, tensor)
+from helpers import (BAD_INPUT, MODELS, USAGE, arrays_of, batch_statistics, batchnorm_node, batchnorm_tensors, conv_bn_relu,
+                     count, is_training, judge, make_model, relative_error, save, single_norm, statistics_of, tensor)
 
 
 @pytest.mark.parametrize("opset", [7, 9, 13, 14, 15, 17])
@@ -48,6 +48,37 @@ def test_training_mode_becomes_inference(crease, rng, tmp_path):
     assert relative_error(judge(tmp_path / "out.onnx", {"x": x})["y"], crease.run(path, {"x": x})["y"]) < 5e-3
     folded = crease.fold(tmp_path / "out.onnx", tmp_path / "folded.onnx")
     assert count(folded, "BatchNormalization") == 0
+
+
+@pytest.mark.parametrize("constant", ["initializer", "node", "identity"])
+@pytest.mark.parametrize("opset", [12, 17])
+def test_dropout_does_not_drop(crease, rng, tmp_path, constant, opset):
+    """Between two batch-norms, as PyTorch exports it in training mode, and behind the last."""
+    flag = numpy_helper.from_array(np.array(True), "training" if constant != "identity" else "stored")
+    nodes = {"initializer": [], "node": [helper.make_node("Constant", [], ["training"], value=flag)],
+             "identity": [helper.make_node("Identity", ["stored"], ["training"])]}[constant]
+    nodes += [batchnorm_node("x", "a", prefix="first"),
+              helper.make_node("Dropout", ["a", "ratio", "training"], ["b", "mask"], name="drop", doc_string="words"),
+              batchnorm_node("b", "c", prefix="second"),
+              helper.make_node("Dropout", ["c", "", "training"], ["y"], name="last")]
+    constants = [*batchnorm_tensors(3, rng, "first"), *batchnorm_tensors(3, rng, "second"), tensor("ratio", 0.5)]
+    model = make_model(nodes, constants + ([flag] if constant != "node" else []), {"x": ["N", 3, 4, 5]},
+                       {"y": ["N", 3, 4, 5]}, opset=opset)
+    x = rng.standard_normal((8, 3, 4, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    path = save(model, tmp_path / "m.onnx")
+    assert crease.json("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")["dropouts"] == 2
+    assert "2 dropouts" in crease("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx").stdout
+    arrays = arrays_of(path)
+    mean, var = statistics_of(tmp_path / "out.onnx")["second_node"]
+    np.testing.assert_allclose(mean, arrays["first_beta"], rtol=1e-4, atol=1e-6)  # of what the first one made
+    np.testing.assert_allclose(var, arrays["first_gamma"] ** 2 * 160 / 159, rtol=1e-4)
+    written = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(written, full_check=True)
+    dropouts = [n for n in written.graph.node if n.op_type == "Dropout"]
+    assert [list(n.input) for n in dropouts] == [["a", "ratio"], ["c"]]
+    assert dropouts[0].doc_string == "words"
+    assert relative_error(crease.run(tmp_path / "out.onnx", {"x": x})["y"], judge(written, {"x": x})["y"]) < 1e-5
 
 
 def test_never_trained_and_broken_statistics(crease, rng, tmp_path):
