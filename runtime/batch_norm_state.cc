@@ -7,6 +7,7 @@
 #include "graph/npz.h"
 #include "graph/onnx/importer.h"
 #include "graph/op.h"
+#include "graph/passes/const_eval.h"
 #include "graph/safetensors.h"
 
 namespace crease {
@@ -116,6 +117,8 @@ Result<void> SaveState(const std::string& path, const std::string& prefix, DType
 
 Result<NodeState> ReadNodeState(const std::string& path, const std::string& node_name) {
   CREASE_ASSIGN_OR_RETURN(const Graph graph, ImportOnnxFile(path));
+  CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, {}, false));
+  ConstEval constants(graph, types);
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
     const bool named = node.name == node_name || (!node.outputs.empty() && node.outputs[0] != kNone &&
@@ -125,7 +128,7 @@ Result<NodeState> ReadNodeState(const std::string& path, const std::string& node
     const std::array targets = {&result.state.weight, &result.state.bias, &result.state.running_mean,
                                 &result.state.running_var};
     for (size_t i = 0; i < targets.size(); ++i) {
-      const Tensor* constant = node.inputs.size() > i + 1 ? graph.constant(node.inputs[i + 1]) : nullptr;
+      const Tensor* constant = node.inputs.size() > i + 1 ? constants.Get(node.inputs[i + 1]) : nullptr;
       if (constant == nullptr || constant->size() == 0) {
         return Error{ErrorCode::kInvalidArgument, std::string(kNames[i]) + " is not constant", graph.Describe(id)};
       }

@@ -24,7 +24,7 @@ struct LintCode {
 };
 inline constexpr LintCode kLintCodes[] = {
     {"training-mode", "a BatchNormalization normalises by the batch's own statistics, or a Dropout drops at random",
-     "set to inference, a BatchNormalization if its stored statistics look trained"},
+     "set to inference, unless stored statistics were never trained"},
     {"few-samples", "batch statistics over fewer than 4 samples a channel", ""},
     {"redundant-bias", "a bias that only a BatchNormalization reads: its mean takes it out again",
      "merged into the mean"},

@@ -26,7 +26,7 @@ std::vector<double> Doubles(const Tensor& tensor) {
   return values;
 }
 
-Result<NormStatistics> ReadNorm(const Graph& graph, NodeId id) {
+Result<NormStatistics> ReadNorm(const Graph& graph, NodeId id, ConstEval& constants) {
   const Node& node = graph.node(id);
   Result<ops::BatchNormAttributes> attributes = ops::ParseBatchNorm(node, graph.info().opset());
   if (!attributes.ok()) {
@@ -48,9 +48,15 @@ Result<NormStatistics> ReadNorm(const Graph& graph, NodeId id) {
   norm.was_training = attributes->training;
   norm.epsilon = static_cast<double>(attributes->epsilon);
   for (const size_t slot : {kMean, kVar}) {
-    const Tensor* constant = slot < node.inputs.size() ? graph.constant(node.inputs[slot]) : nullptr;
-    if (constant == nullptr || constant->rank() != 1) return invalid("its running statistics are not constant");
+    const ValueId stored = slot < node.inputs.size() ? node.inputs[slot] : kNone;
+    const Tensor* constant = constants.Get(stored);
+    if (constant == nullptr) return invalid("its running statistics are not constant");
+    if (constant->rank() != 1 || !IsFloat(constant->dtype())) {
+      return invalid(fmt::format("its running statistics: expected one float a channel, got {} {}",
+                                 Name(constants.dtype(stored)), ToString(constant->shape())));
+    }
     (slot == kMean ? norm.old_mean : norm.old_var) = Doubles(*constant);
+    (slot == kMean ? norm.mean_dtype : norm.var_dtype) = constants.dtype(stored);
   }
   if (norm.old_mean.size() != norm.old_var.size()) return invalid("mean and variance are of different lengths");
   norm.mean = norm.old_mean;
@@ -163,7 +169,7 @@ Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
       builder.AddNode(IsDropout(node) ? InferenceForm(node) : node);
       continue;
     }
-    CREASE_ASSIGN_OR_RETURN(NormStatistics norm, ReadNorm(original, id));
+    CREASE_ASSIGN_OR_RETURN(NormStatistics norm, ReadNorm(original, id, constants));
     AddTrainingForm(builder, node, norm);
     result.data.push_back(node.inputs[0]);
     result.norms.push_back(std::move(norm));
@@ -196,7 +202,7 @@ Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatis
             original.Describe(norm.node)};
       }
       const Tensor wide = Tensor::From<double>({static_cast<int64_t>(values.size())}, std::span<const double>(values));
-      CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(original.constant(node.inputs[slot])->dtype()));
+      CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(slot == kMean ? norm.mean_dtype : norm.var_dtype));
       constants[slot - kMean] = patch.AddConstant(original.value(node.inputs[slot]).name, std::move(narrow));
     }
     if (norm.was_training) {

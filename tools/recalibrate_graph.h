@@ -19,6 +19,7 @@ struct NormStatistics {
   bool was_training = false;  // it normalized by batch statistics
   double epsilon = 0;
   std::vector<double> old_mean, old_var;  // the file's
+  DType mean_dtype = DType::kUndefined, var_dtype = DType::kUndefined;
   std::vector<double> mean, var;
   int64_t batches = 0;
 

@@ -81,6 +81,52 @@ def test_dropout_does_not_drop(crease, rng, tmp_path, constant, opset):
     assert relative_error(crease.run(tmp_path / "out.onnx", {"x": x})["y"], judge(written, {"x": x})["y"]) < 1e-5
 
 
+def constants_behind(kind, model):
+    """The statistics of `model`, which are initializers, computed by nodes."""
+    made = []
+    for node in list(model.graph.node):
+        for slot in (3, 4) if node.op_type == "BatchNormalization" else ():
+            stored, name = node.input[slot], f"{node.name}_{slot}"
+            if kind == "ConstantOfShape":
+                made.append(helper.make_node(kind, ["shape"], [name], value=tensor("", [0.5])))
+            elif kind == "Cast":
+                made += [helper.make_node("Cast", [stored], [f"{name}_half"], to=onnx.TensorProto.FLOAT16),
+                         helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)]
+            elif kind == "Constant":
+                value = next(t for t in model.graph.initializer if t.name == stored)
+                made.append(helper.make_node(kind, [], [name], value=value))
+            else:
+                made.append(helper.make_node(kind, [stored], [name]))
+            node.input[slot] = name
+    nodes = made + list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(tensor("shape", [3], np.int64))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["Identity", "Cast", "Constant", "ConstantOfShape"])
+@pytest.mark.parametrize("training", [0, 1])
+def test_statistics_that_are_computed(crease, rng, tmp_path, kind, training):
+    """Also where two nodes read the same initializers: each gets its own."""
+    extra = {"training_mode": 1} if training else {}
+    nodes = [batchnorm_node("x", "a", **extra), helper.make_node("Mul", ["a", "three"], ["b"]), batchnorm_node("b", "y", **extra)]
+    nodes[2].name = "second"
+    nodes[2].output[1:] = [f"{name}_2" for name in nodes[2].output[1:]]
+    model = make_model(nodes, [*batchnorm_tensors(3, rng), tensor("three", 3)], {"x": ["N", 3, 4, 5]}, {"y": ["N", 3, 4, 5]})
+    gamma, beta = (numpy_helper.to_array(t) for t in model.graph.initializer[:2])
+    x = rng.standard_normal((8, 3, 4, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    crease("recalibrate", save(constants_behind(kind, model), tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o",
+           tmp_path / "out.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "out.onnx"), full_check=True)
+    got = statistics_of(tmp_path / "out.onnx")
+    for (mean, var), want in zip((got["bn_node"], got["second"]), (batch_statistics(x), (3 * beta, 9 * gamma ** 2 * 160 / 159))):
+        assert mean.dtype == var.dtype == np.float32
+        np.testing.assert_allclose(mean, want[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(var, want[1], rtol=1e-4)
+
+
 def test_never_trained_and_broken_statistics(crease, rng, tmp_path):
     model = single_norm(rng)
     for t in model.graph.initializer:

@@ -179,5 +179,35 @@ TEST(BatchNormArrays, StatisticsOfEveryElementAreNoChannels) {
   EXPECT_EQ(norm.error().message, "weight: expected one value a channel, got (2, 1, 2)");
 }
 
+// As exporters write them: one initializer for several parameters, half precision behind a Cast, none at all.
+TEST(BatchNormArrays, ParametersMayBeComputedFromConstants) {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "computed.onnx";
+  GraphBuilder builder;
+  const ValueId x = builder.AddInput("x", TensorType::Of(DType::kFloat32, {2, 2, 1, 2}));
+  const ValueId half =
+      builder.AddConstant("half", Tensor::From<float>({2}, {1.5f, -2}).ConvertedTo(DType::kFloat16).value());
+  const ValueId s = builder.Add("Cast", {half}, "s", {MakeAttr("to", int64_t{1})});
+  const ValueId b = builder.AddConstant("b", Tensor::From<float>({2}, {3, 4}));
+  const ValueId m = builder.Add("Identity", {b}, "m");
+  const ValueId shape = builder.AddConstant("shape", Tensor::From<int64_t>({1}, {2}));
+  const ValueId v =
+      builder.Add("ConstantOfShape", {shape}, "v", {MakeAttr("value", Tensor::From<float>({1}, {0.25f}))});
+  const ValueId given = builder.AddInput("given", TensorType::Of(DType::kFloat32, {2}));
+  builder.AddOutput(builder.Add("BatchNormalization", {x, s, b, m, v}, "node"));
+  builder.AddOutput(builder.Add("BatchNormalization", {x, s, b, m, given}, "of data"));
+  const Graph graph = std::move(builder).Build().value();
+  ASSERT_TRUE(WriteOnnxFile(graph, path).ok());
+  const auto norm = BatchNorm2d::from_onnx_node(path, "node");
+  ASSERT_TRUE(norm.ok()) << norm.error().ToString();
+  EXPECT_EQ(*norm->state("weight"), (std::vector<double>{1.5, -2}));
+  EXPECT_EQ(*norm->state("bias"), (std::vector<double>{3, 4}));
+  EXPECT_EQ(*norm->state("running_mean"), (std::vector<double>{3, 4}));
+  EXPECT_EQ(*norm->state("running_var"), (std::vector<double>{0.25, 0.25}));
+  const auto of_data = BatchNorm2d::from_onnx_node(path, "of data");
+  ASSERT_FALSE(of_data.ok());
+  EXPECT_EQ(of_data.error().message, "running_var is not constant");
+}
+
 }  // namespace
 }  // namespace crease
