@@ -102,7 +102,9 @@ Result<void> RunBatch(const Session::Impl& session, const StatisticsGraph& stati
 }
 
 Result<Report> Recalibrate(const Arguments& arguments, std::optional<double> momentum) {
-  CREASE_ASSIGN_OR_RETURN(const Graph original, ImportOnnxFile(arguments.model));
+  ImportOptions import_options;
+  import_options.allow_unknown_ops = true;  // behind the last batch-norm
+  CREASE_ASSIGN_OR_RETURN(const Graph original, ImportOnnxFile(arguments.model, import_options));
   CREASE_ASSIGN_OR_RETURN(const StatisticsGraph statistics, MakeStatisticsGraph(original));
   Options options;
   options.threads = arguments.threads;

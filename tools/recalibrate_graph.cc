@@ -64,6 +64,22 @@ Result<NormStatistics> ReadNorm(const Graph& graph, NodeId id, ConstEval& consta
   return norm;
 }
 
+// Statistics in the file's type. Errors: one is not finite, or not in that type.
+Result<Tensor> Rounded(const std::vector<double>& values, DType dtype, std::string_view what) {
+  const Tensor wide = Tensor::From<double>({static_cast<int64_t>(values.size())}, std::span<const double>(values));
+  CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(dtype));
+  for (size_t c = 0; c < values.size(); ++c) {
+    if (std::isfinite(narrow.AsDouble(static_cast<int64_t>(c)))) continue;
+    std::string message = fmt::format("the data gave channel {} a {} of {}", c, what, values[c]);
+    if (std::isfinite(values[c])) {
+      message += fmt::format("; the file keeps it as {}, which ends at {}", Name(dtype),
+                             dtype == DType::kFloat16 ? "65504" : "3.4e38");
+    }
+    return Error{ErrorCode::kInvalidArgument, std::move(message), ""};
+  }
+  return narrow;
+}
+
 ValueId AddNamed(GraphBuilder& builder, const std::string& hint) {
   std::string name = hint;
   for (int i = 1; builder.HasValue(name); ++i) name = hint + "_" + std::to_string(i);
@@ -91,6 +107,38 @@ void AddTrainingForm(GraphBuilder& builder, Node node, const NormStatistics& nor
   }
   builder.AddNode(std::move(node));
 }
+
+// What batch-norms depend on, themselves included; not by their statistics, which the run does without.
+class Ancestors {
+ public:
+  explicit Ancestors(const Graph& graph)
+      : nodes_(static_cast<size_t>(graph.node_count()), false),
+        values_(static_cast<size_t>(graph.value_count()), false) {
+    const std::vector<NodeId>& order = graph.topological_order();
+    for (auto id = order.rbegin(); id != order.rend(); ++id) {
+      const Node& node = graph.node(*id);
+      const bool norm = IsNorm(node);
+      if (!norm && !Any(node.outputs)) continue;
+      nodes_[static_cast<size_t>(*id)] = true;
+      Add(std::span(node.inputs).first(norm ? std::min(node.inputs.size(), kMean) : node.inputs.size()));
+      Add(node.captured);
+    }
+  }
+  bool node(NodeId id) const { return nodes_[static_cast<size_t>(id)]; }
+  bool value(ValueId id) const { return values_[static_cast<size_t>(id)]; }
+
+ private:
+  bool Any(const std::vector<ValueId>& ids) const {
+    return std::any_of(ids.begin(), ids.end(), [&](ValueId id) { return id != kNone && value(id); });
+  }
+  void Add(std::span<const ValueId> ids) {
+    for (const ValueId id : ids) {
+      if (id != kNone) values_[static_cast<size_t>(id)] = true;
+    }
+  }
+
+  std::vector<bool> nodes_, values_;
+};
 
 // With any batch, whatever the file fixes. IR 3 lists weights among the inputs.
 Result<void> AddInput(GraphBuilder& builder, const Value& value, int64_t* file_batch) {
@@ -158,13 +206,22 @@ Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {
     const ValueId copy = builder.GetOrAddValue(original.value(id).name);
     builder.value(copy) = original.value(id);
   }
+  const Ancestors needed(original);
   for (const ValueId id : original.inputs()) {
+    if (!needed.value(id)) continue;
     CREASE_RETURN_IF_ERROR(AddInput(builder, original.value(id), &result.file_batch));
   }
   for (NodeId id = 0; id < original.node_count(); ++id) {
     if (!original.alive(id)) continue;
     const Node& node = original.node(id);
     if (DropsAtRandom(node, constants)) result.dropouts.push_back(id);
+    if (!needed.node(id)) continue;
+    if (FindOp(node.domain, node.op_type, original.info().opset()) == nullptr) {
+      return Error{ErrorCode::kUnsupported,
+                   fmt::format("a batch-norm depends on it, and Crease has no such operator (domain '{}', opset {})",
+                               Printable(node.domain), original.info().opset()),
+                   original.Describe(id)};
+    }
     if (!IsNorm(node)) {
       builder.AddNode(IsDropout(node) ? InferenceForm(node) : node);
       continue;
@@ -194,16 +251,14 @@ Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatis
     std::array<ValueId, 2> constants{};
     for (const size_t slot : {kMean, kVar}) {
       const std::vector<double>& values = slot == kMean ? norm.mean : norm.var;
-      for (size_t c = 0; c < values.size(); ++c) {
-        if (std::isfinite(values[c])) continue;
-        return Error{
-            ErrorCode::kInvalidArgument,
-            fmt::format("the data gave channel {} a {} of {}", c, slot == kMean ? "mean" : "variance", values[c]),
-            original.Describe(norm.node)};
+      Result<Tensor> narrow =
+          Rounded(values, slot == kMean ? norm.mean_dtype : norm.var_dtype, slot == kMean ? "mean" : "variance");
+      if (!narrow.ok()) {
+        Error error = std::move(narrow).error();
+        error.where = original.Describe(norm.node);
+        return error;
       }
-      const Tensor wide = Tensor::From<double>({static_cast<int64_t>(values.size())}, std::span<const double>(values));
-      CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(slot == kMean ? norm.mean_dtype : norm.var_dtype));
-      constants[slot - kMean] = patch.AddConstant(original.value(node.inputs[slot]).name, std::move(narrow));
+      constants[slot - kMean] = patch.AddConstant(original.value(node.inputs[slot]).name, std::move(narrow).value());
     }
     if (norm.was_training) {
       Node inference = InferenceForm(node);

@@ -32,9 +32,9 @@ struct NormStatistics {
 };
 
 struct StatisticsGraph {
-  // The original with every BatchNormalization normalizing by its batch, and no Dropout that drops; its
-  // outputs are the batch's mean and biased variance of norms[0], norms[1], ... in turn. A first axis that
-  // the file fixed is free.
+  // What the original's batch-norms depend on, with every BatchNormalization normalizing by its batch, and no
+  // Dropout that drops; its outputs are the batch's mean and biased variance of norms[0], norms[1], ... in turn. A
+  // first axis that the file fixed is free.
   Graph graph;
   std::vector<NormStatistics> norms;
   std::vector<ValueId> data;           // what norms[i] normalizes
@@ -42,7 +42,8 @@ struct StatisticsGraph {
   int64_t file_batch = Dim::kUnknown;  // the inputs' first axis, where the file fixes it
 };
 // Errors: no BatchNormalization; statistics that are not constant; a node's running statistics are used
-// elsewhere, which the inference form cannot give; inputs without a batch, or fixed to different ones.
+// elsewhere, which the inference form cannot give; an unknown operator before a node; inputs without a batch, or fixed
+// to different ones.
 Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original);
 
 // The original with the new statistics, every BatchNormalization and the given Dropouts in their inference form.

@@ -209,6 +209,68 @@ def test_bad_data_is_refused(crease, rng, tmp_path):
                                       tmp_path / "out.onnx", expect=BAD_INPUT).stderr
 
 
+@pytest.mark.parametrize("spread, fits", [(200, True), (400, False)])
+def test_statistics_that_overflow_their_type(crease, rng, tmp_path, spread, fits):
+    half = onnx.TensorProto.FLOAT16
+    model = single_norm(rng)
+    for info in (model.graph.input[0], model.graph.output[0]):
+        info.type.tensor_type.elem_type = half
+    for t in model.graph.initializer:
+        t.CopyFrom(tensor(t.name, numpy_helper.to_array(t), np.float16))
+    x = rng.standard_normal((32, 3, 4, 5)) * np.array([1, spread, 1]).reshape(3, 1, 1)
+    np.savez(tmp_path / "x.npz", x=x.astype(np.float16))
+    done = crease("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx",
+                  expect=None)
+    assert (done.returncode, (tmp_path / "out.onnx").exists()) == (0 if fits else BAD_INPUT, fits)
+    for word in () if fits else ("bn_node", "channel 1", "variance of 1", "float16", "65504"):
+        assert word in done.stderr
+
+
+def behind(rng, case):
+    """A network in which a batch-norm does not depend on what no one knows, what is fed besides, or what needs batch 1."""
+    nodes = [batchnorm_node("x", "t")]
+    inputs, constants = {"x": [1, 3, 4, 5]}, batchnorm_tensors(3, rng)
+    if case == "unknown":
+        nodes += [helper.make_node("Unheard", ["t"], ["y"], domain="of")]
+    elif case == "scalar":
+        nodes += [helper.make_node("Mul", ["t", "k"], ["y"])]
+        inputs["k"] = []
+    elif case == "reshape":
+        nodes += [helper.make_node("Reshape", ["t", "shape"], ["y"])]
+        constants.append(tensor("shape", [1, 60], np.int64))
+    else:
+        nodes = [helper.make_node("Identity", ["k"], ["z"]), *nodes, helper.make_node("Identity", ["t"], ["y"])]
+        inputs["k"] = [5, 7]
+    model = make_model(nodes, constants, inputs, {"y": ["a"] if case == "reshape" else [1, 3, 4, 5]})
+    model.opset_import.append(helper.make_opsetid("of", 1))
+    return model
+
+
+@pytest.mark.parametrize("case", ["unknown", "scalar", "reshape", "apart"])
+def test_only_what_batch_norms_depend_on_counts(crease, rng, tmp_path, case):
+    model = behind(rng, case)
+    x = rng.standard_normal((64, 3, 4, 5)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    report = crease.json("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o",
+                         tmp_path / "out.onnx")
+    assert (report["batches"], report["batch_size"]) == (2, 32)
+    np.testing.assert_allclose(statistics_of(tmp_path / "out.onnx")["bn_node"][0],
+                               np.mean([batch_statistics(x[i:i + 32])[0] for i in (0, 32)], 0), rtol=1e-5, atol=1e-6)
+    written = onnx.load(tmp_path / "out.onnx")
+    assert [n.op_type for n in written.graph.node] == [n.op_type for n in model.graph.node]
+    assert list(written.graph.input) == list(model.graph.input)
+
+
+def test_an_unknown_operator_before_a_batch_norm(crease, rng, tmp_path):
+    model = make_model([helper.make_node("Unheard", ["x"], ["t"], name="odd", domain="of"), batchnorm_node("t", "y")],
+                       batchnorm_tensors(3, rng), {"x": ["N", 3, 4, 5]}, {"y": ["N", 3, 4, 5]})
+    model.opset_import.append(helper.make_opsetid("of", 1))
+    np.savez(tmp_path / "x.npz", x=np.zeros((32, 3, 4, 5), np.float32))
+    done = crease("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx",
+                  expect=BAD_INPUT)
+    assert "Unheard 'odd'" in done.stderr and "a batch-norm depends on it" in done.stderr
+
+
 def test_images_of_bytes_are_normalized(crease, rng, tmp_path):
     path = save(single_norm(rng), tmp_path / "m.onnx")
     images = rng.integers(0, 256, (8, 3, 4, 5)).astype(np.uint8)
