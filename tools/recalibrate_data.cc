@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 
@@ -71,9 +72,22 @@ Result<Tensor> NormalizeImages(const Tensor& images, const std::vector<double>& 
   return result;
 }
 
+// In the type that the network wants. Errors: an element that it does not hold.
+Result<Tensor> Converted(const Tensor& given, DType dtype) {
+  CREASE_ASSIGN_OR_RETURN(Tensor result, given.ConvertedTo(dtype));
+  for (int64_t i = 0; dtype != given.dtype() && i < given.size(); ++i) {
+    const double from = given.AsDouble(i), to = result.AsDouble(i);
+    if (IsFloat(dtype) ? std::isfinite(to) || !std::isfinite(from) : to == from) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{} in row {} does not fit {}", from, i / (given.size() / given.dim(0)), Name(dtype)), ""};
+  }
+  return result;
+}
+
 Result<std::vector<std::string>> FilesOf(const std::string& path) {
   const auto known = [](const fs::path& file) { return file.extension() == ".npz" || file.extension() == ".npy"; };
   std::error_code error;
+  if (!fs::exists(path, error)) return DataError(path, "no such file or folder");
   if (!fs::is_directory(path, error)) {
     if (!known(path)) return DataError(path, "expected a .npz or .npy file, or a folder of these");
     return std::vector<std::string>{path};
@@ -104,7 +118,11 @@ Result<Tensor> BatchReader::Prepare(const std::string& file, const NamedTensors&
     return DataError(file, fmt::format("array for input '{}': expected rows of {} (-1: any), found {}",
                                        Printable(spec.name), ToString(spec.shape), ToString(given->shape())));
   }
-  if (IsFloat(given->dtype()) == IsFloat(spec.dtype)) return given->ConvertedTo(spec.dtype);
+  if (IsFloat(given->dtype()) == IsFloat(spec.dtype)) {
+    Result<Tensor> converted = Converted(*given, spec.dtype);
+    if (converted.ok()) return converted;
+    return DataError(file, fmt::format("array for input '{}': {}", Printable(spec.name), converted.error().message));
+  }
   const std::vector<double> mean = options_.mean.empty() ? Values(Find(arrays, "mean")) : options_.mean;
   const std::vector<double> std = options_.std.empty() ? Values(Find(arrays, "std")) : options_.std;
   const auto channels = static_cast<size_t>(given->rank() > 1 ? given->dim(1) : 1);

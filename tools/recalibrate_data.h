@@ -25,11 +25,14 @@ class BatchReader {
   // `inputs`: what the network wants; the first axis is the batch.
   static Result<BatchReader> Open(const DataOptions& options, const std::vector<TensorSpec>& inputs);
 
+  const std::vector<std::string>& files() const { return files_; }
+
   // What Next(1) would give, its shapes only; none at the end.
   Result<std::vector<Shape>> NextShapes();
 
   // Up to `rows` rows, in the inputs' order, joined across files; fewer only at the end, none then. Errors name the
-  // file and the array: no array for an input, another shape, dtype, or row count.
+  // file and the array: no array for an input, another shape, dtype, or row count; an element that the input's dtype
+  // does not hold.
   Result<std::vector<Tensor>> Next(int64_t rows);
 
  private:

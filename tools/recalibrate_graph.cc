@@ -70,7 +70,8 @@ Result<Tensor> Rounded(const std::vector<double>& values, DType dtype, std::stri
   CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(dtype));
   for (size_t c = 0; c < values.size(); ++c) {
     if (std::isfinite(narrow.AsDouble(static_cast<int64_t>(c)))) continue;
-    std::string message = fmt::format("the data gave channel {} a {} of {}", c, what, values[c]);
+    std::string message = fmt::format("the data gave channel {} a {} of {}", c, what,
+                                      std::isnan(values[c]) ? std::abs(values[c]) : values[c]);
     if (std::isfinite(values[c])) {
       message += fmt::format("; the file keeps it as {}, which ends at {}", Name(dtype),
                              dtype == DType::kFloat16 ? "65504" : "3.4e38");

@@ -199,11 +199,14 @@ def test_bad_data_is_refused(crease, rng, tmp_path):
     assert "expected an array 'x'" in message(a=x, b=x)
     assert "(4, 2, 4, 5)" in message(x=x[:, :2])
     assert "found uint8" in message(x=x.astype(np.uint8))
-    assert "a mean of" in message(x=np.where(x > 1, np.nan, x).astype(np.float32))
+    assert "a mean of nan" in message(x=np.where(x > 1, np.nan, x).astype(np.float32))
     assert "no data" in message(x=x[:0])
     assert "--momentum" in message("--momentum", "2", expect=USAGE, x=x)
-    assert "expected a .npz or .npy" in crease("recalibrate", path, "--data", "x.txt", "-o", tmp_path / "out.onnx",
-                                               expect=BAD_INPUT).stderr
+    (tmp_path / "x.txt").write_text("no arrays")
+    for data, words in (("x.txt", "expected a .npz or .npy"), ("none.npz", "no such file"), ("none.txt", "no such file")):
+        done = crease("recalibrate", path, "--data", tmp_path / data, "-o", tmp_path / "out.onnx", expect=BAD_INPUT)
+        assert words in done.stderr and data in done.stderr
+    assert "in row 2 does not fit float32" in message(x=x * np.array([1, 1, 1e300, 1]).reshape(4, 1, 1, 1))
     relu = make_model([helper.make_node("Relu", ["x"], ["y"])], [], {"x": ["N", 3]}, {"y": ["N", 3]})
     assert "before folding" in crease("recalibrate", save(relu, tmp_path / "relu.onnx"), "--data", tmp_path / "x.npz", "-o",
                                       tmp_path / "out.onnx", expect=BAD_INPUT).stderr
@@ -285,6 +288,22 @@ def test_images_of_bytes_are_normalized(crease, rng, tmp_path):
         got_mean, got_var = statistics_of(tmp_path / f"{name}.onnx")["bn_node"]
         np.testing.assert_allclose(got_mean, want_mean, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got_var, want_var, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype, value, given, fits", [
+    ("uint8", 355, np.int64, False), ("uint8", -1, np.int64, False), ("uint8", 255, np.int64, True),
+    ("int64", 2 ** 63, np.uint64, False), ("int64", 2 ** 40, np.uint64, True), ("int32", 2 ** 32 + 1, np.int64, False),
+    ("bool", 2, np.uint8, False), ("bool", 1, np.uint8, True)])
+def test_integers_that_do_not_fit_are_refused(crease, rng, tmp_path, dtype, value, given, fits):
+    model = make_model([helper.make_node("Cast", ["x"], ["c"], to=onnx.TensorProto.FLOAT), batchnorm_node("c", "y")],
+                       batchnorm_tensors(3, rng), {"x": ["N", 3, 4, 5]}, {"y": ["N", 3, 4, 5]})
+    model.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x = np.ones((4, 3, 4, 5), given)
+    x[3, 2, 1, 0] = value
+    np.savez(tmp_path / "x.npz", x=x)
+    done = crease("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx",
+                  expect=0 if fits else BAD_INPUT)
+    assert fits or (f"in row 3 does not fit {dtype}" in done.stderr and "input 'x'" in done.stderr)
 
 
 # --- a real network --------------------------------------------------------------------------------------------------
