@@ -8,6 +8,8 @@
 #include <mutex>
 #include <utility>
 
+#include "kernels/across_forks.h"
+
 namespace crease {
 namespace {
 
@@ -30,10 +32,13 @@ std::shared_ptr<std::byte> Allocate(size_t bytes) {
 
 // The chunk that small blocks come from now. It holds no chunk alive that nobody uses.
 struct OpenChunk {
-  std::mutex mutex;
   std::weak_ptr<std::byte> memory;
   size_t used = 0;
 };
+constinit std::mutex open_mutex;
+[[maybe_unused]] const bool open_is_held = HoldAcrossForks<open_mutex>();
+// Never destroyed: sessions with static storage duration may outlive it otherwise.
+OpenChunk* open_chunk = nullptr;
 
 }  // namespace
 
@@ -43,17 +48,17 @@ std::shared_ptr<void> AllocateWeights(size_t bytes) {
   return Allocate(bytes);  // blocks of their own, so that reads past the end are seen
 #endif
   if (bytes >= kHugePage) return Allocate(bytes);
-  static OpenChunk* const open = new OpenChunk;  // never destroyed: static sessions may outlive it otherwise
-  const std::lock_guard<std::mutex> lock(open->mutex);
-  std::shared_ptr<std::byte> chunk = open->memory.lock();
-  if (chunk == nullptr || kChunk - open->used < bytes) {
+  const std::lock_guard<std::mutex> lock(open_mutex);
+  if (open_chunk == nullptr) open_chunk = new OpenChunk;
+  std::shared_ptr<std::byte> chunk = open_chunk->memory.lock();
+  if (chunk == nullptr || kChunk - open_chunk->used < bytes) {
     chunk = Allocate(kChunk);
     if (chunk == nullptr) return nullptr;
-    open->memory = chunk;
-    open->used = 0;
+    open_chunk->memory = chunk;
+    open_chunk->used = 0;
   }
-  std::byte* block = chunk.get() + open->used;
-  open->used += bytes;
+  std::byte* block = chunk.get() + open_chunk->used;
+  open_chunk->used += bytes;
   return {std::move(chunk), block};
 }
 

@@ -14,6 +14,8 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels/across_forks.h"
+
 namespace crease {
 namespace {
 
@@ -31,6 +33,18 @@ constexpr std::chrono::milliseconds kCalm{50};
 constexpr int kPausesPerLook = 32;
 
 std::atomic<uint64_t> fork_generation{0};
+[[maybe_unused]] const bool forks_are_counted =
+    pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); }) == 0;
+
+// The pools of Shared().
+struct Registry {
+  std::map<int, std::weak_ptr<ThreadPool>> pools;
+  uint64_t generation = 0;
+};
+constinit std::mutex registry_mutex;
+[[maybe_unused]] const bool registry_is_held = HoldAcrossForks<registry_mutex>();
+// Never destroyed: sessions with static storage duration may outlive it otherwise.
+Registry* registry = nullptr;
 
 // What the current thread is doing, for nested loops and for requests.
 thread_local bool in_loop = false;
@@ -41,12 +55,6 @@ class InLoop {
   InLoop() { in_loop = true; }
   ~InLoop() { in_loop = false; }
 };
-
-void CountForks() {
-  static std::once_flag once;
-  std::call_once(
-      once, [] { pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1, std::memory_order_relaxed); }); });
-}
 
 void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -72,7 +80,6 @@ bool Spin(std::chrono::microseconds time, const Done& done) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  CountForks();
   fork_generation_ = fork_generation.load(std::memory_order_relaxed);
   claims_ = std::make_unique<Claim[]>(static_cast<size_t>(std::max(threads, 1)));
   // Workers read only the members above threads_, and their own number, so they may start while it
@@ -103,14 +110,8 @@ ThreadPool::~ThreadPool() {
 }
 
 std::shared_ptr<ThreadPool> ThreadPool::Shared(int threads) {
-  struct Registry {
-    std::mutex mutex;
-    std::map<int, std::weak_ptr<ThreadPool>> pools;
-    uint64_t generation = 0;
-  };
-  // Never destroyed: sessions with static storage duration may outlive it otherwise.
-  static Registry* const registry = new Registry;
-  const std::lock_guard<std::mutex> lock(registry->mutex);
+  const std::lock_guard<std::mutex> lock(registry_mutex);
+  if (registry == nullptr) registry = new Registry;
   const uint64_t generation = fork_generation.load(std::memory_order_relaxed);
   if (generation != registry->generation) {  // a forked child starts pools of its own
     registry->pools.clear();

@@ -33,7 +33,8 @@ class ThreadPool final : public Executor {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // One pool for a thread count, shared by all sessions that ask for it, alive as long as one does.
+  // One pool for a thread count, shared by all sessions that ask for it, alive as long as one does. A forked child has
+  // pools of its own, and need not fear that another thread was in here.
   static std::shared_ptr<ThreadPool> Shared(int threads);
 
   int workers() const override { return static_cast<int>(threads_.size()) + 1; }

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/forks.h"
+
 namespace crease {
 namespace {
 
@@ -64,6 +66,13 @@ TEST(AllocateWeights, ThreadsGetDifferentBlocks) {
       EXPECT_EQ(bytes[kBytes - 1], t + 1);
     }
   }
+}
+
+TEST(AllocateWeights, ForkedChildGetsBlocksWhateverOtherThreadsDid) {
+  test::ExpectChildrenCan([] {
+    const std::shared_ptr<void> chunk = AllocateWeights(64);  // holds it for the others
+    for (int i = 0; i < 1000; ++i) static_cast<void>(AllocateWeights(64));
+  });
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "runtime/cpu_count.h"
+#include "tests/support/forks.h"
 #include "tests/support/temporary_folder.h"
 
 namespace crease {
@@ -163,6 +164,10 @@ TEST(ThreadPool, ForkedChildRunsSerially) {
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
   ExpectPartition(pool, 10);
+}
+
+TEST(ThreadPool, ForkedChildMakesPoolsWhateverOtherThreadsDid) {
+  test::ExpectChildrenCan([] { static_cast<void>(ThreadPool::Shared(2)); });
 }
 
 TEST(HostExecutorAdapter, PartitionsOnTheHostsThreads) {
