@@ -233,11 +233,13 @@ Result<void> Session::Impl::BindOutputs(const Planned& planned, CallContext& con
     }
   }
   for (size_t i = 0; i < outputs_.size(); ++i) {
-    void* data = nullptr;
+    const Output* found = nullptr;
     for (const Output& output : outputs) {
-      if (output.name == outputs_[i].name) data = output.data;
+      if (output.name != outputs_[i].name) continue;
+      if (found) return Wrong("given twice", output.name);
+      found = &output;
     }
-    context.BindOutput(i, data);
+    context.BindOutput(i, found ? found->data : nullptr);
   }
   return {};
 }

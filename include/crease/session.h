@@ -83,10 +83,11 @@ class Session {
   Result<std::vector<Shape>> output_shapes(std::span<const Shape> input_shapes) const;
 
   // Runs the network. Inputs and outputs by name, in any order; every input must be given, outputs
-  // that are not wanted may be left out. The first call for new shapes plans and allocates; later ones allocate
-  // nothing but in layers that `crease inspect` shows on "onednn" (small blocks, freed at once) or "reference".
-  // Same input, same bits, at any thread count (with the same choice of kernels: a tuning file is made for
-  // one count), but for layers on "onednn", which is blocked for a count: those may differ in their last bits.
+  // that are not wanted may be left out, and none may be given twice. The first call for new shapes plans and
+  // allocates; later ones allocate nothing but in layers that `crease inspect` shows on "onednn" (small blocks, freed
+  // at once) or "reference". Same input, same bits, at any thread count (with the same choice of kernels: a tuning file
+  // is made for one count), but for layers on "onednn", which is blocked for a count: those may differ in their last
+  // bits.
   Result<void> run(std::span<const Input> inputs, std::span<const Output> outputs) const;
 
   // Per-node times since loading; empty unless Options::profile.

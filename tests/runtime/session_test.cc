@@ -218,6 +218,10 @@ TEST(Session, WrongCallsAreErrorsThatNameTheTensor) {
   EXPECT_NE(run({"x", DType::kFloat32, {1, 3, 17, 15}, odd}, good_out).find("aligned"), std::string::npos);
   EXPECT_NE(run(good_in, {"nothing", DType::kFloat32, {1, 10}, y.data()}).find("'nothing'"), std::string::npos);
   EXPECT_NE(run(good_in, {output, DType::kFloat32, {2, 10}, y.data()}).find("(1, 10)"), std::string::npos);
+  const Input twice_in[] = {good_in, good_in};
+  const Output twice_out[] = {good_out, good_out};
+  EXPECT_EQ(impl->Run(twice_in, {&good_out, 1}).error().ToString(), "tensor 'x': given twice");
+  EXPECT_EQ(impl->Run({&good_in, 1}, twice_out).error().ToString(), "tensor '" + output + "': given twice");
   EXPECT_EQ(run(good_in, good_out), "");           // and the session still works
   EXPECT_TRUE(impl->Run({&good_in, 1}, {}).ok());  // outputs may be left out
 }
