@@ -42,11 +42,17 @@ bool IsContinuation(unsigned char c) { return (c & 0xC0) == 0x80; }
 size_t Utf8Length(std::string_view text, size_t i) {
   const auto lead = static_cast<unsigned char>(text[i]);
   const size_t length = lead < 0x80 ? 1 : (lead >> 5) == 6 ? 2 : (lead >> 4) == 14 ? 3 : (lead >> 3) == 30 ? 4 : 0;
-  if (length == 0 || i + length > text.size() || lead == 0xC0 || lead == 0xC1) return 0;
+  if (length <= 1) return length;
+  if (i + length > text.size()) return 0;
+  uint32_t code = lead & (0x7Fu >> length);
   for (size_t k = 1; k < length; ++k) {
-    if (!IsContinuation(static_cast<unsigned char>(text[i + k]))) return 0;
+    const auto next = static_cast<unsigned char>(text[i + k]);
+    if (!IsContinuation(next)) return 0;
+    code = code << 6 | (next & 0x3Fu);
   }
-  return length;
+  const uint32_t least = length == 2 ? 0x80 : length == 3 ? 0x800 : 0x10000;
+  const bool surrogate = code >= 0xD800 && code < 0xE000;
+  return code < least || code > 0x10FFFF || surrogate ? 0 : length;
 }
 
 }  // namespace
@@ -269,6 +275,15 @@ Result<void> Validate(const Graph& graph) {
     if (!made[static_cast<size_t>(id)]) return invalid("graph output " + name_of(id) + " is made by nothing", "");
   }
   return {};
+}
+
+bool IsUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = Utf8Length(text, i);
+    if (length == 0) return false;
+    i += length;
+  }
+  return true;
 }
 
 std::string Printable(std::string_view name) {

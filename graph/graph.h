@@ -185,6 +185,8 @@ class GraphBuilder {
 // Structure only: every value has one origin, every use exists, no cycle. O(nodes + edges).
 Result<void> Validate(const Graph& graph);
 
+bool IsUtf8(std::string_view text);
+
 // A name for messages: control characters and invalid UTF-8 escaped, cut past 200 bytes.
 std::string Printable(std::string_view name);
 

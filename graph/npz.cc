@@ -184,8 +184,11 @@ bool WriteEntry(zipFile zip, const std::string& name, const Tensor& tensor) {
   const std::string header = HeaderBytes(tensor);
   const zip_fileinfo info = {};  // time stamp 0: the same arrays give the same bytes
   const int zip64 = tensor.byte_size() + header.size() >= 0xFFFFFFFFu ? 1 : 0;
-  if (zipOpenNewFileInZip64(zip, (name + ".npy").c_str(), &info, nullptr, 0, nullptr, 0, nullptr, 0, 0, zip64) !=
-      ZIP_OK) {
+  // Python takes names for code page 437 without the flag, and refuses the archive if it is set on other bytes.
+  constexpr uLong kNameIsUtf8 = 1 << 11;
+  if (zipOpenNewFileInZip4_64(zip, (name + ".npy").c_str(), &info, nullptr, 0, nullptr, 0, nullptr, 0, 0, 0, -MAX_WBITS,
+                              DEF_MEM_LEVEL, Z_DEFAULT_STRATEGY, nullptr, 0, 0, IsUtf8(name) ? kNameIsUtf8 : 0,
+                              zip64) != ZIP_OK) {
     return false;
   }
   bool good = zipWriteInFileInZip(zip, header.data(), static_cast<unsigned>(header.size())) == ZIP_OK;
@@ -225,13 +228,22 @@ Result<NamedTensors> ReadNpz(const std::string& path, const NpzOptions& options)
   if (zip == nullptr) return Bad("not a .npz file (no zip archive)", Printable(path));
   for (int at = unzGoToFirstFile(zip.get()); at == UNZ_OK; at = unzGoToNextFile(zip.get())) {
     char buffer[1024];
-    if (unzGetCurrentFileInfo64(zip.get(), nullptr, buffer, sizeof(buffer), nullptr, 0, nullptr, 0) != UNZ_OK ||
-        unzOpenCurrentFile(zip.get()) != UNZ_OK) {
-      return Bad("the archive is damaged", Printable(path));
+    unz_file_info64 info = {};
+    const Error damaged = Bad("the archive is damaged", Printable(path));
+    if (unzGetCurrentFileInfo64(zip.get(), &info, buffer, sizeof(buffer), nullptr, 0, nullptr, 0) != UNZ_OK) {
+      return damaged;
     }
     buffer[sizeof(buffer) - 1] = '\0';
     std::string name(buffer);
     if (name.ends_with(".npy")) name.resize(name.size() - 4);
+    if (options.wanted && !options.wanted(name)) continue;
+    const std::string where = Printable(path) + ": " + Printable(name);
+    if (info.compression_method != 0 && info.compression_method != Z_DEFLATED) {
+      return Bad(
+          "compressed by method " + std::to_string(info.compression_method) + ", expected stored (0) or deflated (8)",
+          where);
+    }
+    if (unzOpenCurrentFile(zip.get()) != UNZ_OK) return damaged;
     const auto read = [&](void* dst, size_t count) {
       auto* out = static_cast<std::byte*>(dst);
       while (count > 0) {
@@ -243,9 +255,9 @@ Result<NamedTensors> ReadNpz(const std::string& path, const NpzOptions& options)
       }
       return true;
     };
-    CREASE_ASSIGN_OR_RETURN(Tensor tensor, ReadArray(read, options, Printable(path) + ": " + Printable(name)));
+    CREASE_ASSIGN_OR_RETURN(Tensor tensor, ReadArray(read, options, where));
     if (unzCloseCurrentFile(zip.get()) != UNZ_OK) {
-      return Bad("the checksum does not match the data", Printable(path) + ": " + Printable(name));
+      return Bad("the checksum does not match the data", where);
     }
     tensors.emplace_back(std::move(name), std::move(tensor));
   }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "graph/atomic_file.h"
+#include "graph/graph.h"
 
 namespace crease {
 namespace {
@@ -137,6 +138,7 @@ Error Bad(std::string message, const std::string& where) {
 
 struct Entry {
   DType dtype = DType::kUndefined;
+  std::string dtype_name;
   Shape shape;
   std::vector<int64_t> offsets;
 };
@@ -150,6 +152,7 @@ std::optional<Entry> ReadEntry(Json& json) {
     if (*key == "dtype") {
       const auto name = json.String();
       if (!name) return std::nullopt;
+      entry.dtype_name = *name;
       for (const DTypeName& known : kDTypes) {
         if (known.name == *name) entry.dtype = known.dtype;
       }
@@ -166,7 +169,8 @@ std::optional<Entry> ReadEntry(Json& json) {
 
 Result<Tensor> ReadTensor(std::ifstream& file, int64_t data_start, int64_t data_size, const Entry& entry,
                           const NpzOptions& options, const std::string& where) {
-  if (entry.dtype == DType::kUndefined) return Bad("a dtype that Crease has not", where);
+  if (entry.dtype == DType::kUndefined)
+    return Bad("dtype '" + Printable(entry.dtype_name) + "' is not supported", where);
   CREASE_ASSIGN_OR_RETURN(const int64_t count, ElementCount(entry.shape));
   const auto size = static_cast<int64_t>(ByteSize(entry.dtype));
   if (entry.offsets.size() != 2 || entry.offsets[0] < 0 || entry.offsets[0] > entry.offsets[1] ||
@@ -233,6 +237,7 @@ Result<NamedTensors> ReadSafetensors(const std::string& path, const NpzOptions& 
     }
     const auto entry = ReadEntry(json);
     if (!entry) return bad_header;
+    if (options.wanted && !options.wanted(*name)) continue;
     CREASE_ASSIGN_OR_RETURN(Tensor tensor,
                             ReadTensor(file, data_start, file_size - data_start, *entry, options, path + ": " + *name));
     tensors.emplace_back(*name, std::move(tensor));

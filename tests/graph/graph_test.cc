@@ -213,7 +213,21 @@ TEST(Printable, EscapesControlAndInvalidUtf8) {
   EXPECT_EQ(Printable("größe"), "größe");
   EXPECT_EQ(Printable(std::string_view("a\0b\n\x7F", 5)), "a\\x00b\\x0a\\x7f");
   EXPECT_EQ(Printable("\xFF\xC0\x80"), "\\xff\\xc0\\x80");
+  EXPECT_EQ(Printable("\xED\xA0\x80"), "\\xed\\xa0\\x80");  // half a surrogate pair
   EXPECT_LT(Printable(std::string(100'000, 'x')).size(), 300u);
+}
+
+TEST(IsUtf8, KnowsTheRangesOfEveryLength) {
+  for (const std::string valid :
+       {"", "a", "\x7F", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF",
+        "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "größe 漢字 🎉"}) {
+    EXPECT_TRUE(IsUtf8(valid)) << Printable(valid);
+  }
+  for (const std::string invalid :
+       {"\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+        "\xF8\x88\x80\x80\x80", "a\xC3", "\xC3(", "\xE6\xBC"}) {
+    EXPECT_FALSE(IsUtf8(invalid)) << Printable(invalid);
+  }
 }
 
 }  // namespace

@@ -21,6 +21,10 @@ class Npz : public testing::Test {
     bytes += {static_cast<char>(header.size()), '\0'};
     return folder_.Write(name, bytes + header + data);
   }
+  static std::string Content(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
   test::TemporaryFolder folder_;
 };
 
@@ -50,6 +54,22 @@ TEST_F(Npz, RoundTripsEveryShapeKind) {
   }
 }
 
+TEST_F(Npz, NamesAreMarkedAsUtf8WhereTheyAreThat) {
+  for (const std::string name : {"plain", "é", "漢字/x", "\xE9"}) {
+    const std::string path = folder_ / "name.npz";
+    ASSERT_TRUE(WriteNpz(path, {{name, Tensor::Scalar(1.0f)}}).ok());
+    const Result<NamedTensors> read = ReadNpz(path);
+    ASSERT_TRUE(read.ok()) << read.error().ToString();
+    EXPECT_EQ((*read)[0].first, name);
+    const std::string whole = Content(path);
+    const size_t central = whole.rfind("PK\1\2");
+    ASSERT_NE(central, std::string::npos);
+    const bool utf8 = name != "\xE9";
+    EXPECT_EQ((whole[7] & 8) != 0, utf8) << name;  // bit 11 of the flags
+    EXPECT_EQ((whole[central + 9] & 8) != 0, utf8) << name;
+  }
+}
+
 TEST_F(Npz, NpyRoundTripsAndHeaderIsAligned) {
   const std::string path = folder_ / "one.npy";
   const Tensor tensor = Tensor::From<float>({2, 2}, {1, 2, 3, 4});
@@ -72,8 +92,7 @@ TEST_F(Npz, ReadsFortranOrder) {
 TEST_F(Npz, RefusesEveryTruncation) {
   const std::string path = folder_ / "whole.npy";
   ASSERT_TRUE(WriteNpy(path, Tensor::From<float>({3}, {1, 2, 3})).ok());
-  std::ifstream file(path, std::ios::binary);
-  const std::string whole((std::istreambuf_iterator<char>(file)), {});
+  const std::string whole = Content(path);
   for (size_t length = 0; length < whole.size(); ++length) {
     const std::string cut = folder_.Write("cut.npy", whole.substr(0, length));
     EXPECT_FALSE(ReadNpy(cut).ok()) << length;
@@ -95,6 +114,30 @@ TEST_F(Npz, RefusesOtherDTypesByName) {
     EXPECT_EQ(read.error().message,
               "dtype " + dtype + " is not supported: use little-endian floats, integers or bools");
   }
+}
+
+TEST_F(Npz, ReadsWhatIsWanted) {
+  const std::string path = folder_ / "some.npz";
+  ASSERT_TRUE(
+      WriteNpz(path, {{"a", Tensor::Scalar(1.0f)}, {"b", Tensor::Scalar(2.0f)}, {"c", Tensor::Scalar(3.0f)}}).ok());
+  NpzOptions options;
+  options.wanted = [](std::string_view name) { return name == "b"; };
+  const Result<NamedTensors> read = ReadNpz(path, options);
+  ASSERT_TRUE(read.ok()) << read.error().ToString();
+  ASSERT_EQ(read->size(), 1u);
+  EXPECT_EQ((*read)[0].first, "b");
+  ExpectSame((*read)[0].second, Tensor::Scalar(2.0f));
+}
+
+TEST_F(Npz, NamesACompressionThatItHasNot) {
+  const std::string path = folder_ / "whole.npz";
+  ASSERT_TRUE(WriteNpz(path, {{"a", Tensor::Scalar(1.0f)}}).ok());
+  std::string whole = Content(path);
+  whole[8] = whole[whole.rfind("PK\1\2") + 10] = 12;  // bzip2
+  const Result<NamedTensors> read = ReadNpz(folder_.Write("bzip2.npz", whole));
+  ASSERT_FALSE(read.ok());
+  EXPECT_EQ(read.error().message, "compressed by method 12, expected stored (0) or deflated (8)");
+  EXPECT_TRUE(read.error().where.ends_with("bzip2.npz: a")) << read.error().where;
 }
 
 TEST_F(Npz, NamesTheFileThatIsMissingOrNoArchive) {

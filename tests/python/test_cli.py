@@ -121,6 +121,14 @@ def test_npy_input(crease, tmp_path):
         assert worst_error({"logits": out["logits"]}, judge(MODEL, {"image": image})) <= 1e-5
 
 
+def test_npz_names_beyond_ascii(crease, rng, tmp_path):
+    model = make_model([onnx.helper.make_node("Relu", ["größe"], ["é"]), onnx.helper.make_node("Neg", ["größe"], ["漢字"])], [],
+                       {"größe": (2, 3)}, {"é": (2, 3), "漢字": (2, 3)})
+    x = rng.normal(size=(2, 3)).astype(np.float32)
+    out = crease.run(save(model, tmp_path / "model.onnx"), {"größe": x})
+    assert set(out) == {"é", "漢字"} and np.array_equal(out["é"], np.maximum(x, 0)) and np.array_equal(out["漢字"], -x)
+
+
 @pytest.mark.parametrize("variant", ["compressed", "fortran", "big-endian"])
 def test_npz_variants(crease, tmp_path, variant):
     with np.load(TEST) as data:
