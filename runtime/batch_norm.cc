@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -229,7 +230,8 @@ Result<void> BatchNorm::Impl::CheckVariance() const {
 }
 
 RunningStatistics BatchNorm::Impl::NextRunning() {
-  const double factor = options.momentum ? *options.momentum : 1.0 / static_cast<double>(state.num_batches_tracked + 1);
+  const double factor =
+      options.momentum ? *options.momentum : 1.0 / (static_cast<double>(state.num_batches_tracked) + 1);
   return {state.running_mean, state.running_var, factor};
 }
 
@@ -270,7 +272,7 @@ Result<void> BatchNorm::Impl::Normalize(Executor& executor, const NormTensor& te
   const RunningStatistics running = NextRunning();
   eval_map = nullptr;
   NormalizeByBatch(context, tensor, parameters, mean, var, &running);
-  ++state.num_batches_tracked;
+  if (state.num_batches_tracked < std::numeric_limits<int64_t>::max()) ++state.num_batches_tracked;
   return {};
 }
 
@@ -315,7 +317,10 @@ Result<void> BatchNorm::Impl::Forward(const ConstArray& x, const Array& y, const
   if (batch_statistics() && values <= 1) {
     return Invalid(ops::StrCat("batch statistics: expected more than one value a channel, got ", values));
   }
+  // A channel of one value many times would be divided by zero.
+  if (batch_statistics() && options.eps == 0) return Invalid("batch statistics: expected eps > 0, got 0");
   if (values == 0) return {};
+  if (x.data == nullptr || y.data == nullptr) return Invalid(x.data == nullptr ? "x: data is null" : "y: data is null");
   // Waking the pool takes longer than such a tensor does.
   const bool small = values * tensor.channels < (batch_statistics() ? kWorthPool / 4 : kWorthPool);
   PoolRequest request(host || small ? nullptr : pool.get());
@@ -359,17 +364,21 @@ Result<void> BatchNorm::set_state(std::string_view name, std::span<const double>
   if (values.size() != target->size()) {
     return Invalid(ops::StrCat(name, ": expected ", target->size(), " values, got ", values.size()));
   }
-  target->assign(values.begin(), values.end());
+  *target = Kept(impl_->options.dtype, values);
   impl_->eval_map = nullptr;
   return {};
 }
 
 int64_t BatchNorm::num_batches_tracked() const { return impl_->state.num_batches_tracked; }
-void BatchNorm::set_num_batches_tracked(int64_t count) { impl_->state.num_batches_tracked = count; }
+Result<void> BatchNorm::set_num_batches_tracked(int64_t count) {
+  if (count < 0) return Invalid(ops::StrCat("num_batches_tracked: expected an integer >= 0, got ", count));
+  impl_->state.num_batches_tracked = count;
+  return {};
+}
 
 Result<void> BatchNorm::load(const std::string& path, const std::string& prefix) {
   impl_->eval_map = nullptr;
-  return LoadState(path, prefix, &impl_->state);
+  return LoadState(path, prefix, impl_->options.dtype, &impl_->state);
 }
 
 Result<void> BatchNorm::save(const std::string& path, const std::string& prefix) const {
@@ -410,7 +419,7 @@ Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::Make(int spatial_rank, const
 Result<std::shared_ptr<BatchNorm::Impl>> BatchNorm::FromNode(int spatial_rank, const std::string& path,
                                                              const std::string& node_name,
                                                              const BatchNormOptions& options) {
-  CREASE_ASSIGN_OR_RETURN(const NodeState node, ReadNodeState(path, node_name));
+  CREASE_ASSIGN_OR_RETURN(const NodeState node, ReadNodeState(path, node_name, options.dtype));
   BatchNormOptions own = options;
   own.num_features = static_cast<int64_t>(node.state.weight.size());
   own.eps = node.eps;

@@ -31,10 +31,23 @@ const Tensor* FindTensor(const NamedTensors& tensors, const std::string& name) {
   return nullptr;
 }
 
-ChannelValues Doubles(const Tensor& tensor) {
+ChannelValues Kept(DType dtype, const Tensor& tensor) {
   ChannelValues values(static_cast<size_t>(tensor.size()));
   for (size_t i = 0; i < values.size(); ++i) values[i] = tensor.AsDouble(static_cast<int64_t>(i));
-  return values;
+  return Kept(dtype, std::span<const double>(values));
+}
+
+// The arrays of a file that a state of these vectors is made of.
+Result<NamedTensors> ReadState(const std::string& path, const std::string& prefix, const BatchNormState& state) {
+  const bool npz = EndsWith(path, ".npz");
+  if (!npz && !EndsWith(path, ".safetensors")) return UnknownSuffix(path);
+  NpzOptions options;
+  options.wanted = [&](std::string_view name) {
+    if (!name.starts_with(prefix)) return false;
+    const std::string_view own = name.substr(prefix.size());
+    return own == kBatches ? state.tracked() : state.Find(own) != nullptr;
+  };
+  return npz ? ReadNpz(path, options) : ReadSafetensors(path, options);
 }
 
 }  // namespace
@@ -62,10 +75,16 @@ ChannelValues* BatchNormState::Find(std::string_view name) {
   return const_cast<ChannelValues*>(std::as_const(*this).Find(name));
 }
 
-Result<void> LoadState(const std::string& path, const std::string& prefix, BatchNormState* state) {
-  const bool npz = EndsWith(path, ".npz");
-  if (!npz && !EndsWith(path, ".safetensors")) return UnknownSuffix(path);
-  CREASE_ASSIGN_OR_RETURN(const NamedTensors tensors, npz ? ReadNpz(path) : ReadSafetensors(path));
+ChannelValues Kept(DType dtype, std::span<const double> values) {
+  ChannelValues kept(values.begin(), values.end());
+  if (dtype != DType::kFloat64) {
+    for (double& value : kept) value = static_cast<double>(static_cast<float>(value));
+  }
+  return kept;
+}
+
+Result<void> LoadState(const std::string& path, const std::string& prefix, DType dtype, BatchNormState* state) {
+  CREASE_ASSIGN_OR_RETURN(const NamedTensors tensors, ReadState(path, prefix, *state));
   BatchNormState loaded = *state;
   for (const std::string_view name : kNames) {
     ChannelValues* values = loaded.Find(name);
@@ -79,7 +98,7 @@ Result<void> LoadState(const std::string& path, const std::string& prefix, Batch
                        " " + ToString(tensor->shape()),
                    path};
     }
-    *values = Doubles(*tensor);
+    *values = Kept(dtype, *tensor);
   }
   const Tensor* batches = FindTensor(tensors, prefix + std::string(kBatches));
   if (batches != nullptr) {
@@ -109,13 +128,13 @@ Result<void> SaveState(const std::string& path, const std::string& prefix, DType
     }
     tensors.emplace_back(prefix + std::string(name), std::move(tensor));
   }
-  if (!state.running_mean.empty()) {
+  if (state.tracked()) {
     tensors.emplace_back(prefix + std::string(kBatches), Tensor::Scalar<int64_t>(state.num_batches_tracked));
   }
   return npz ? WriteNpz(path, tensors) : WriteSafetensors(path, tensors);
 }
 
-Result<NodeState> ReadNodeState(const std::string& path, const std::string& node_name) {
+Result<NodeState> ReadNodeState(const std::string& path, const std::string& node_name, DType dtype) {
   CREASE_ASSIGN_OR_RETURN(const Graph graph, ImportOnnxFile(path));
   CREASE_ASSIGN_OR_RETURN(const InferredTypes types, InferTypes(graph, {}, false));
   ConstEval constants(graph, types);
@@ -137,7 +156,7 @@ Result<NodeState> ReadNodeState(const std::string& path, const std::string& node
                      std::string(kNames[i]) + ": expected one value a channel, got " + ToString(constant->shape()),
                      graph.Describe(id)};
       }
-      *targets[i] = Doubles(*constant);
+      *targets[i] = Kept(dtype, *constant);
       if (targets[i]->size() != targets[0]->size()) {
         return Error{ErrorCode::kInvalidModel, "parameters of different lengths", graph.Describe(id)};
       }

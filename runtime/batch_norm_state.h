@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -20,12 +21,16 @@ struct BatchNormState {
 
   BatchNormState() = default;
   BatchNormState(size_t channels, bool affine, bool tracked);
+  bool tracked() const { return !running_mean.empty(); }
   ChannelValues* Find(std::string_view name);  // null: no such name, or not there
   const ChannelValues* Find(std::string_view name) const;
 };
 
-// Every vector that is there, from arrays named prefix + name; all or none.
-Result<void> LoadState(const std::string& path, const std::string& prefix, BatchNormState* state);
+// The values as a batch-norm of tensors of this dtype keeps them: float32, for float64 tensors float64.
+ChannelValues Kept(DType dtype, std::span<const double> values);
+
+// Every vector that is there, from arrays named prefix + name, as Kept(); all or none.
+Result<void> LoadState(const std::string& path, const std::string& prefix, DType dtype, BatchNormState* state);
 // Vectors as float32, for float64 tensors as float64; num_batches_tracked as int64 if statistics are.
 Result<void> SaveState(const std::string& path, const std::string& prefix, DType dtype, const BatchNormState& state);
 
@@ -35,6 +40,7 @@ struct NodeState {
   double eps = 0;
   double momentum = 0;  // ONNX's: of the old value
 };
-Result<NodeState> ReadNodeState(const std::string& path, const std::string& node_name);
+// Its vectors as Kept().
+Result<NodeState> ReadNodeState(const std::string& path, const std::string& node_name, DType dtype);
 
 }  // namespace crease

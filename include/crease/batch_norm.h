@@ -52,7 +52,7 @@ struct NormEpilogue {
 
 struct BatchNormOptions {
   int64_t num_features = 0;              // channels
-  double eps = 1e-5;                     // finite, >= 0
+  double eps = 1e-5;                     // finite, >= 0; > 0 where the batch's statistics are used
   std::optional<double> momentum = 0.1;  // of the new value, in [0, 1]; none: cumulative moving average
   bool affine = true;                    // has weight and bias
   bool track_running_stats = true;       // has running_mean, running_var, num_batches_tracked
@@ -61,8 +61,8 @@ struct BatchNormOptions {
   HostExecutor executor;                 // as in Options
 };
 
-// Parameters and statistics are kept and combined in float32 (float64 for float64 tensors) and results
-// are rounded once; sums are compensated, so that a large mean costs no digits.
+// Parameters and statistics are rounded to float32 when they are set (unless the tensors are float64), as save() writes
+// them. Results are rounded once; sums are compensated, so that a large mean costs no digits.
 //
 // In eval mode forward() may be called from several threads at once. Everything else may not.
 class BatchNorm {
@@ -82,8 +82,9 @@ class BatchNorm {
   // other overlaps are not allowed). Training mode normalizes by the batch's mean and biased variance,
   // and moves the running statistics towards its mean and unbiased variance. Eval mode uses the
   // running statistics, or the batch's where they are not tracked.
-  // Errors (kInvalidArgument): rank, channels, dtype, y unlike x, strides; batch statistics with one
-  // value a channel; var + eps <= 0 or not finite (names the channel). kOutOfMemory.
+  // Errors (kInvalidArgument): rank, channels, dtype, y unlike x, strides, null data where there are elements; the
+  // batch's statistics of one value a channel, or with eps 0; running_var + eps <= 0 or not finite (names the channel).
+  // A batch of NaN or infinities makes NaN in their channels. kOutOfMemory.
   Result<void> forward(const ConstArray& x, const Array& y);
 
   // The same with an epilogue in the same pass over memory: eval mode with running statistics, float32, float16 and
@@ -93,15 +94,16 @@ class BatchNorm {
   Result<void> forward(const ConstArray& x, const Array& y, const NormEpilogue& epilogue);
 
   // State: "weight" and "bias" (if affine), "running_mean", "running_var" (if tracked), num_features
-  // values each. Errors: no such name, another length.
+  // values each. Errors: no such name, another length; a negative count. A count at int64's end stays there.
   Result<std::vector<double>> state(std::string_view name) const;
   Result<void> set_state(std::string_view name, std::span<const double> values);
   int64_t num_batches_tracked() const;
-  void set_num_batches_tracked(int64_t count);
+  Result<void> set_num_batches_tracked(int64_t count);
 
   // All of the state under PyTorch's names, from and to a .npz or .safetensors file (by its suffix).
-  // Arrays may have a prefix ("layer1.bn1."); `prefix` says which. num_batches_tracked may be missing.
-  // Errors: file, a missing array, a length that is not num_features. Then nothing has changed.
+  // Arrays may have a prefix ("layer1.bn1."); `prefix` says which, and no others are read. num_batches_tracked may be
+  // missing. Errors: file, a missing array, a length that is not num_features, a dtype that is none of the four (of
+  // num_batches_tracked: no integer). Then nothing has changed.
   Result<void> load(const std::string& path, const std::string& prefix = "");
   Result<void> save(const std::string& path, const std::string& prefix = "") const;
 

@@ -409,7 +409,7 @@ TEST(BatchNorm, StateSurvivesFiles) {
       auto norm = BatchNorm2d::create(options).value();
       ASSERT_TRUE(norm.set_state("weight", std::vector<double>{1.5, -2, 0.25}).ok());
       ASSERT_TRUE(norm.set_state("running_mean", std::vector<double>{-1, 2, 3}).ok());
-      norm.set_num_batches_tracked(7);
+      ASSERT_TRUE(norm.set_num_batches_tracked(7).ok());
       const std::string path = folder / name;
       ASSERT_TRUE(norm.save(path, "layer1.bn.").ok());
       auto other = BatchNorm2d::create(options).value();
