@@ -81,6 +81,7 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   Result<PassLog> log = RunPasses(folded, FoldingPasses());
   if (!log.ok()) return onnx::InFile(input, std::move(log).error());
   report.log = std::move(log).value();
+  LogInnerBatchNorms(folded, report.log);
   CREASE_RETURN_IF_ERROR(WriteOnnxFile(folded, output));
   report.seconds = Since(start);
   report.before = SizeOf(original);

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "graph/onnx/inner_batch_norms.h"
 #include "graph/passes/reason_codes.h"
 #include "runtime/lower.h"
 
@@ -45,11 +46,24 @@ GraphSize SizeOf(const Graph& graph) {
     ++size.nodes;
     size.batchnorms += graph.node(id).op_type == "BatchNormalization";
   }
+  size.batchnorms += static_cast<int64_t>(InnerBatchNorms(graph).size());
   for (ValueId id = 0; id < graph.value_count(); ++id) {
     const Tensor* tensor = graph.use_count(id) > 0 ? graph.constant(id) : nullptr;
     if (tensor != nullptr) size.constant_bytes += static_cast<int64_t>(tensor->byte_size());
   }
   return size;
+}
+
+void LogInnerBatchNorms(const Graph& graph, PassLog& log) {
+  for (const InnerBatchNorm& inner : InnerBatchNorms(graph)) {
+    LogEntry entry;
+    entry.code = "in-subgraph";
+    entry.node = inner.name;
+    entry.target = inner.inside;
+    entry.message = "it lies in " + inner.inside;
+    entry.op_type = "BatchNormalization";
+    log.push_back(std::move(entry));
+  }
 }
 
 InputDefaults DefaultsOf(const Graph& before, const Graph& after) {

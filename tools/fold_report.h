@@ -12,9 +12,13 @@
 namespace crease::tools {
 
 struct GraphSize {
-  int64_t nodes = 0, batchnorms = 0, constant_bytes = 0;
+  int64_t nodes = 0, constant_bytes = 0;
+  int64_t batchnorms = 0;  // those of subgraphs and local functions included
 };
 GraphSize SizeOf(const Graph& graph);
+
+// Entries for the batch-norms that no pass sees.
+void LogInnerBatchNorms(const Graph& graph, PassLog& log);
 
 // Initializers that are graph inputs, too: from IR 4 on a caller may give them another value.
 struct InputDefaults {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <set>
 
+#include "graph/onnx/inner_batch_norms.h"
 #include "graph/ops/batch_norm.h"
 #include "graph/passes/passes.h"
 #include "runtime/lower.h"
@@ -177,6 +178,16 @@ void FindInputDefaults(const Graph& graph, std::vector<Finding>& findings) {
        fmt::format("{} initializers are graph inputs, too; a fold makes constants of them", defaults.size()), false});
 }
 
+// Those in subgraphs and local functions.
+void FindInner(const Graph& graph, std::vector<Finding>& findings) {
+  for (const InnerBatchNorm& inner : InnerBatchNorms(graph)) {
+    if (inner.training) {
+      findings.push_back({"training-mode", inner.name, "normalises by batch statistics, in " + inner.inside, false});
+    }
+    findings.push_back({"unfolded", inner.name, "in-subgraph: it lies in " + inner.inside, false});
+  }
+}
+
 constexpr size_t kDropoutTraining = 2;  // input
 
 }  // namespace
@@ -220,6 +231,7 @@ Result<std::vector<Finding>> Lint(const Graph& graph) {
   for (const LogEntry& entry : log) {
     if (!entry.applied) linter.Add("unfolded", entry.node, fmt::format("{}: {}", entry.code, entry.message));
   }
+  FindInner(graph, linter.findings);
   return std::move(linter.findings);
 }
 

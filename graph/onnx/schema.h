@@ -25,7 +25,7 @@ enum ModelField : uint32_t {
 };
 enum OpsetField : uint32_t { kOpsetDomain = 1, kOpsetVersion = 2 };
 enum StringEntryField : uint32_t { kEntryKey = 1, kEntryValue = 2 };
-enum FunctionField : uint32_t { kFunctionName = 1, kFunctionDomain = 10 };
+enum FunctionField : uint32_t { kFunctionName = 1, kFunctionNode = 7, kFunctionDomain = 10 };
 enum GraphField : uint32_t {
   kGraphNode = 1,
   kGraphName = 2,

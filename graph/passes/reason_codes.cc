@@ -40,6 +40,8 @@ constexpr ReasonCode kCodes[] = {
     {"graph-input", false, "nothing with weights makes the value: it is a graph input",
      "put the map into the preparation of the input"},
     {"graph-output", false, "a value between the map and the weights is a graph output", "drop the extra output"},
+    {"in-subgraph", false, "it lies in a body of If, Loop or Scan, or in a local function, which Crease keeps as it is",
+     "compute the condition before export, so that the branch is inlined; inline the functions"},
     {"indices-used", false, "the MaxPool's indices are used and the scale is zero", "drop the second output"},
     {"negative-scale", false, "a scale below zero does not commute with a maximum or a rectifier",
      "make the scale positive by flipping the sign of the weights before, if there are any"},
