@@ -5,7 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <set>
+
+#include "graph/onnx/file_bytes.h"
+#include "graph/onnx/graph_writer.h"
 
 namespace crease::tools {
 namespace {
@@ -57,6 +64,18 @@ int FailUsage(const std::string& message) {
   return kUsage;
 }
 
+std::string CheckPositive(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool good = error == std::errc() && end == text.data() + text.size() && value > 0 && std::isfinite(value);
+  return good ? "" : "expected a number > 0, got " + text;
+}
+
+std::string FileOfTensorArgument(const std::string& argument) {
+  const size_t equals = argument.find('=');
+  return equals != std::string::npos && argument.ends_with(".npy") ? argument.substr(equals + 1) : argument;
+}
+
 Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<std::string>& arguments) {
   NamedTensors tensors;
   const auto set = [&](std::string name, Tensor tensor) {
@@ -69,15 +88,15 @@ Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<s
     }
   };
   for (const std::string& argument : arguments) {
-    const size_t equals = argument.find('=');
-    if (equals != std::string::npos && argument.ends_with(".npy")) {
-      const std::string name = argument.substr(0, equals);
+    const std::string path = FileOfTensorArgument(argument);
+    if (path != argument) {
+      const std::string name = argument.substr(0, argument.find('='));
       const ValueId id = graph.FindValue(name);
       if (id == kNone || !graph.value(id).is_input) {
         return Error{ErrorCode::kInvalidArgument, "the network has no such input; it has " + InputNames(graph),
                      "--input '" + Printable(name) + "'"};
       }
-      CREASE_ASSIGN_OR_RETURN(Tensor tensor, ReadNpy(argument.substr(equals + 1)));
+      CREASE_ASSIGN_OR_RETURN(Tensor tensor, ReadNpy(path));
       set(name, std::move(tensor));
       continue;
     }
@@ -89,6 +108,24 @@ Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<s
   }
   CREASE_RETURN_IF_ERROR(CheckConstants(graph, tensors));
   return tensors;
+}
+
+Result<void> CheckOutput(const std::string& output, const Graph& model, const std::string& path,
+                         const std::vector<std::string>& inputs) {
+  const auto same = [&](const std::string& file) {
+    std::error_code none;  // one of them does not exist
+    return std::filesystem::equivalent(output, file, none);
+  };
+  const auto refused = [&](const char* what) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("it is {}, which would be gone: write to another file", what),
+                 Printable(output)};
+  };
+  CREASE_ASSIGN_OR_RETURN(const std::set<std::string> external, onnx::ExternalLocations(model));
+  for (const std::string& location : external) {
+    if (same(onnx::FolderOf(path) + "/" + location)) return refused("the model's external data");
+  }
+  if (std::any_of(inputs.begin(), inputs.end(), same)) return refused("a file that is read");
+  return {};
 }
 
 Progress::Progress(std::string_view what, int64_t total)

@@ -53,9 +53,20 @@ int Fail(const Error& error);
 // An error of the command line, for conditions that CLI11 does not check.
 int FailUsage(const std::string& message);
 
+// What an option that wants a number above 0 says of another text; empty if nothing.
+std::string CheckPositive(const std::string& text);
+
 // Tensors of `--input` arguments: "FILE.npz" (every array), or "NAME=FILE.npy". Later ones win. Errors: a NAME
 // that is no input; data for an input that has an initializer, which is a constant here.
 Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<std::string>& arguments);
+// The file that such an argument names.
+std::string FileOfTensorArgument(const std::string& argument);
+
+// Whether what is made of `model`, read from `path`, may be written to `output`. Errors: that is a file which holds the
+// model's external data, or one of `inputs`, which the command reads; it would be gone. (The model's own may be
+// replaced.)
+Result<void> CheckOutput(const std::string& output, const Graph& model, const std::string& path,
+                         const std::vector<std::string>& inputs = {});
 
 // One line on stderr, rewritten in place: only on a terminal, and not after SetQuiet(true). For work
 // of more than a second; the line goes when the object does.

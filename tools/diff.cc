@@ -138,10 +138,11 @@ Action AddDiff(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.add_option("A", arguments->a, "ONNX file")->required();
   app.add_option("B", arguments->b, "ONNX file")->required();
-  app.add_option("--input", arguments->inputs, "compare on these: FILE.npz, or NAME=FILE.npy (may be repeated)");
+  app.add_option("--input", arguments->inputs, "compare on these: FILE.npz, or NAME=FILE.npy (may be repeated)")
+      ->allow_extra_args(false);
   app.add_option("--samples", arguments->samples, "random inputs to compare on (seeds 1 to N)")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CheckPositive);
   app.add_option("--tolerance", arguments->tolerance,
                  "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)")
       ->check(CheckTolerance);

@@ -77,6 +77,13 @@ Result<FoldReport> FoldOne(const Arguments& arguments, const std::string& input,
   // without a copy in memory.
   CREASE_ASSIGN_OR_RETURN(const MappedModel mapped, ImportMapped(input, options));
   const Graph& original = mapped.graph;
+  std::vector<std::string> read;
+  for (const std::string& argument : arguments.inputs) read.push_back(FileOfTensorArgument(argument));
+  CREASE_RETURN_IF_ERROR(CheckOutput(output, original, input, read));
+  if (!arguments.html.empty()) {
+    read.push_back(input);
+    CREASE_RETURN_IF_ERROR(CheckOutput(arguments.html, original, input, read));
+  }
   Graph folded = original;
   Result<PassLog> log = RunPasses(folded, FoldingPasses());
   if (!log.ok()) return onnx::InFile(input, std::move(log).error());
@@ -171,14 +178,16 @@ Action AddFold(CLI::App& app) {
   app.add_option("--tolerance", arguments->tolerance,
                  "largest difference, in standard deviations of each output (1e-3, more for float16 and bfloat16)")
       ->check(CheckTolerance);
-  app.add_option("--input", arguments->inputs, "verify on these: FILE.npz, or NAME=FILE.npy (may be repeated)");
+  app.add_option("--input", arguments->inputs, "verify on these: FILE.npz, or NAME=FILE.npy (may be repeated)")
+      ->allow_extra_args(false);
   app.add_flag("--explain", arguments->explain, "a line for every node, folded ones too");
   app.add_flag("--json", arguments->json, "the report as JSON");
   app.add_option("--html", arguments->html,
                  "write a page with the graph before and after, and the error of each layer");
   app.add_option("--fail-on", arguments->fail_on,
                  "exit 1 if a batch-norm is kept for one of these reasons, or 'unfolded' for any")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   AddQuiet(app);
   return [arguments] { return Run(*arguments); };
 }

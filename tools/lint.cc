@@ -49,6 +49,7 @@ Result<int> Run(const Arguments& arguments) {
   ImportOptions options;
   options.allow_unknown_ops = true;
   CREASE_ASSIGN_OR_RETURN(Graph graph, ImportOnnxFile(arguments.model, options));
+  if (arguments.fix) CREASE_RETURN_IF_ERROR(CheckOutput(arguments.output, graph, arguments.model));
   const Result<Found> found = FindAndFix(graph, arguments.fix);
   if (!found.ok()) return onnx::InFile(arguments.model, found.error());
   const auto& [fixed, left] = *found;

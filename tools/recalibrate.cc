@@ -106,11 +106,13 @@ Result<Report> Recalibrate(const Arguments& arguments, std::optional<double> mom
   import_options.allow_unknown_ops = true;  // behind the last batch-norm
   CREASE_ASSIGN_OR_RETURN(const Graph original, ImportOnnxFile(arguments.model, import_options));
   CREASE_ASSIGN_OR_RETURN(const StatisticsGraph statistics, MakeStatisticsGraph(original));
+  if (momentum && *momentum < 1) CREASE_RETURN_IF_ERROR(CheckStored(original, statistics.norms));
   Options options;
   options.threads = arguments.threads;
   CREASE_ASSIGN_OR_RETURN(const auto session, Session::Impl::Create(statistics.graph, options));
   if (session->inputs().empty()) return Error{ErrorCode::kInvalidArgument, "the network has no input", arguments.model};
   CREASE_ASSIGN_OR_RETURN(BatchReader reader, BatchReader::Open(arguments.data, session->inputs()));
+  CREASE_RETURN_IF_ERROR(CheckOutput(arguments.output, original, arguments.model, reader.files()));
   Report report;
   report.norms = statistics.norms;
   report.dropouts = statistics.dropouts.size();
@@ -139,12 +141,15 @@ void PrintText(const Arguments& arguments, const Report& report) {
   int64_t trained = 0;
   for (size_t i = 0; i < report.norms.size(); ++i) {
     const NormStatistics& norm = report.norms[i];
-    const auto [least, most] = norm.VarianceRatios();
-    fmt::print(
-        "{}: {} channels, {} samples each a batch; mean moved by up to {:.3g} deviations, variance by {:.3g} to "
-        "{:.3g} times{}\n",
-        Printable(norm.name), norm.mean.size(), report.samples[i], norm.MeanShift(), least, most,
-        norm.was_training ? "; training mode taken off" : "");
+    const NormStatistics::Change change = norm.ChangeOfAll();
+    const auto channels = static_cast<int64_t>(norm.mean.size());
+    fmt::print("{}: {} channels, {} samples each a batch", Printable(norm.name), channels, report.samples[i]);
+    if (change.channels > 0) {
+      fmt::print("; mean moved by up to {:.3g} deviations, variance by {:.3g} to {:.3g} times", change.mean_shift,
+                 change.least_variance, change.most_variance);
+    }
+    if (change.channels < channels) fmt::print("; no usable statistics in {} channels", channels - change.channels);
+    fmt::print("{}\n", norm.was_training ? "; training mode taken off" : "");
     trained += norm.was_training;
   }
   fmt::print("{}: {} batch-norms recalibrated on {} batches of {}", arguments.output, report.norms.size(),
@@ -160,13 +165,15 @@ void PrintJson(const Arguments& arguments, const Report& report, std::optional<d
   Json nodes = Json::array();
   for (size_t i = 0; i < report.norms.size(); ++i) {
     const NormStatistics& norm = report.norms[i];
-    const auto [least, most] = norm.VarianceRatios();
+    const NormStatistics::Change change = norm.ChangeOfAll();
+    const bool any = change.channels > 0;
     nodes.push_back({{"node", Printable(norm.name)},
                      {"channels", norm.mean.size()},
                      {"samples", report.samples[i]},
                      {"was_training", norm.was_training},
-                     {"mean_shift", norm.MeanShift()},
-                     {"variance_ratios", {least, most}}});
+                     {"unusable", static_cast<int64_t>(norm.mean.size()) - change.channels},
+                     {"mean_shift", any ? Json(change.mean_shift) : Json()},
+                     {"variance_ratios", any ? Json{change.least_variance, change.most_variance} : Json()}});
   }
   const Json all{{"model", arguments.model},    {"output", arguments.output},
                  {"batches", report.batches},   {"batch_size", report.batch_size},
@@ -202,18 +209,20 @@ Action AddRecalibrate(CLI::App& app) {
                  "FILE.npz with arrays named as the inputs (or one that fits), FILE.npy, or a folder of these")
       ->required();
   app.add_option("-o,--output", arguments->output, "the model to write, all in inference mode")->required();
-  app.add_option("--batches", arguments->batches, "stop after so many (default: all data)")->check(CLI::PositiveNumber);
+  app.add_option("--batches", arguments->batches, "stop after so many (default: all data)")->check(CheckPositive);
   app.add_option("--batch-size", arguments->batch_size,
                  "samples of a batch (default: 32, or what the file fixes if it takes no other)")
-      ->check(CLI::PositiveNumber);
+      ->check(CheckPositive);
   app.add_option("--momentum", arguments->momentum,
                  "none: the average over all batches; or the share of each new batch, from the stored statistics on")
       ->capture_default_str();
   app.add_option("--mean", arguments->data.mean, "of integer images: (x / 255 - mean) / std, by channel")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app.add_option("--std", arguments->data.std, "likewise (default: the file's arrays `mean` and `std`)")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber);
+      ->allow_extra_args(false)
+      ->check(CheckPositive);
   app.add_option("--threads", arguments->threads, "Threads (default: what cpuset and cgroup allow)")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--json", arguments->json, "the report as JSON");

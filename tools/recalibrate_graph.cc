@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "graph/op.h"
 #include "graph/ops/batch_norm.h"
@@ -64,14 +63,16 @@ Result<NormStatistics> ReadNorm(const Graph& graph, NodeId id, ConstEval& consta
   return norm;
 }
 
+// For messages: the sign of a NaN means nothing.
+double Unsigned(double value) { return std::isnan(value) ? std::abs(value) : value; }
+
 // Statistics in the file's type. Errors: one is not finite, or not in that type.
 Result<Tensor> Rounded(const std::vector<double>& values, DType dtype, std::string_view what) {
   const Tensor wide = Tensor::From<double>({static_cast<int64_t>(values.size())}, std::span<const double>(values));
   CREASE_ASSIGN_OR_RETURN(Tensor narrow, wide.ConvertedTo(dtype));
   for (size_t c = 0; c < values.size(); ++c) {
     if (std::isfinite(narrow.AsDouble(static_cast<int64_t>(c)))) continue;
-    std::string message = fmt::format("the data gave channel {} a {} of {}", c, what,
-                                      std::isnan(values[c]) ? std::abs(values[c]) : values[c]);
+    std::string message = fmt::format("the data gave channel {} a {} of {}", c, what, Unsigned(values[c]));
     if (std::isfinite(values[c])) {
       message += fmt::format("; the file keeps it as {}, which ends at {}", Name(dtype),
                              dtype == DType::kFloat16 ? "65504" : "3.4e38");
@@ -178,22 +179,32 @@ void NormStatistics::Update(const Tensor& batch_mean, const Tensor& batch_var, i
   }
 }
 
-double NormStatistics::MeanShift() const {
-  double shift = 0;
-  for (size_t c = 0; c < mean.size(); ++c) {
-    shift = std::max(shift, std::abs(mean[c] - old_mean[c]) / std::sqrt(var[c] + epsilon));
+NormStatistics::Change NormStatistics::ChangeOfAll() const {
+  Change change;
+  for (size_t c = 0; c < var.size(); ++c) {
+    const double old = old_var[c] + epsilon, ratio = (var[c] + epsilon) / old;
+    if (!std::isfinite(old_mean[c]) || !std::isfinite(old) || old <= 0) continue;
+    change.mean_shift = std::max(change.mean_shift, std::abs(mean[c] - old_mean[c]) / std::sqrt(var[c] + epsilon));
+    change.least_variance = change.channels == 0 ? ratio : std::min(change.least_variance, ratio);
+    change.most_variance = std::max(change.most_variance, ratio);
+    ++change.channels;
   }
-  return shift;
+  return change;
 }
 
-std::pair<double, double> NormStatistics::VarianceRatios() const {
-  double least = std::numeric_limits<double>::infinity(), most = 0;
-  for (size_t c = 0; c < var.size(); ++c) {
-    const double ratio = (var[c] + epsilon) / (old_var[c] + epsilon);
-    least = std::min(least, ratio);
-    most = std::max(most, ratio);
+Result<void> CheckStored(const Graph& original, const std::vector<NormStatistics>& norms) {
+  for (const NormStatistics& norm : norms) {
+    for (const auto* stored : {&norm.old_mean, &norm.old_var}) {
+      for (size_t c = 0; c < stored->size(); ++c) {
+        if (std::isfinite((*stored)[c])) continue;
+        return Error{ErrorCode::kInvalidArgument,
+                     fmt::format("the stored {} of channel {} is {}, and --momentum starts from it: leave that out",
+                                 stored == &norm.old_mean ? "mean" : "variance", c, Unsigned((*stored)[c])),
+                     original.Describe(norm.node)};
+      }
+    }
   }
-  return {least, most};
+  return {};
 }
 
 Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "graph/graph.h"
@@ -26,9 +25,13 @@ struct NormStatistics {
   // One batch's mean and biased variance, over `samples` > 1 values a channel. momentum: of the new
   // value; none: cumulative average. The variance enters unbiased.
   void Update(const Tensor& batch_mean, const Tensor& batch_var, int64_t samples, std::optional<double> momentum);
-  // Largest |mean - old_mean| in deviations of the new statistics, and the range of var / old_var.
-  double MeanShift() const;
-  std::pair<double, double> VarianceRatios() const;
+  // How far the statistics moved, over channels whose old ones could normalize.
+  struct Change {
+    int64_t channels = 0;
+    double mean_shift = 0;                         // largest |mean - old_mean| in deviations of the new statistics
+    double least_variance = 0, most_variance = 0;  // of (var + epsilon) / (old_var + epsilon)
+  };
+  Change ChangeOfAll() const;
 };
 
 struct StatisticsGraph {
@@ -45,6 +48,9 @@ struct StatisticsGraph {
 // elsewhere, which the inference form cannot give; an unknown operator before a node; inputs without a batch, or fixed
 // to different ones.
 Result<StatisticsGraph> MakeStatisticsGraph(const Graph& original);
+
+// Errors: a stored statistic is not finite.
+Result<void> CheckStored(const Graph& original, const std::vector<NormStatistics>& norms);
 
 // The original with the new statistics, every BatchNormalization and the given Dropouts in their inference form.
 Result<Graph> WithStatistics(const Graph& original, const std::vector<NormStatistics>& norms,

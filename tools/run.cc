@@ -40,7 +40,8 @@ Action AddRun(CLI::App& app) {
   app.add_option("--input", arguments->inputs,
                  "FILE.npz with arrays named as the inputs, or NAME=FILE.npy (may be repeated). A batch "
                  "that is a multiple of the file's fixed one runs piece by piece")
-      ->required();
+      ->required()
+      ->allow_extra_args(false);
   app.add_option("--output", arguments->output,
                  "FILE.npz for the outputs, named as in the model; without it their shapes are printed");
   arguments->session.AddTo(app);

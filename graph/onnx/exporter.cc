@@ -74,8 +74,9 @@ Result<void> Write(const Graph& graph, const std::string& path, const ExportOpti
   if (options.external_data == ExternalData::kAlways) {
     return WriteWithExternalData(graph, path, Placement::kAllExternal);
   }
-  if (options.external_data == ExternalData::kAsInput && HasExternalData(graph)) {
-    return WriteWithExternalData(graph, path, Placement::kAsInput);
+  if (options.external_data == ExternalData::kAsInput) {
+    CREASE_ASSIGN_OR_RETURN(const std::set<std::string> external, ExternalLocations(graph));
+    if (!external.empty()) return WriteWithExternalData(graph, path, Placement::kAsInput);
   }
   CREASE_ASSIGN_OR_RETURN(const ByteRope model, WriteModel(graph, TensorWriter{}));
   if (model.size() > kMaxProtobufBytes) {

@@ -383,20 +383,30 @@ Result<ByteRope> WriteModel(const Graph& graph, const TensorWriter& tensors) {
   return dst;
 }
 
-bool HasExternalData(const Graph& graph) {
-  for (ValueId id = 0; id < graph.value_count(); ++id) {
-    if (IsExternal(graph.value(id).raw.bytes)) return true;
-  }
+Result<std::set<std::string>> ExternalLocations(const Graph& graph) {
+  std::set<std::string> locations;
+  const ReadContext context = ContextFor(graph.info().raw);
+  const auto add = [&](ByteSpan tensor) -> Result<void> {
+    if (!IsExternal(tensor)) return {};
+    WireReader reader(tensor, tensor.data());
+    for (Field field; reader.Next(&field);) {
+      if (field.number != kTensorExternalData) continue;
+      CREASE_ASSIGN_OR_RETURN(const auto entry, ReadStringEntry(reader.Bytes(field), context));
+      if (entry.first == "location") locations.emplace(entry.second);
+    }
+    return {};
+  };
+  for (ValueId id = 0; id < graph.value_count(); ++id) CREASE_RETURN_IF_ERROR(add(graph.value(id).raw.bytes));
   for (NodeId id : graph.topological_order()) {
     for (const Attribute& attribute : graph.node(id).attributes) {
       if (!std::holds_alternative<Tensor>(attribute.data)) continue;
       WireReader reader(attribute.raw.bytes, attribute.raw.bytes.data());
       for (Field field; reader.Next(&field);) {
-        if (field.number == kAttributeT && IsExternal(field.bytes)) return true;
+        if (field.number == kAttributeT) CREASE_RETURN_IF_ERROR(add(field.bytes));
       }
     }
   }
-  return false;
+  return locations;
 }
 
 }  // namespace crease::onnx

@@ -425,3 +425,31 @@ def test_a_bad_variance_is_kept(crease, rng, tmp_path, variance):
     assert onnx.load(tmp_path / "out.onnx").graph.node == model.graph.node
     crease("fold", source, "-o", str(tmp_path / "out.onnx"), "--fail-on", "bad-variance", expect=FINDING)
     crease("inspect", source, expect=BAD_INPUT)
+
+
+@pytest.mark.parametrize("command", ["fold", "lint", "recalibrate", "html"])
+def test_external_data_is_not_overwritten(crease, rng, tmp_path, command):
+    """Nor through a link or another spelling; the model's own file may be."""
+    _, path = external_model(rng, tmp_path)
+    weights = (tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "link").symlink_to("weights.bin")
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((8, 3, 9, 8)).astype(np.float32))
+    flags = {"fold": ["fold"], "lint": ["lint", "--fix"], "recalibrate": ["recalibrate", "--data", tmp_path / "x.npz"],
+             "html": ["fold", "-o", tmp_path / "out.onnx"]}[command]
+    option = "--html" if command == "html" else "-o"
+    for output in ("weights.bin", "./weights.bin", "link"):
+        done = crease(*flags, path, option, f"{tmp_path}/{output}", expect=BAD_INPUT)
+        assert output in done.stderr and "it is the model's external data" in done.stderr
+    assert (tmp_path / "weights.bin").read_bytes() == weights
+    if command == "html":
+        assert "a file that is read" in crease(*flags, path, option, path, expect=BAD_INPUT).stderr
+    else:
+        crease(*flags, path, option, path)
+
+
+def test_the_inputs_of_a_verification_are_not_overwritten(crease, rng, tmp_path):
+    path = save(conv_bn_relu(rng), tmp_path / "in.onnx")
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 9, 8), np.float32))
+    before = (tmp_path / "x.npy").read_bytes()
+    done = crease("fold", path, "-o", tmp_path / "x.npy", "--input", f"x={tmp_path}/x.npy", expect=BAD_INPUT)
+    assert "a file that is read" in done.stderr and (tmp_path / "x.npy").read_bytes() == before

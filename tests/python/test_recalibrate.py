@@ -136,7 +136,10 @@ def test_never_trained_and_broken_statistics(crease, rng, tmp_path):
             t.CopyFrom(tensor("bn_var", [-1, 0, np.nan]))
     x = rng.standard_normal((4, 3, 4, 5)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x)
-    crease("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx")
+    arguments = ["recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx"]
+    text, report = crease(*arguments).stdout, crease.json(*arguments)["nodes"][0]
+    assert "no usable statistics in 3 channels" in text and "inf" not in text and "nan" not in text
+    assert (report["unusable"], report["mean_shift"], report["variance_ratios"]) == (3, None, None)
     got_mean, got_var = statistics_of(tmp_path / "out.onnx")["bn_node"]
     mean, var = batch_statistics(x)
     np.testing.assert_allclose(got_mean, mean, rtol=1e-5, atol=1e-6)
@@ -304,6 +307,42 @@ def test_integers_that_do_not_fit_are_refused(crease, rng, tmp_path, dtype, valu
     done = crease("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx",
                   expect=0 if fits else BAD_INPUT)
     assert fits or (f"in row 3 does not fit {dtype}" in done.stderr and "input 'x'" in done.stderr)
+
+
+@pytest.mark.parametrize("output", ["x.npz", "./x.npz", "folder/a.npy"])
+def test_the_data_are_not_overwritten(crease, rng, tmp_path, output):
+    path = save(single_norm(rng), tmp_path / "m.onnx")
+    x = rng.standard_normal((8, 3, 4, 5)).astype(np.float32)
+    (tmp_path / "folder").mkdir()
+    np.savez(tmp_path / "x.npz", x=x), np.save(tmp_path / "folder" / "a.npy", x)
+    before = (tmp_path / output).read_bytes()
+    data = tmp_path / ("folder" if "folder" in output else "x.npz")
+    done = crease("recalibrate", path, "--data", data, "-o", f"{tmp_path}/{output}", expect=BAD_INPUT)
+    assert "a file that is read" in done.stderr and (tmp_path / output).read_bytes() == before
+
+
+def test_options_before_the_model(crease, rng, tmp_path):
+    """As the usage line has them."""
+    path = save(single_norm(rng), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (8, 3, 4, 5)).astype(np.uint8))
+    data = ["--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx"]
+    crease("recalibrate", *data, "--mean", "0.4", "--std", "0.2", path)
+    crease("recalibrate", *data, "--mean", "0.4,0.5,0.6", "--std", "0.2", path)
+    done = crease("recalibrate", *data, "--mean", "0.4", "--std", "-1", path, expect=USAGE)
+    assert "--std" in done.stderr and "expected a number > 0, got -1" in done.stderr
+    assert "expected a number > 0, got 0" in crease("recalibrate", *data, "--batches", "0", path, expect=USAGE).stderr
+
+
+def test_momentum_needs_stored_statistics(crease, rng, tmp_path):
+    model = single_norm(rng)
+    model.graph.initializer[3].CopyFrom(tensor("bn_var", [1, np.nan, 1]))
+    path = save(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((4, 3, 4, 5)).astype(np.float32))
+    done = crease("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx", "--momentum", "0.1",
+                  expect=BAD_INPUT)
+    for word in ("bn_node", "channel 1", "stored variance", "nan", "--momentum"):
+        assert word in done.stderr
+    crease("recalibrate", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx", "--momentum", "1")
 
 
 # --- a real network --------------------------------------------------------------------------------------------------
