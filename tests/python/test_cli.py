@@ -246,3 +246,13 @@ def test_a_larger_batch_than_the_files(crease, rng, tmp_path, first_axis):
         done = crease(*map(str, arguments), expect=BAD_INPUT)
         assert "output 'y'" in done.stderr and "does not begin with the file's batch, 2" in done.stderr
         assert not out.exists()
+
+
+def test_options_before_the_models(crease, rng, tmp_path):
+    """In the order of the usage line: an option that may be repeated takes one value each time."""
+    path = save(conv_bn_relu(rng), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((2, 3, 9, 8)).astype(np.float32))
+    given = ["--input", tmp_path / "x.npz"]
+    crease("run", *given, path, "--output", tmp_path / "y.npz")
+    crease("fold", *given, "--fail-on", "unfolded", path, "-o", tmp_path / "folded.onnx")
+    crease("diff", *given, *given, path, tmp_path / "folded.onnx", "--samples", "1")

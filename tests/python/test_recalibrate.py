@@ -326,7 +326,7 @@ def test_options_before_the_model(crease, rng, tmp_path):
     path = save(single_norm(rng), tmp_path / "m.onnx")
     np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (8, 3, 4, 5)).astype(np.uint8))
     data = ["--data", tmp_path / "x.npz", "-o", tmp_path / "out.onnx"]
-    crease("recalibrate", *data, "--mean", "0.4", "--std", "0.2", path)
+    crease("recalibrate", "--mean", "0.4", "--std", "0.2", path, *data)
     crease("recalibrate", *data, "--mean", "0.4,0.5,0.6", "--std", "0.2", path)
     done = crease("recalibrate", *data, "--mean", "0.4", "--std", "-1", path, expect=USAGE)
     assert "--std" in done.stderr and "expected a number > 0, got -1" in done.stderr
