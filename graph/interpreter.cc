@@ -128,7 +128,7 @@ class Interpreter {
       pointers[i] = &inputs[i];
     }
     CREASE_ASSIGN_OR_RETURN(std::vector<Tensor> outputs, ops::EvaluateInDouble(*op, node, opset_, pointers));
-    const bool known = IsKnown(node);
+    const bool known = !node.inputs.empty() && IsKnown(node);  // a Constant node has its type's values already
     for (size_t i = 0; i < node.outputs.size() && i < outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
       if (id == kNone || !outputs[i].defined()) continue;

@@ -44,7 +44,8 @@ class OpenAxes {
         const Value& input = graph_.value(id);
         for (size_t i = 0; i < input.type.dims.size(); ++i) {
           const Dim& dim = input.type.dims[i];
-          const int64_t size = first_axes && i == 0 ? Batch() : FixedElsewhere(options_.other, input, i);
+          if (first_axes && (i > 0 || IsRepeated(input))) continue;
+          const int64_t size = first_axes ? Batch() : FixedElsewhere(options_.other, input, i);
           if (!dim.known() && !dim.symbol.empty() && size >= 0) sizes_.emplace(dim.symbol, size);
         }
       }
@@ -62,6 +63,14 @@ class OpenAxes {
 
  private:
   int64_t Batch() const { return std::max<int64_t>(options_.batch, 1); }
+
+  // Whether the first axis' symbol is that of other axes as well, as where all that is open has one name: it names no
+  // batch then.
+  static bool IsRepeated(const Value& input) {
+    const std::vector<Dim>& dims = input.type.dims;
+    return std::count_if(dims.begin(), dims.end(),
+                         [&](const Dim& dim) { return !dim.known() && dim.symbol == dims.front().symbol; }) > 1;
+  }
 
   int64_t SizeOf(const Value& input, size_t axis) {
     const Dim& dim = input.type.dims[axis];

@@ -25,8 +25,9 @@ struct RandomInputOptions {
 };
 
 // Values for every input that has no constant: standard normal floats, integers 0 or 1, random bools. Axes of one
-// symbol have one size, the batch's if one of them is a first axis. The same seed gives the same values. Errors: an
-// input of unknown rank or type; shapes that the network refuses at every one of the sizes.
+// symbol have one size, the batch's if one of them is a first axis and no other axis of that input has it. The same
+// seed gives the same values. Errors: an input of unknown rank or type; shapes that the network refuses at every one of
+// the sizes.
 Result<TensorMap> RandomInputs(const Graph& graph, const RandomInputOptions& options);
 
 }  // namespace crease

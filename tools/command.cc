@@ -28,6 +28,8 @@ std::string InputNames(const Graph& graph) {
   return names.empty() ? "none" : names;
 }
 
+}  // namespace
+
 // Nobody's data is left out without a word.
 Result<void> CheckConstants(const Graph& graph, const NamedTensors& tensors) {
   for (const auto& [name, ignored] : tensors) {
@@ -40,8 +42,6 @@ Result<void> CheckConstants(const Graph& graph, const NamedTensors& tensors) {
   }
   return {};
 }
-
-}  // namespace
 
 int Fail(const Error& error) {
   fmt::print(stderr, "crease: error: {}\n", error.ToString());

@@ -59,6 +59,8 @@ std::string CheckPositive(const std::string& text);
 // Tensors of `--input` arguments: "FILE.npz" (every array), or "NAME=FILE.npy". Later ones win. Errors: a NAME
 // that is no input; data for an input that has an initializer, which is a constant here.
 Result<NamedTensors> ReadTensorArguments(const Graph& graph, const std::vector<std::string>& arguments);
+// An error where one of them is a constant of the network.
+Result<void> CheckConstants(const Graph& graph, const NamedTensors& tensors);
 // The file that such an argument names.
 std::string FileOfTensorArgument(const std::string& argument);
 

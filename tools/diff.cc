@@ -111,6 +111,7 @@ Result<int> Run(const Arguments& arguments) {
     request.tolerance = arguments.tolerance;
     request.in_float = false;
     CREASE_ASSIGN_OR_RETURN(request.given, ReadTensorArguments(a, arguments.inputs));
+    CREASE_RETURN_IF_ERROR(CheckConstants(b, request.given));
     CREASE_ASSIGN_OR_RETURN(verifications, Verify(a, b, arguments.a, arguments.b, request));
   }
   bool same = !structure.interface_differs;

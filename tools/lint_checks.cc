@@ -188,8 +188,6 @@ void FindInner(const Graph& graph, std::vector<Finding>& findings) {
   }
 }
 
-constexpr size_t kDropoutTraining = 2;  // input
-
 }  // namespace
 
 bool IsDropout(const Node& node) { return node.op_type == "Dropout" && node.domain.empty(); }

@@ -43,6 +43,7 @@ inline constexpr int64_t kFewSamples = 4;
 Node InferenceForm(const Node& node);
 
 bool IsDropout(const Node& node);
+inline constexpr size_t kDropoutTraining = 2;  // its input that says whether it drops
 // Whether a Dropout drops at random: it has a training_mode, which is a constant true.
 bool DropsAtRandom(const Node& node, ConstEval& constants);
 

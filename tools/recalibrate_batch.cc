@@ -8,6 +8,7 @@
 #include <string>
 
 #include "graph/op.h"
+#include "graph/ops/common.h"
 #include "runtime/lower.h"
 #include "tools/lint_checks.h"
 
@@ -29,9 +30,11 @@ std::vector<bool> MadeByData(const Graph& graph) {
   for (const ValueId id : RequiredInputs(graph)) made[static_cast<size_t>(id)] = true;
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
-    if (node.op_type == "Shape" || node.op_type == "Size") continue;
-    const bool any = std::any_of(node.inputs.begin(), node.inputs.end(),
-                                 [&](ValueId input) { return input != kNone && made[static_cast<size_t>(input)]; });
+    bool any = false;
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId input = node.inputs[i];
+      any = any || (input != kNone && made[static_cast<size_t>(input)] && ops::ReadsElements(node, i));
+    }
     for (const ValueId output : node.outputs) {
       if (output != kNone) made[static_cast<size_t>(output)] = any;
     }
@@ -76,6 +79,13 @@ bool ComputesAlongBatch(const Node& node, int opset, const InferredTypes& types)
   return is_batch(IntOf(node, "axis", flat ? 1 : row->usual));
 }
 
+// Whether both are known, and are not the same.
+bool Differ(const Tensor& a, const Tensor& b) {
+  if (!a.defined() || !b.defined()) return false;
+  return a.shape() != b.shape() || a.byte_size() != b.byte_size() ||
+         !std::equal(a.bytes(), a.bytes() + a.byte_size(), b.bytes());
+}
+
 bool HasRows(const TensorType& type, int64_t rows) {
   return type.is_static() && type.rank() > 0 && type.dims[0].value == rows;
 }
@@ -106,6 +116,15 @@ Result<void> CheckBatch(const StatisticsGraph& statistics, const std::vector<Sha
                    fmt::format("the batch is not the first axis of what it makes: {} of {} samples, {} of {}",
                                type.ToString(), rows, other.ToString(), others),
                    graph.Describe(id)};
+    }
+    for (const ValueId input : node.inputs) {
+      if (input == kNone || is_data(input) || !IsFloat(types.types[static_cast<size_t>(input)].dtype)) continue;
+      if (Differ(types.constants[static_cast<size_t>(input)], other_types.constants[static_cast<size_t>(input)])) {
+        return Error{
+            ErrorCode::kInvalidArgument,
+            "it computes with '" + Printable(graph.value(input).name) + "', which follows from the batch's size",
+            graph.Describe(id)};
+      }
     }
     if (!node.inputs.empty() && is_data(node.inputs[0]) && ComputesAlongBatch(node, graph.info().opset(), types)) {
       return Error{ErrorCode::kInvalidArgument, "it computes along the batch", graph.Describe(id)};

@@ -122,7 +122,8 @@ class Ancestors {
       const bool norm = IsNorm(node);
       if (!norm && !Any(node.outputs)) continue;
       nodes_[static_cast<size_t>(*id)] = true;
-      Add(std::span(node.inputs).first(norm ? std::min(node.inputs.size(), kMean) : node.inputs.size()));
+      const size_t read = norm ? kMean : IsDropout(node) ? kDropoutTraining : node.inputs.size();
+      Add(std::span(node.inputs).first(std::min(node.inputs.size(), read)));
       Add(node.captured);
     }
   }

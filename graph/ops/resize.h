@@ -68,7 +68,7 @@ struct ResizeTaps {
 
 // The taps of output pixel `dst` along an axis of `input` pixels. kNearest takes ONNX Runtime's pixels: its
 // arithmetic is float32, whose last bit may decide between two. Except stretched, asymmetric and floor, which is
-// what PyTorch exports: there it takes the exact ones, which are PyTorch's.
+// what PyTorch exports: there it takes PyTorch's, dst times input / output in float32.
 ResizeTaps ResizeTapsAt(const ResizeAttributes& attributes, const ResizePlan& plan, size_t axis, int64_t dst,
                         int64_t input);
 

@@ -122,7 +122,8 @@ int64_t NearestIndex(const ResizeAttributes& attributes, const ResizePlan& plan,
   const int64_t output = plan.output[axis];
   if (plan.stretched && attributes.coordinates == ResizeCoordinates::kAsymmetric &&
       attributes.nearest == ResizeNearest::kFloor) {
-    return dst * input / output;
+    const float step = static_cast<float>(input) / static_cast<float>(output);
+    return std::min(static_cast<int64_t>(static_cast<float>(dst) * step), input - 1);
   }
   const auto scale = static_cast<float>(plan.scales[axis]);
   const float index = Rounded(attributes.nearest, Source(attributes.coordinates, dst, scale, input, output), scale);

@@ -53,7 +53,7 @@ Tensor DequantizedBias(const FoldContext& context, ValueId value) {
   if (integers == nullptr || scale == nullptr || integers->dtype() != DType::kInt32 || integers->rank() != 1) return {};
   const Result<int64_t> axis = AttrInt(node, "axis", 1);
   const bool each = axis.ok() && (*axis == 0 || *axis == -1) && scale->rank() == 1 && scale->size() == integers->size();
-  if (scale->dtype() != DType::kFloat32 || (scale->rank() != 0 && !each) || HasAttr(node, "block_size") ||
+  if (scale->dtype() != DType::kFloat32 || (scale->size() != 1 && !each) || HasAttr(node, "block_size") ||
       HasAttr(node, "output_dtype") || !HasNoZeroPoint(context, node)) {
     return {};
   }

@@ -183,7 +183,8 @@ bool IsUntouched(const FoldContext& context, NodeId reader, ValueId value, const
 bool OthersMayStay(const FoldContext& context, NodeId user, ValueId value, const Affine& map, int depth) {
   if (context.LookingUses(value) == 1) return true;
   const std::span<const NodeId> readers = context.graph.consumers(value);
-  return depth > 0 && std::count(readers.begin(), readers.end(), user) == 1 &&
+  constexpr size_t kMostReaders = 32;  // each is asked once for each of the others: 256 took 15 s
+  return depth > 0 && readers.size() <= kMostReaders && std::count(readers.begin(), readers.end(), user) == 1 &&
          std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
            return reader == user || !context.LooksAt(reader, value) || IsUntouched(context, reader, value, map);
          });

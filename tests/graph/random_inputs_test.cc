@@ -40,6 +40,8 @@ using Shapes = std::map<std::string, Shape>;
 
 TEST(RandomInputs, OpenAxesOfOneSymbolHaveOneSize) {
   EXPECT_EQ(ShapesOf(Inputs({{"x", {Open(), Fixed(3), Open(), Open("w")}}})), (Shapes{{"x", {1, 3, 64, 64}}}));
+  // One name for all that is open.
+  EXPECT_EQ(ShapesOf(Inputs({{"x", {Open("N"), Fixed(3), Open("N"), Open("N")}}})), (Shapes{{"x", {1, 3, 64, 64}}}));
   const Graph graph = Inputs({{"a", {Fixed(2), Open("n"), Open("t")}}, {"b", {Open("n"), Open("t")}}});
   EXPECT_EQ(ShapesOf(graph), (Shapes{{"a", {2, 1, 64}}, {"b", {1, 64}}}));
   RandomInputOptions options;

@@ -77,7 +77,7 @@ def test_dequantized_to_another_type_than_the_scale(crease, rng, tmp_path, of_sc
 
 
 @pytest.mark.parametrize("zero_point", [0, None])
-@pytest.mark.parametrize("bias_scale", ["one", "each"])
+@pytest.mark.parametrize("bias_scale", ["one", "a vector of one", "each"])
 def test_dequantized_bias_and_zero_point_of_zero(crease, rng, tmp_path, zero_point, bias_scale):
     """What ONNX Runtime's quantizer writes: one scale for all weights, a zero point of 0, an int32 bias."""
     nodes = [node("DequantizeLinear", "q q_scale" + (" q_zero" if zero_point == 0 else ""), "w"),
@@ -85,7 +85,7 @@ def test_dequantized_bias_and_zero_point_of_zero(crease, rng, tmp_path, zero_poi
              node("Relu", "n", "y")]
     weights = [tensor("q", rng.integers(-127, 127, (6, 3, 3, 3)), np.int8), tensor("q_scale", 0.01),
                tensor("q_zero", 0, np.int8), tensor("i", [-900, 20000000, 16777217, 3, 0, 77], np.int32),
-               tensor("i_scale", 1e-4 if bias_scale == "one" else rng.uniform(1e-4, 2e-4, 6))]
+               tensor("i_scale", {"one": 1e-4, "a vector of one": [1e-4]}.get(bias_scale, rng.uniform(1e-4, 2e-4, 6)))]
     if zero_point is None:
         weights = [t for t in weights if t.name != "q_zero"]
     model = make_model(nodes, weights + batchnorm_tensors(6, rng), {"x": ["N", 3, 8, 8]}, {"y": ["N", 6, 6, 6]})

@@ -43,6 +43,17 @@ def test_folds_say_what_they_took_for_constants(crease, rng, tmp_path, ir_versio
     np.testing.assert_allclose(judge(folded, feeds)["z"], judge(source, feeds)["z"], atol=1e-5)
 
 
+def without_defaults(model):
+    """The same network, whose initializers are no inputs."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    constants = {t.name for t in plain.graph.initializer}
+    inputs = [i for i in plain.graph.input if i.name not in constants]
+    del plain.graph.input[:]
+    plain.graph.input.extend(inputs)
+    return plain
+
+
 def test_data_for_constants_is_an_error(crease, rng, tmp_path):
     model = with_defaults(rng)
     source, folded = save(model, tmp_path / "in.onnx"), str(tmp_path / "out.onnx")
@@ -53,8 +64,13 @@ def test_data_for_constants_is_an_error(crease, rng, tmp_path):
     crease("run", source, "--input", tmp_path / "x.npz")
     for command in (["run", source], ["fold", source, "-o", folded], ["diff", source, source]):
         for data in ([tmp_path / "all.npz"], [tmp_path / "x.npz", f"bn_gamma={tmp_path}/g.npy"]):
-            error = crease(*command, "--input", *data, expect=BAD_INPUT).stderr
+            given = [word for path in data for word in ("--input", path)]
+            error = crease(*command, *given, expect=BAD_INPUT).stderr
             assert "bn_gamma" in error and "initializer" in error, error
+    # In the second network alone, too.
+    plain = save(without_defaults(model), tmp_path / "plain.onnx")
+    error = crease("diff", plain, source, "--input", tmp_path / "all.npz", expect=BAD_INPUT).stderr
+    assert "bn_gamma" in error and "initializer" in error, error
     # Without its initializer it is an input as any other.
     del model.graph.initializer[[t.name for t in model.graph.initializer].index("bn_gamma")]
     feeds["bn_gamma"] = np.zeros(5, np.float32)
@@ -68,5 +84,6 @@ def test_names_that_are_no_inputs(crease, rng, tmp_path):
     np.savez(tmp_path / "x.npz", **random_feeds(model, rng))
     np.save(tmp_path / "a.npy", np.zeros(5, np.float32))
     for name in ("nonsense", "c", "bn_gamma"):
-        error = crease("run", source, "--input", tmp_path / "x.npz", f"{name}={tmp_path}/a.npy", expect=BAD_INPUT).stderr
+        error = crease("run", source, "--input", tmp_path / "x.npz", "--input", f"{name}={tmp_path}/a.npy",
+                       expect=BAD_INPUT).stderr
         assert f"'{name}'" in error and "it has 'x'" in error, error

@@ -101,3 +101,40 @@ def test_a_fixed_batch_that_is_too_small_is_refused(crease, rng, tmp_path):
     for word in ("bn_node", "1 samples", "at least 4", "the_reshape", "dynamic batch"):
         assert word in done.stderr
     assert "--batch-size" not in done.stderr, "it could not help"
+
+
+def with_factor(rng, nodes, constants, inputs=()):
+    """x (1, 3, 4, 5) -> Mul by k, which `nodes` make -> BatchNormalization -> y."""
+    nodes = [*nodes, helper.make_node("Mul", ["x", "k"], ["m"], name="the_product"), batchnorm_node("m", "y")]
+    return make_model(nodes, [*constants, *batchnorm_tensors(3, rng)], {"x": [1, 3, 4, 5], **dict(inputs)},
+                      {"y": ["a", 3, "b", "c"]})
+
+
+def test_a_constant_of_the_datas_type_has_no_batch(crease, rng, tmp_path):
+    model = with_factor(rng, [helper.make_node("CastLike", ["two", "x"], ["k"])],
+                        [numpy_helper.from_array(np.float64(2), "two")])
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((64, 3, 4, 5)).astype(np.float32))
+    report = crease.json("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o",
+                         tmp_path / "out.onnx")
+    assert (report["batches"], report["batch_size"]) == (2, 32)
+
+
+def test_a_factor_that_is_the_batchs_size(crease, rng, tmp_path):
+    nodes = [helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "zero"], ["n"]),
+             helper.make_node("Cast", ["n"], ["k"], to=onnx.TensorProto.FLOAT)]
+    model = with_factor(rng, nodes, [numpy_helper.from_array(np.int64(0), "zero")])
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((64, 3, 4, 5)).astype(np.float32))
+    report = crease.json("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o",
+                         tmp_path / "out.onnx")
+    assert report["batch_size"] == 1 and "the_product" in report["why_files_batch"], report
+
+
+def test_a_dropout_whose_mode_is_an_input(crease, rng, tmp_path):
+    nodes = [helper.make_node("Dropout", ["x", "ratio", "mode"], ["d"]), batchnorm_node("d", "y")]
+    model = make_model(nodes, [numpy_helper.from_array(np.float32(0.5), "ratio"), *batchnorm_tensors(3, rng)],
+                       {"x": ["n", 3, 4, 5]}, {"y": ["n", 3, 4, 5]})
+    model.graph.input.append(helper.make_tensor_value_info("mode", onnx.TensorProto.BOOL, []))
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((64, 3, 4, 5)).astype(np.float32))
+    report = crease.json("recalibrate", save(model, tmp_path / "m.onnx"), "--data", tmp_path / "x.npz", "-o",
+                         tmp_path / "out.onnx")
+    assert report["batches"] == 2

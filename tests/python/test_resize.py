@@ -60,6 +60,25 @@ def compare(crease, path, model, feeds, tolerance=0.0, want=None):
     assert not wrong, f"{len(wrong)} of {len(want)}: {wrong[:10]}"
 
 
+def torch_pixels(size, output):
+    """Those of torch.nn.functional.interpolate(mode="nearest", size=output), compared with torch 2.13."""
+    step = np.float32(size) / np.float32(output)
+    return np.minimum((np.arange(output, dtype=np.float32) * step).astype(np.int64), size - 1)
+
+
+@pytest.mark.parametrize("size, output", [(2, 82), (3, 123), (7, 205), (11, 253), (41, 123), (199, 82)])
+def test_nearest_as_torch(crease, tmp_path, size, output):
+    x = np.arange(size, dtype=np.float32).reshape(1, 1, 1, size)
+    node = helper.make_node("Resize", ["x", "none", "none2", "n"], ["y"], mode="nearest", nearest_mode="floor",
+                            coordinate_transformation_mode="asymmetric")
+    node.input[1] = node.input[2] = ""
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+                              [helper.make_tensor("n", TensorProto.INT64, [4], [1, 1, 1, output])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    compare(crease, tmp_path / "m.onnx", model, {"x": x}, want={"y": torch_pixels(size, output).reshape(1, 1, 1, output)})
+
+
 @pytest.mark.parametrize("constant", [False, True], ids=["kernel", "definition"])
 @pytest.mark.parametrize("by", ["scales", "sizes"])
 @pytest.mark.parametrize("coordinates", COORDINATES)
@@ -70,7 +89,7 @@ def test_nearest(crease, tmp_path, coordinates, by, constant):
         want = None
         if by == "sizes" and (coordinates, rounding) == ("asymmetric", "floor"):
             # What PyTorch exports: its own pixels, which ONNX Runtime misses for 48 pairs.
-            want = {f"y{i}_{n}": np.square(np.arange(n) * i // n).reshape(1, 1, 1, n) for i, n, _ in pairs()}
+            want = {f"y{i}_{n}": np.square(torch_pixels(i, n)).reshape(1, 1, 1, n) for i, n, _ in pairs()}
         compare(crease, tmp_path / "m.onnx", model, feeds, want=want)
 
 
