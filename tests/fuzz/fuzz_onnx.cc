@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// libFuzzer program: any bytes as an ONNX file; what loads is exported and loaded again, and a session is made of it:
-// shape inference, folding, constants, plans. Start it with the shipped network as its corpus:
+// libFuzzer program: any bytes as an ONNX file; what loads is exported and loaded again, searched for batch-norms in
+// subgraphs, and a session is made of it: shape inference, folding, constants, plans. Start it with the shipped network
+// as its corpus:
 //   build/fuzz/fuzz_onnx -max_len=200000 -rss_limit_mb=4096 CORPUS_FOLDER examples/digits
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "graph/graph.h"
 #include "graph/onnx/exporter.h"
 #include "graph/onnx/importer.h"
+#include "graph/onnx/inner_batch_norms.h"
 
 namespace {
 
@@ -56,6 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!graph.ok() && graph.error().message.empty()) __builtin_trap();  // an error must say what is wrong
   if (!graph.ok()) return 0;
   CheckExport(*graph, options);
+  if (crease::InnerBatchNorms(*graph).size() > size) __builtin_trap();
   CheckSession(bytes, owner, options.limits);
   return 0;
 }
