@@ -194,8 +194,9 @@ bool IsDropout(const Node& node) { return node.op_type == "Dropout" && node.doma
 
 bool DropsAtRandom(const Node& node, ConstEval& constants) {
   if (!IsDropout(node) || node.inputs.size() <= kDropoutTraining) return false;
-  const Tensor* training = constants.Get(node.inputs[kDropoutTraining]);
-  return training != nullptr && training->size() == 1 && training->AsInt64(0) != 0;
+  const Tensor *training = constants.Get(node.inputs[kDropoutTraining]), *ratio = constants.Get(node.inputs[1]);
+  const bool keeps_all = ratio != nullptr && ratio->size() == 1 && ratio->AsDouble(0) == 0;
+  return training != nullptr && training->size() == 1 && training->AsInt64(0) != 0 && !keeps_all;
 }
 
 Node InferenceForm(const Node& node) {

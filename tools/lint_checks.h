@@ -44,7 +44,8 @@ Node InferenceForm(const Node& node);
 
 bool IsDropout(const Node& node);
 inline constexpr size_t kDropoutTraining = 2;  // its input that says whether it drops
-// Whether a Dropout drops at random: it has a training_mode, which is a constant true.
+// Whether a Dropout drops at random: it has a training_mode, which is a constant true, and no ratio that is a constant
+// 0.
 bool DropsAtRandom(const Node& node, ConstEval& constants);
 
 // Findings in the file's order. Errors: those of type inference and of the passes.

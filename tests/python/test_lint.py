@@ -86,11 +86,11 @@ def test_enough_samples(crease, tmp_path):
     assert set(many) < set(few), "training mode is one finding, too few samples another"
 
 
-def dropout(rng, training):
+def dropout(rng, training, ratio=0.5):
     """x -> BatchNormalization -> Dropout -> Conv; `training`: the value of training_mode."""
     nodes = [batchnorm_node("x", "n"), helper.make_node("Dropout", ["n", "ratio", "training"], ["d"], name="drop"),
              helper.make_node("Conv", ["d", "w"], ["y"])]
-    constants = [tensor("ratio", 0.5), tensor("training", training, bool), tensor("w", rng.normal(size=(2, 3, 1, 1)))]
+    constants = [tensor("ratio", ratio), tensor("training", training, bool), tensor("w", rng.normal(size=(2, 3, 1, 1)))]
     return make_model(nodes, constants + batchnorm_tensors(3, rng), {"x": ["N", 3, 4, 4]}, {"y": ["N", 2, 4, 4]})
 
 
@@ -105,6 +105,8 @@ def test_dropout_in_training_mode(crease, rng, tmp_path):
     feeds = random_feeds(onnx.load(fixed), rng)
     assert worst_error(crease.run(fixed, feeds), judge(fixed, feeds)) <= 1e-5
     assert lint(crease, save(dropout(rng, False), tmp_path / "sound.onnx"), OK) == []
+    keeps = {f["code"] for f in lint(crease, save(dropout(rng, True, ratio=0.0), tmp_path / "keeps.onnx"), (OK, FINDING))}
+    assert "training-mode" not in keeps, "it drops nothing"
 
 
 def test_a_repaired_node_keeps_its_words(crease, rng, tmp_path):
